@@ -1,0 +1,934 @@
+/*
+ * RaftCore: the algorithm, pure and synchronous. Messages, ticks and completions go in at once, always; a Ready
+ * comes out. It knows no clock, socket, disk or randomness of its own, so a seed replays it exactly.
+ *
+ * What leaves when (thesis 10.2.1, etcd/raft's asynchronous storage):
+ *   - `messages` promise nothing that is not durable already, and leave in this turn;
+ *   - `afterPersist` (votes, requests for votes, acknowledgements of appends) waits for the persist that holds what
+ *     it promises. At most one persist is in flight; a promise born meanwhile belongs to the next one. What piles
+ *     up meanwhile IS the group commit. A higher term drops the promises of lower ones that did not leave yet.
+ *   - `committed` holds only entries that are durable here, and never waits for a later persist.
+ * Heartbeats and their answers carry no log position, so a slow fsync never causes an election.
+ */
+
+import { assert, unreachable } from './assert.ts'
+import { RaftLog } from './log.ts'
+import type { LogReader, Random } from './ports.ts'
+import { Progress, type WindowLimits } from './progress.ts'
+import { countVotes, hasQuorum, quorumIndex } from './quorum.ts'
+import { ReadRounds } from './reads.ts'
+import {
+  type Append,
+  type AppendReject,
+  type AppendReply,
+  assertIndex,
+  type Entry,
+  entryBytes,
+  type HardState,
+  type Heartbeat,
+  type HeartbeatReply,
+  type Index,
+  type Membership,
+  type Message,
+  type NodeId,
+  type Payload,
+  type PreVote,
+  type ReadId,
+  type ReadReply,
+  type ReadRequest,
+  type Ready,
+  type Role,
+  type Slowest,
+  type Term,
+  type Vote,
+} from './types.ts'
+
+export interface CoreLimits {
+  /** Bytes of entries in one append message; one larger entry travels alone. */
+  readonly appendBytes: number
+  /** Appends on their way to one peer. */
+  readonly window: WindowLimits
+  /** Bytes of proposed and not yet committed entries; one larger proposal is taken when there are none. */
+  readonly uncommittedBytes: number
+  /** Bytes of committed entries handed out and not yet applied. */
+  readonly applyBytes: number
+}
+
+export interface CoreOptions {
+  readonly id: NodeId
+  readonly hardState: HardState
+  readonly log: LogReader
+  /** The last index that is part of the state already. */
+  readonly applied: Index
+  /** The membership at `applied`; undefined when the state has none yet (a new node). */
+  readonly membership: Membership | undefined
+  readonly random: Random
+  /** A follower campaigns after [electionTicks, 2 * electionTicks) ticks of silence. */
+  readonly electionTicks: number
+  readonly heartbeatTicks: number
+  readonly limits: CoreLimits
+}
+
+export type ProposeResult =
+  | { readonly accepted: true; readonly term: Term; readonly first: Index }
+  | { readonly accepted: false; readonly reason: 'not-leader' | 'full' }
+
+export interface PeerStatus {
+  readonly id: NodeId
+  readonly match: Index
+  readonly next: Index
+  readonly state: 'probe' | 'replicate' | 'reverted'
+}
+
+export interface CoreStatus {
+  readonly id: NodeId
+  readonly role: Role
+  readonly term: Term
+  readonly vote: NodeId | undefined
+  readonly leader: NodeId | undefined
+  readonly commit: Index
+  readonly applied: Index
+  readonly last: Index
+  readonly durable: Index
+  readonly first: Index
+  /** The leader's no-op is applied here: it may propose commands (architecture: time is a logged fact). */
+  readonly established: boolean
+  readonly membership: Membership | undefined
+  /** Who bounds compaction, as far as this node has been told in this term. */
+  readonly slowest: Slowest | undefined
+  /** Only a leader sees its peers. */
+  readonly peers: readonly PeerStatus[]
+}
+
+/** State that exists only while leading. */
+interface Leader {
+  readonly role: 'leader'
+  readonly progress: Map<NodeId, Progress>
+  readonly reads: ReadRounds
+  /** Index of this term's no-op: nothing is read or proposed before it is committed, or applied. */
+  readonly noop: Index
+  heartbeatElapsed: number
+  quorumElapsed: number
+  heartbeatDue: boolean
+  /** Proposed and uncommitted entries of this term, oldest first. */
+  uncommitted: { index: Index; bytes: number }[]
+  uncommittedBytes: number
+}
+interface Candidate {
+  readonly role: 'pre-candidate' | 'candidate'
+  readonly votes: Map<NodeId, boolean>
+}
+interface Follower {
+  readonly role: 'follower'
+  leader: NodeId | undefined
+}
+
+export class RaftCore {
+  readonly #id: NodeId
+  readonly #log: RaftLog
+  readonly #random: Random
+  readonly #electionTicks: number
+  readonly #heartbeatTicks: number
+  readonly #limits: CoreLimits
+
+  #term: Term
+  #vote: NodeId | undefined
+  #role: Leader | Candidate | Follower = { role: 'follower', leader: undefined }
+  /** The last one in force comes last; earlier ones return when a truncation cuts a later one. */
+  #memberships: { index: Index; membership: Membership }[] = []
+  #voters: readonly NodeId[] = []
+
+  #electionElapsed = 0
+  #electionTimeout = 0
+  /** Ticks until a pre-vote because the link to the leader broke; undefined: it did not. */
+  #linkDownTicks: number | undefined
+  #linkDownElapsed = 0
+
+  #hardStateChanged = false
+  #persistToken = 0
+  #persistInFlight = false
+  #messages: Message[] = []
+  #afterPersist: Message[] = []
+  #reads: { id: ReadId; index: Index }[] = []
+  #lostReads: ReadId[] = []
+  /** Reads asked of the leader, with the ticks they have waited. */
+  #remoteReads = new Map<ReadId, number>()
+  #slowest: Slowest | undefined
+
+  #applied: Index
+  #applying: { index: Index; bytes: number }[] = []
+  #applyingBytes = 0
+
+  constructor(options: CoreOptions) {
+    assertIndex(options.hardState.term, 'the stored term')
+    assert(options.heartbeatTicks >= 1, () => 'a heartbeat takes at least one tick')
+    assert(options.electionTicks > options.heartbeatTicks, () => 'elections outlast heartbeats')
+    this.#id = options.id
+    this.#log = new RaftLog(options.log, options.applied)
+    this.#random = options.random
+    this.#electionTicks = options.electionTicks
+    this.#heartbeatTicks = options.heartbeatTicks
+    this.#limits = options.limits
+    this.#term = options.hardState.term
+    this.#vote = options.hardState.vote
+    this.#applied = options.applied
+    assert(
+      this.#log.last().term <= this.#term,
+      () => `the log ends in term ${this.#log.last().term}, the hard state in ${this.#term}`,
+    )
+    this.#loadMemberships(options)
+    this.#resetElectionTimer()
+  }
+
+  #loadMemberships(options: CoreOptions): void {
+    if (options.membership !== undefined) {
+      this.#memberships.push({ index: options.applied, membership: options.membership })
+    }
+    let from = options.applied + 1
+    while (from <= this.#log.lastIndex) {
+      const page = this.#log.entries(from, this.#log.lastIndex + 1, this.#limits.appendBytes)
+      for (const entry of page) this.#noteMembership(entry)
+      from += page.length
+    }
+    this.#refreshVoters()
+  }
+
+  // ---- The outside: what it asks, what it tells ---------------------------------------------------------------
+
+  get term(): Term {
+    return this.#term
+  }
+
+  get isLeader(): boolean {
+    return this.#role.role === 'leader'
+  }
+
+  get leader(): NodeId | undefined {
+    if (this.#role.role === 'leader') return this.#id
+    return this.#role.role === 'follower' ? this.#role.leader : undefined
+  }
+
+  /** The leader's own no-op is applied, so everything of earlier terms is as well. */
+  get established(): boolean {
+    return this.#role.role === 'leader' && this.#applied >= this.#role.noop
+  }
+
+  /** The member that bounds compaction: told by heartbeats, known by a leader; undefined until then. */
+  get slowest(): Slowest | undefined {
+    if (this.#role.role !== 'leader') return this.#slowest
+    let slowest: Slowest = { id: this.#id, match: this.#log.durable }
+    for (const [id, progress] of this.#role.progress) {
+      if (progress.match < slowest.match) slowest = { id, match: progress.match }
+    }
+    return slowest
+  }
+
+  status(): CoreStatus {
+    const peers: PeerStatus[] = []
+    if (this.#role.role === 'leader') {
+      for (const [id, { match, next, state }] of this.#role.progress) {
+        peers.push({ id, match, next, state })
+      }
+    }
+    return {
+      id: this.#id,
+      role: this.#role.role,
+      term: this.#term,
+      vote: this.#vote,
+      leader: this.leader,
+      commit: this.#log.committed,
+      applied: this.#applied,
+      last: this.#log.lastIndex,
+      durable: this.#log.durable,
+      first: this.#log.base().index + 1,
+      established: this.established,
+      membership: this.#memberships.at(-1)?.membership,
+      slowest: this.slowest,
+      peers,
+    }
+  }
+
+  // ---- Inputs ---------------------------------------------------------------------------------------------------
+
+  /** One unit of time has passed. */
+  tick(): void {
+    if (this.#role.role === 'leader') this.#tickLeader(this.#role)
+    else this.#tickElection()
+    for (const [id, age] of this.#remoteReads) {
+      if (age + 1 < this.#electionTicks) this.#remoteReads.set(id, age + 1)
+      else this.#loseRemoteRead(id)
+    }
+  }
+
+  #tickLeader(leader: Leader): void {
+    if (++leader.quorumElapsed >= this.#electionTicks) {
+      leader.quorumElapsed = 0
+      const heard = hasQuorum(
+        this.#voters,
+        (voter) => voter === this.#id || leader.progress.get(voter)?.active === true,
+      )
+      if (!heard) {
+        this.#becomeFollower(this.#term, undefined)
+        return
+      }
+      for (const progress of leader.progress.values()) progress.active = false
+    }
+    if (++leader.heartbeatElapsed >= this.#heartbeatTicks) leader.heartbeatDue = true
+  }
+
+  #tickElection(): void {
+    this.#electionElapsed++
+    if (this.#linkDownTicks !== undefined) this.#linkDownElapsed++
+    const linkDown =
+      this.#linkDownTicks !== undefined && this.#linkDownElapsed >= this.#linkDownTicks
+    if (this.#electionElapsed < this.#electionTimeout && !linkDown) return
+    this.#linkDownTicks = undefined
+    this.#resetElectionTimer()
+    if (this.#voters.includes(this.#id)) this.#campaign()
+    else if (this.#role.role === 'follower') this.#setLeader(this.#role, undefined)
+  }
+
+  /** A message from a peer, or one that this node sent to itself. */
+  step(message: Message): void {
+    assert(message.to === this.#id, () => `a message for ${message.to} reached ${this.#id}`)
+    assertIndex(message.term, 'the term of a message')
+    if (message.term > this.#term) {
+      if (!this.#admitsHigherTerm(message)) return
+    } else if (message.term < this.#term) {
+      this.#answerLowerTerm(message)
+      return
+    }
+    this.#noteActive(message.from)
+    this.#dispatch(message)
+  }
+
+  /** Steps up to a higher term where the message proves one; false when the message is to be ignored. */
+  #admitsHigherTerm(message: Message): boolean {
+    switch (message.type) {
+      case 'pre-vote':
+        return true
+      case 'pre-vote-reply':
+        if (message.granted) return true
+        break
+      case 'vote':
+        // A leader is heard: whoever campaigns now does so because IT hears nothing (thesis 4.2.3).
+        if (this.#hearsLeader()) return false
+        break
+      default:
+        break
+    }
+    const fromLeader = message.type === 'append' || message.type === 'heartbeat'
+    this.#becomeFollower(message.term, fromLeader ? message.from : undefined)
+    return true
+  }
+
+  /** A leader of a lower term learns ours and steps down; everything else of the past is nobody's business. */
+  #answerLowerTerm(message: Message): void {
+    if (message.type === 'heartbeat') {
+      this.#send({ type: 'heartbeat-reply', ...this.#envelope(message.from), round: 0 })
+    } else if (message.type === 'append') {
+      this.#sendReject(message)
+    } else if (message.type === 'pre-vote') {
+      this.#send({ type: 'pre-vote-reply', ...this.#envelope(message.from), granted: false })
+    }
+  }
+
+  #dispatch(message: Message): void {
+    switch (message.type) {
+      case 'pre-vote':
+        this.#onPreVote(message)
+        break
+      case 'vote':
+        this.#onVote(message)
+        break
+      case 'pre-vote-reply':
+      case 'vote-reply':
+        this.#onVoteReply(message)
+        break
+      case 'append':
+        this.#onAppend(message)
+        break
+      case 'append-reply':
+        this.#onAppendReply(message)
+        break
+      case 'append-reject':
+        this.#onAppendReject(message)
+        break
+      case 'heartbeat':
+        this.#onHeartbeat(message)
+        break
+      case 'heartbeat-reply':
+        this.#onHeartbeatReply(message)
+        break
+      case 'read':
+        this.#onRead(message)
+        break
+      case 'read-reply':
+        this.#onReadReply(message)
+        break
+      default:
+        unreachable(message)
+    }
+  }
+
+  /**
+   * Appends one commands entry per element. Refused ('full') above the limit of uncommitted bytes, and on any node
+   * but the leader; a refusal is certain: nothing was appended.
+   */
+  propose(data: readonly Uint8Array[]): ProposeResult {
+    const leader = this.#role
+    if (leader.role !== 'leader') return { accepted: false, reason: 'not-leader' }
+    const bytes = data.reduce((sum, bytes) => sum + bytes.length, 0)
+    if (
+      leader.uncommittedBytes > 0 &&
+      leader.uncommittedBytes + bytes > this.#limits.uncommittedBytes
+    ) {
+      return { accepted: false, reason: 'full' }
+    }
+    const first = this.#log.lastIndex + 1
+    for (const bytes of data) this.#pushOwn(leader, { type: 'commands', data: bytes })
+    return { accepted: true, term: this.#term, first }
+  }
+
+  /** Asks for a read index. The answer comes in a Ready: `reads`, or `lostReads` when no leader confirmed it. */
+  requestRead(id: ReadId): void {
+    if (this.#role.role === 'leader') {
+      this.#role.reads.add({ from: this.#id, id })
+      return
+    }
+    const leader = this.leader
+    if (leader === undefined) {
+      this.#lostReads.push(id)
+      return
+    }
+    this.#remoteReads.set(id, 0)
+    this.#send({ type: 'read', ...this.#envelope(leader), id })
+  }
+
+  /** The link to `peer` broke: what was on its way may be lost. */
+  reportUnreachable(peer: NodeId): void {
+    if (this.#role.role === 'leader') {
+      const progress = this.#role.progress.get(peer)
+      if (progress?.state === 'replicate') progress.toProbe()
+      return
+    }
+    if (this.leader !== peer) return
+    for (const id of this.#remoteReads.keys()) this.#loseRemoteRead(id)
+    // Only a pre-vote, and only after a heartbeat's time: a link that comes back at once changes nothing. The
+    // random part keeps the followers of a dead leader from campaigning in the same tick.
+    if (this.#linkDownTicks === undefined) {
+      this.#linkDownTicks =
+        this.#heartbeatTicks + 1 + Math.floor(this.#random() * 2 * this.#heartbeatTicks)
+      this.#linkDownElapsed = 0
+    }
+  }
+
+  /** `peer` came back as a new process: nothing that its old one was sent is still on its way. */
+  peerRestarted(peer: NodeId): void {
+    if (this.#role.role === 'leader') this.#role.progress.get(peer)?.toProbe()
+  }
+
+  /** The persist named by `token` is durable. Its `afterPersist` messages may leave now. */
+  persisted(token: number): void {
+    assert(this.#persistInFlight && token === this.#persistToken, () => `no persist ${token}`)
+    this.#persistInFlight = false
+    this.#log.persisted()
+    if (this.#role.role === 'leader') this.#advanceCommit(this.#role)
+  }
+
+  /** Everything up to `index` is part of the state now. */
+  applied(index: Index): void {
+    assert(
+      index >= this.#applied && index <= this.#log.handed,
+      () => `applied ${index}, after ${this.#applied}, handed out ${this.#log.handed}`,
+    )
+    this.#applied = index
+    let done = 0
+    for (const batch of this.#applying) {
+      if (batch.index > index) break
+      this.#applyingBytes -= batch.bytes
+      done++
+    }
+    if (done > 0) this.#applying.splice(0, done)
+  }
+
+  // ---- Output ---------------------------------------------------------------------------------------------------
+
+  /** What is to be done now; undefined when there is nothing. */
+  ready(): Ready | undefined {
+    if (this.#role.role === 'leader') this.#prepareLeader(this.#role)
+    const persist = this.#takePersist()
+    let afterPersist: readonly Message[] = []
+    if (persist !== undefined) {
+      afterPersist = this.#afterPersist
+      this.#afterPersist = []
+    } else if (!this.#persistInFlight && this.#afterPersist.length > 0) {
+      // Everything they promise is durable already.
+      for (const message of this.#afterPersist) this.#messages.push(message)
+      this.#afterPersist = []
+    }
+    const committed = this.#takeCommitted()
+    if (
+      persist === undefined &&
+      committed.length === 0 &&
+      this.#messages.length === 0 &&
+      this.#reads.length === 0 &&
+      this.#lostReads.length === 0
+    ) {
+      return undefined
+    }
+    const ready: Ready = {
+      messages: this.#messages,
+      persist,
+      afterPersist,
+      committed,
+      reads: this.#reads,
+      lostReads: this.#lostReads,
+    }
+    this.#messages = []
+    this.#reads = []
+    this.#lostReads = []
+    return ready
+  }
+
+  #takePersist(): Ready['persist'] {
+    if (this.#persistInFlight) return undefined
+    if (!this.#hardStateChanged && !this.#log.hasUnpersisted) return undefined
+    const hardState = this.#hardStateChanged ? { term: this.#term, vote: this.#vote } : undefined
+    this.#hardStateChanged = false
+    this.#persistInFlight = true
+    return { token: ++this.#persistToken, hardState, entries: this.#log.takeUnpersisted() }
+  }
+
+  #takeCommitted(): readonly Entry[] {
+    if (!this.#log.hasCommitted) return []
+    const entries = this.#log.takeCommitted(this.#limits.applyBytes - this.#applyingBytes)
+    if (entries.length === 0) return entries
+    let bytes = 0
+    for (const entry of entries) bytes += entryBytes(entry)
+    this.#applying.push({ index: this.#log.handed, bytes })
+    this.#applyingBytes += bytes
+    return entries
+  }
+
+  /** Builds what a leader owes its peers from the state of this moment: one append holds all of a turn. */
+  #prepareLeader(leader: Leader): void {
+    if (leader.reads.canBegin && this.#log.committed >= leader.noop) {
+      leader.reads.begin(this.#log.committed, this.#id)
+      leader.heartbeatDue = true
+      this.#finishReads(leader)
+    }
+    if (leader.heartbeatDue) {
+      leader.heartbeatDue = false
+      leader.heartbeatElapsed = 0
+      for (const peer of leader.progress.keys()) this.#sendHeartbeat(leader, peer)
+    }
+    for (const [peer, progress] of leader.progress) this.#sendAppends(peer, progress)
+  }
+
+  // ---- Elections --------------------------------------------------------------------------------------------------
+
+  #campaign(): void {
+    if (this.#voters.length === 1) {
+      this.#becomeCandidate()
+      return
+    }
+    this.#abandonRole()
+    this.#role = { role: 'pre-candidate', votes: new Map([[this.#id, true]]) }
+    for (const peer of this.#voters) {
+      if (peer === this.#id) continue
+      const envelope = { from: this.#id, to: peer, term: this.#term + 1 }
+      this.#send({ type: 'pre-vote', ...envelope, last: this.#log.last() })
+    }
+  }
+
+  #becomeCandidate(): void {
+    this.#abandonRole()
+    this.#setTerm(this.#term + 1, this.#id)
+    this.#resetElectionTimer()
+    this.#role = { role: 'candidate', votes: new Map() }
+    for (const peer of this.#voters) {
+      // Its own vote counts when it is durable, like everybody else's.
+      this.#afterPersist.push(
+        peer === this.#id
+          ? { type: 'vote-reply', ...this.#envelope(peer), granted: true }
+          : { type: 'vote', ...this.#envelope(peer), last: this.#log.last() },
+      )
+    }
+  }
+
+  #becomeLeader(): void {
+    assert(this.#role.role === 'candidate', () => `a ${this.#role.role} cannot win an election`)
+    const noop = this.#log.lastIndex + 1
+    const progress = new Map<NodeId, Progress>()
+    for (const peer of this.#voters) {
+      if (peer !== this.#id) progress.set(peer, new Progress(noop, this.#limits.window))
+    }
+    const leader: Leader = {
+      role: 'leader',
+      progress,
+      reads: new ReadRounds(),
+      noop,
+      heartbeatElapsed: 0,
+      quorumElapsed: 0,
+      heartbeatDue: true,
+      uncommitted: [],
+      uncommittedBytes: 0,
+    }
+    this.#role = leader
+    this.#pushOwn(leader, { type: 'noop' })
+  }
+
+  #becomeFollower(term: Term, leader: NodeId | undefined): void {
+    this.#abandonRole()
+    if (term > this.#term) this.#setTerm(term, undefined)
+    this.#role = { role: 'follower', leader }
+    this.#linkDownTicks = undefined
+    this.#resetElectionTimer()
+  }
+
+  /** What the role being left owes: its reads are lost, and so are those asked of a leader. */
+  #abandonRole(): void {
+    if (this.#role.role === 'leader') {
+      for (const read of this.#role.reads.abandon()) {
+        if (read.from === this.#id) this.#lostReads.push(read.id)
+      }
+      this.#slowest = undefined
+    }
+    for (const id of this.#remoteReads.keys()) this.#loseRemoteRead(id)
+  }
+
+  #setTerm(term: Term, vote: NodeId | undefined): void {
+    assert(term > this.#term, () => `term ${term} does not rise above ${this.#term}`)
+    assertIndex(term, 'a term')
+    this.#term = term
+    this.#vote = vote
+    this.#hardStateChanged = true
+    this.#slowest = undefined
+    // Promises of lower terms that wait for a persist help nobody any more, and the next persist may not hold
+    // what they promise (an acknowledged entry may be cut before it becomes durable).
+    this.#afterPersist = []
+  }
+
+  #resetElectionTimer(): void {
+    this.#electionElapsed = 0
+    this.#electionTimeout = this.#electionTicks + Math.floor(this.#random() * this.#electionTicks)
+    // A sole voter has nobody to wait for.
+    if (this.#voters.length === 1 && this.#voters[0] === this.#id) this.#electionTimeout = 1
+  }
+
+  /** A leader was heard within an election timeout, and the link to it did not break a heartbeat ago. */
+  #hearsLeader(): boolean {
+    if (this.#role.role === 'leader') return true
+    if (this.#role.role !== 'follower' || this.#role.leader === undefined) return false
+    const linkDown =
+      this.#linkDownTicks !== undefined && this.#linkDownElapsed >= this.#heartbeatTicks
+    return this.#electionElapsed < this.#electionTicks && !linkDown
+  }
+
+  #isUpToDate(last: { index: Index; term: Term }): boolean {
+    const own = this.#log.last()
+    return last.term > own.term || (last.term === own.term && last.index >= own.index)
+  }
+
+  #onPreVote(message: PreVote): void {
+    const granted =
+      message.term > this.#term && !this.#hearsLeader() && this.#isUpToDate(message.last)
+    const term = granted ? message.term : this.#term
+    const envelope = { from: this.#id, to: message.from, term }
+    this.#send({ type: 'pre-vote-reply', ...envelope, granted })
+  }
+
+  #onVote(message: Vote): void {
+    const free = this.#vote === undefined || this.#vote === message.from
+    const granted = free && this.leader === undefined && this.#isUpToDate(message.last)
+    if (granted && this.#vote === undefined) {
+      this.#vote = message.from
+      this.#hardStateChanged = true
+    }
+    if (granted) this.#resetElectionTimer()
+    this.#afterPersist.push({ type: 'vote-reply', ...this.#envelope(message.from), granted })
+  }
+
+  #onVoteReply(message: Extract<Message, { type: 'pre-vote-reply' | 'vote-reply' }>): void {
+    const wanted = message.type === 'vote-reply' ? 'candidate' : 'pre-candidate'
+    if (this.#role.role !== wanted) return
+    if (message.type === 'pre-vote-reply' && message.granted && message.term !== this.#term + 1) {
+      return
+    }
+    this.#role.votes.set(message.from, message.granted)
+    const result = countVotes(this.#voters, this.#role.votes)
+    if (result === 'won') {
+      if (wanted === 'candidate') this.#becomeLeader()
+      else this.#becomeCandidate()
+    } else if (result === 'lost') {
+      this.#becomeFollower(this.#term, undefined)
+    }
+  }
+
+  // ---- Following ----------------------------------------------------------------------------------------------------
+
+  /** A message that only the leader of this term sends: whoever it is, this node follows it. */
+  #follow(leader: NodeId): void {
+    assert(
+      this.#role.role !== 'leader',
+      () => `two leaders in term ${this.#term}: ${leader} and ${this.#id}`,
+    )
+    if (this.#role.role !== 'follower') this.#becomeFollower(this.#term, leader)
+    else if (this.#role.leader === undefined) this.#setLeader(this.#role, leader)
+    else {
+      assert(
+        this.#role.leader === leader,
+        () => `two leaders in term ${this.#term}: ${leader} and ${this.leader}`,
+      )
+    }
+    this.#electionElapsed = 0
+    this.#linkDownTicks = undefined
+  }
+
+  #setLeader(follower: Follower, leader: NodeId | undefined): void {
+    follower.leader = leader
+    for (const id of this.#remoteReads.keys()) this.#loseRemoteRead(id)
+  }
+
+  #onAppend(message: Append): void {
+    this.#follow(message.from)
+    const { prev, entries } = message
+    if (prev.index < this.#log.committed) {
+      // A late or repeated append: what is committed agrees with every leader. Entries may still be new.
+      const known = Math.min(this.#log.committed, prev.index + entries.length)
+      const rest = entries.slice(known - prev.index)
+      if (rest.length > 0)
+        this.#accept({ index: known, term: this.#log.termOf(known) }, rest, message)
+      else this.#acknowledge(message.from, this.#log.committed)
+      return
+    }
+    if (this.#log.matches(prev)) this.#accept(prev, entries, message)
+    else this.#sendReject(message)
+  }
+
+  #accept(prev: { index: Index; term: Term }, entries: readonly Entry[], message: Append): void {
+    let at = prev.index
+    for (const entry of entries) {
+      assert(entry.index === ++at, () => `a gap in an append: ${entry.index} where ${at} belongs`)
+      assert(entry.term <= message.term, () => `entry ${at} is of term ${entry.term}`)
+    }
+    const changed = this.#log.append(entries)
+    if (changed !== undefined) {
+      this.#dropMemberships(changed)
+      for (const entry of entries) if (entry.index >= changed) this.#noteMembership(entry)
+      this.#refreshVoters()
+    }
+    // Only what THIS message has verified may be committed, not whatever else this log holds (paper figure 2).
+    this.#log.commitTo(Math.min(message.commit, at))
+    this.#acknowledge(message.from, at)
+  }
+
+  #acknowledge(to: NodeId, match: Index): void {
+    this.#afterPersist.push({ type: 'append-reply', ...this.#envelope(to), match })
+  }
+
+  #sendReject(message: Append): void {
+    this.#send({
+      type: 'append-reject',
+      ...this.#envelope(message.from),
+      prev: message.prev.index,
+      hint: this.#log.mayAgree(message.prev.index, message.prev.term),
+      last: this.#log.lastIndex,
+    })
+  }
+
+  #onHeartbeat(message: Heartbeat): void {
+    this.#follow(message.from)
+    this.#slowest = message.slowest
+    this.#log.commitTo(Math.min(message.commit, this.#log.lastIndex))
+    this.#send({
+      type: 'heartbeat-reply',
+      ...this.#envelope(message.from),
+      round: message.round,
+    })
+  }
+
+  // ---- Leading --------------------------------------------------------------------------------------------------------
+
+  #noteActive(from: NodeId): void {
+    if (this.#role.role !== 'leader') return
+    const progress = this.#role.progress.get(from)
+    if (progress !== undefined) progress.active = true
+  }
+
+  #pushOwn(leader: Leader, payload: Payload): void {
+    const entry: Entry = {
+      index: this.#log.lastIndex + 1,
+      term: this.#term,
+      payload,
+      encoded: undefined,
+    }
+    this.#log.push(entry)
+    const bytes = entryBytes(entry)
+    leader.uncommitted.push({ index: entry.index, bytes })
+    leader.uncommittedBytes += bytes
+  }
+
+  #sendAppends(peer: NodeId, progress: Progress): void {
+    if (progress.state === 'probe') {
+      // Empty: where the logs agree is not known yet, so entries might travel for nothing.
+      if (progress.canSend()) {
+        progress.sentProbe()
+        this.#sendAppend(peer, progress, [])
+      }
+      return
+    }
+    while (progress.next <= this.#log.lastIndex && progress.canSend()) {
+      const entries = this.#log.entries(
+        progress.next,
+        this.#log.lastIndex + 1,
+        this.#limits.appendBytes,
+      )
+      this.#sendAppend(peer, progress, entries)
+    }
+    const waits = progress.readIndex > progress.commitSent && progress.state === 'replicate'
+    if (waits && this.#log.committed > progress.commitSent) this.#sendAppend(peer, progress, [])
+  }
+
+  #sendAppend(peer: NodeId, progress: Progress, entries: readonly Entry[]): void {
+    const index = progress.next - 1
+    const commit = this.#log.committed
+    this.#send({
+      type: 'append',
+      ...this.#envelope(peer),
+      prev: { index, term: this.#log.termOf(index) },
+      entries,
+      commit,
+    })
+    if (progress.state !== 'replicate') return
+    let bytes = 0
+    for (const entry of entries) bytes += entryBytes(entry)
+    progress.sentEntries(entries.length, bytes)
+    progress.commitSent = Math.max(progress.commitSent, Math.min(commit, index + entries.length))
+  }
+
+  #sendHeartbeat(leader: Leader, peer: NodeId): void {
+    const match = leader.progress.get(peer)?.match ?? 0
+    const slowest = this.slowest
+    assert(slowest !== undefined, () => 'a leader knows who is slowest')
+    this.#send({
+      type: 'heartbeat',
+      ...this.#envelope(peer),
+      commit: Math.min(match, this.#log.committed),
+      round: leader.reads.round,
+      slowest,
+    })
+  }
+
+  #onAppendReply(message: AppendReply): void {
+    if (this.#role.role !== 'leader') return
+    const progress = this.#role.progress.get(message.from)
+    if (progress === undefined) return
+    assert(
+      message.match <= this.#log.lastIndex,
+      () => `${message.from} acknowledges ${message.match}, past ${this.#log.lastIndex}`,
+    )
+    progress.acknowledged(message.match)
+    this.#advanceCommit(this.#role)
+  }
+
+  #onAppendReject(message: AppendReject): void {
+    if (this.#role.role !== 'leader') return
+    const progress = this.#role.progress.get(message.from)
+    if (progress === undefined) return
+    const agree = this.#log.mayAgree(message.hint.index, message.hint.term).index
+    if (agree < this.#log.base().index) progress.revert()
+    else progress.rejected(message.prev, agree, message.last)
+  }
+
+  #onHeartbeatReply(message: HeartbeatReply): void {
+    const leader = this.#role
+    if (leader.role !== 'leader') return
+    const progress = leader.progress.get(message.from)
+    if (progress === undefined) return
+    leader.reads.confirm(message.from, message.round)
+    this.#finishReads(leader)
+    if (progress.heartbeatAnswered()) this.#sendAppend(message.from, progress, [])
+  }
+
+  /** Only entries of the own term are committed by counting; earlier ones follow them (paper 5.4.2). */
+  #advanceCommit(leader: Leader): void {
+    const index = quorumIndex(this.#voters, (voter) =>
+      voter === this.#id ? this.#log.durable : (leader.progress.get(voter)?.match ?? 0),
+    )
+    if (index <= this.#log.committed || this.#log.term(index) !== this.#term) return
+    this.#log.commitTo(index)
+    let done = 0
+    for (const entry of leader.uncommitted) {
+      if (entry.index > index) break
+      leader.uncommittedBytes -= entry.bytes
+      done++
+    }
+    leader.uncommitted.splice(0, done)
+  }
+
+  // ---- Reads ------------------------------------------------------------------------------------------------------------
+
+  #onRead(message: ReadRequest): void {
+    if (this.#role.role === 'leader') this.#role.reads.add({ from: message.from, id: message.id })
+  }
+
+  #onReadReply(message: ReadReply): void {
+    if (this.#remoteReads.delete(message.id)) {
+      this.#reads.push({ id: message.id, index: message.index })
+    }
+  }
+
+  #finishReads(leader: Leader): void {
+    const round = leader.reads.finish((confirmed) =>
+      hasQuorum(this.#voters, (voter) => confirmed.has(voter)),
+    )
+    if (round === undefined) return
+    for (const { from, id } of round.reads) {
+      if (from === this.#id) {
+        this.#reads.push({ id, index: round.index })
+        continue
+      }
+      const progress = leader.progress.get(from)
+      if (progress !== undefined) progress.readIndex = Math.max(progress.readIndex, round.index)
+      this.#send({ type: 'read-reply', ...this.#envelope(from), id, index: round.index })
+    }
+  }
+
+  #loseRemoteRead(id: ReadId): void {
+    this.#remoteReads.delete(id)
+    this.#lostReads.push(id)
+  }
+
+  // ---- Membership ---------------------------------------------------------------------------------------------------------
+
+  /** A membership takes effect when it is appended, not when it is committed (paper 6). */
+  #noteMembership(entry: Entry): void {
+    if (entry.payload.type !== 'membership') return
+    this.#memberships.push({ index: entry.index, membership: entry.payload.membership })
+  }
+
+  #dropMemberships(from: Index): void {
+    while ((this.#memberships.at(-1)?.index ?? 0) >= from) this.#memberships.pop()
+  }
+
+  #refreshVoters(): void {
+    this.#voters = this.#memberships.at(-1)?.membership.members.map((member) => member.id) ?? []
+    // Only the memberships that a truncation could bring back are worth keeping.
+    while (
+      this.#memberships.length > 1 &&
+      (this.#memberships[1]?.index ?? 0) <= this.#log.committed
+    ) {
+      this.#memberships.shift()
+    }
+  }
+
+  #envelope(to: NodeId): { from: NodeId; to: NodeId; term: Term } {
+    return { from: this.#id, to, term: this.#term }
+  }
+
+  #send(message: Message): void {
+    this.#messages.push(message)
+  }
+}

@@ -1,0 +1,258 @@
+/*
+ * RaftNode: the driver. It moves what the core asks for to the injected ports and brings their answers back. It owns
+ * no timer, socket or thread: whoever owns it calls tick() and step(), and calls pump() some time after each wake(),
+ * so that the simulator and the server run the same driver.
+ *
+ * One persist at a time reaches the disk; applying is a queue of its own, cut into slices so that a long backlog
+ * never holds up heartbeats. A rejected persist is reported once, as fatal: nothing is retried.
+ */
+
+import { assert } from './assert.ts'
+import { type CoreOptions, type CoreStatus, type ProposeResult, RaftCore } from './core.ts'
+import type { LogStore, StateMachine, Transport } from './ports.ts'
+import {
+  type Entry,
+  entryBytes,
+  type Index,
+  type Message,
+  type NodeId,
+  type Persist,
+  type ReadId,
+  type Ready,
+} from './types.ts'
+
+export interface NodeEvents {
+  /** There is something for pump() to do. May be called many times before pump() runs. */
+  wake(): void
+  /** A persist or a compaction failed: what is stored is unknown, the process must end. */
+  fatal(error: unknown): void
+}
+
+export interface NodeOptions extends Omit<CoreOptions, 'log' | 'applied'> {
+  readonly log: LogStore
+  readonly machine: StateMachine
+  readonly transport: Transport
+  readonly events: NodeEvents
+  /** Bytes of entries applied in one pump, before other work gets its turn. */
+  readonly applySliceBytes: number
+  /** Entries removed by one step of a compaction. */
+  readonly compactStepEntries: number
+}
+
+/** Called once with the outcome of a read: true when the state machine may be read now, false: ask again. */
+export type ReadCallback = (confirmed: boolean) => void
+
+export class RaftNode {
+  readonly #core: RaftCore
+  readonly #id: NodeId
+  readonly #log: LogStore
+  readonly #machine: StateMachine
+  readonly #transport: Transport
+  readonly #events: NodeEvents
+  readonly #applySliceBytes: number
+  readonly #compactStepEntries: number
+
+  #toApply: Entry[] = []
+  /** Reads whose index was confirmed, waiting until it is applied; indices never fall. */
+  #confirmed: { index: Index; done: ReadCallback }[] = []
+  #asked = new Map<ReadId, ReadCallback>()
+  #lastReadId = 0
+  /** The disk does one thing at a time: a compaction step never overlaps a persist. */
+  #disk: Promise<void> = Promise.resolve()
+  #compactTo: Index = 0
+  #compacting = false
+  #stopped = false
+
+  constructor(options: NodeOptions) {
+    this.#core = new RaftCore({ ...options, applied: options.machine.appliedIndex() })
+    this.#id = options.id
+    this.#log = options.log
+    this.#machine = options.machine
+    this.#transport = options.transport
+    this.#events = options.events
+    this.#applySliceBytes = options.applySliceBytes
+    this.#compactStepEntries = options.compactStepEntries
+  }
+
+  get isLeader(): boolean {
+    return this.#core.isLeader
+  }
+
+  get established(): boolean {
+    return this.#core.established
+  }
+
+  get leader(): NodeId | undefined {
+    return this.#core.leader
+  }
+
+  get term(): number {
+    return this.#core.term
+  }
+
+  status(): CoreStatus {
+    return this.#core.status()
+  }
+
+  tick(): void {
+    if (this.#stopped) return
+    this.#core.tick()
+    this.#events.wake()
+  }
+
+  step(message: Message): void {
+    if (this.#stopped) return
+    this.#core.step(message)
+    this.#events.wake()
+  }
+
+  unreachable(peer: NodeId): void {
+    if (this.#stopped) return
+    this.#core.reportUnreachable(peer)
+    this.#events.wake()
+  }
+
+  restarted(peer: NodeId): void {
+    if (this.#stopped) return
+    this.#core.peerRestarted(peer)
+    this.#events.wake()
+  }
+
+  /** See RaftCore.propose. What becomes of an accepted entry is seen where (index, term) is applied. */
+  propose(data: readonly Uint8Array[]): ProposeResult {
+    assert(!this.#stopped, () => 'a stopped node proposes nothing')
+    const result = this.#core.propose(data)
+    if (result.accepted) this.#events.wake()
+    return result
+  }
+
+  /** One ReadIndex for everything that waits for `done` (thesis 6.4). */
+  read(done: ReadCallback): void {
+    assert(!this.#stopped, () => 'a stopped node reads nothing')
+    const id = ++this.#lastReadId
+    this.#asked.set(id, done)
+    this.#core.requestRead(id)
+    this.#events.wake()
+  }
+
+  /** Entries up to `index` are no longer needed by this node; the slowest member is still respected. */
+  compactTo(index: Index): void {
+    this.#compactTo = Math.max(this.#compactTo, index)
+    this.#events.wake()
+  }
+
+  /** No further output, except that the disk finishes what it has begun. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await this.#disk
+  }
+
+  /** Does everything that can be done now; what is left over for another turn calls wake(). */
+  pump(): void {
+    if (this.#stopped) return
+    this.#drain()
+    this.#applySlice()
+    this.#serveReads()
+    // Applying makes room for more committed entries; they wait for the next slice.
+    this.#drain()
+    if (this.#toApply.length > 0 && this.#machine.canApply()) this.#events.wake()
+    this.#compactStep()
+  }
+
+  #drain(): void {
+    for (let ready = this.#core.ready(); ready !== undefined; ready = this.#core.ready()) {
+      this.#handle(ready)
+    }
+  }
+
+  #handle(ready: Ready): void {
+    this.#sendAll(ready.messages)
+    if (ready.persist !== undefined) this.#persist(ready.persist, ready.afterPersist)
+    for (const entry of ready.committed) this.#toApply.push(entry)
+    for (const { id, index } of ready.reads) {
+      const done = this.#takeRead(id)
+      if (index <= this.#machine.appliedIndex()) done(true)
+      else this.#confirmed.push({ index, done })
+    }
+    for (const id of ready.lostReads) this.#takeRead(id)(false)
+  }
+
+  #takeRead(id: ReadId): ReadCallback {
+    const done = this.#asked.get(id)
+    assert(done !== undefined, () => `read ${id} was never asked for`)
+    this.#asked.delete(id)
+    return done
+  }
+
+  #sendAll(messages: readonly Message[]): void {
+    const own = messages.filter((message) => message.to === this.#id)
+    const others = own.length === 0 ? messages : messages.filter(({ to }) => to !== this.#id)
+    if (others.length > 0) this.#transport.send(others)
+    for (const message of own) this.#core.step(message)
+  }
+
+  #persist(persist: Persist, afterPersist: readonly Message[]): void {
+    this.#disk = this.#disk
+      .then(() => this.#log.persist({ hardState: persist.hardState, entries: persist.entries }))
+      .then(
+        () => {
+          if (this.#stopped) return
+          this.#core.persisted(persist.token)
+          this.#sendAll(afterPersist)
+          this.#events.wake()
+        },
+        (error) => this.#fail(error),
+      )
+  }
+
+  #fail(error: unknown): void {
+    this.#stopped = true
+    this.#events.fatal(error)
+  }
+
+  /** Applies what one turn may; the rest stays queued, behind whatever else the turn's owner has to do. */
+  #applySlice(): void {
+    let bytes = 0
+    let done = 0
+    for (const entry of this.#toApply) {
+      if (bytes >= this.#applySliceBytes || !this.#machine.canApply()) break
+      this.#machine.apply(entry)
+      this.#core.applied(entry.index)
+      bytes += entryBytes(entry)
+      done++
+    }
+    if (done === this.#toApply.length) this.#toApply = []
+    else if (done > 0) this.#toApply.splice(0, done)
+  }
+
+  #serveReads(): void {
+    const applied = this.#machine.appliedIndex()
+    let served = 0
+    for (const read of this.#confirmed) {
+      if (read.index > applied) break
+      served++
+    }
+    if (served === 0) return
+    for (const read of this.#confirmed.splice(0, served)) read.done(true)
+  }
+
+  #compactStep(): void {
+    if (this.#compacting || this.#stopped) return
+    const slowest = this.#core.slowest
+    if (slowest === undefined) return
+    const base = this.#log.base().index
+    const target = Math.min(this.#compactTo, slowest.match)
+    if (target <= base) return
+    this.#compacting = true
+    const upTo = Math.min(target, base + this.#compactStepEntries)
+    this.#disk = this.#disk
+      .then(() => this.#log.compact(upTo))
+      .then(
+        () => {
+          this.#compacting = false
+          this.#events.wake()
+        },
+        (error) => this.#fail(error),
+      )
+  }
+}

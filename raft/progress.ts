@@ -1,0 +1,154 @@
+/*
+ * One peer as the leader sees it (etcd/raft's machine, without snapshots):
+ *
+ *           ack at or above match                  a rejected append, a broken link, a restart
+ *   probe ------------------------> replicate ---------------------------------------------> probe
+ *     |  one empty append at a time:     pipelined: `next` runs ahead of `match` inside a
+ *     |  finds where the logs agree      window of messages and bytes
+ *     '--> reverted: the peer's log ends before what it once acknowledged: its disk was lost or rolled back.
+ *          It is sent no entries any more and counts for nothing; only an operator can mend that.
+ *
+ * Invariant: match < next; entries up to match are durable at the peer and equal to the leader's.
+ */
+
+import { assert } from './assert.ts'
+import type { Index } from './types.ts'
+
+export interface WindowLimits {
+  readonly messages: number
+  readonly bytes: number
+}
+
+export class Progress {
+  #state: 'probe' | 'replicate' | 'reverted' = 'probe'
+  #match: Index = 0
+  #next: Index
+  #probeSent = false
+  readonly #limits: WindowLimits
+  /** Appends on their way, oldest first. */
+  #inFlight: { last: Index; bytes: number }[] = []
+  #inFlightBytes = 0
+  #matchAtLastHeartbeat: Index = 0
+  /** The peer answered something in this term since the last check of the quorum. */
+  active = false
+  /** The commit index the peer was last told. */
+  commitSent: Index = 0
+  /** The highest read index the peer was given: it waits for a commit index at least as high. */
+  readIndex: Index = 0
+
+  constructor(next: Index, limits: WindowLimits) {
+    assert(next > 0, () => `next must be positive, not ${next}`)
+    this.#next = next
+    this.#limits = limits
+  }
+
+  get state(): 'probe' | 'replicate' | 'reverted' {
+    return this.#state
+  }
+
+  get match(): Index {
+    return this.#match
+  }
+
+  get next(): Index {
+    return this.#next
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.length
+  }
+
+  /** Whether an append may leave now: one probe at a time, or room in the window. */
+  canSend(): boolean {
+    if (this.#state === 'probe') return !this.#probeSent
+    if (this.#state === 'reverted') return false
+    return this.#inFlight.length < this.#limits.messages && this.#inFlightBytes < this.#limits.bytes
+  }
+
+  sentProbe(): void {
+    this.#probeSent = true
+  }
+
+  sentEntries(count: number, bytes: number): void {
+    assert(this.#state === 'replicate', () => `entries sent in state ${this.#state}`)
+    if (count === 0) return
+    this.#next += count
+    this.#inFlight.push({ last: this.#next - 1, bytes })
+    this.#inFlightBytes += bytes
+  }
+
+  /** The peer's log is durable and equal up to `match`. Duplicates and late answers change nothing. */
+  acknowledged(match: Index): void {
+    if (this.#state === 'reverted' || match < this.#match) return
+    this.#match = match
+    if (this.#state === 'probe') {
+      this.#state = 'replicate'
+      this.#next = match + 1
+      this.#probeSent = false
+      return
+    }
+    this.#next = Math.max(this.#next, match + 1)
+    let done = 0
+    for (const sent of this.#inFlight) {
+      if (sent.last > match) break
+      this.#inFlightBytes -= sent.bytes
+      done++
+    }
+    if (done > 0) this.#inFlight.splice(0, done)
+  }
+
+  /**
+   * The peer has no entry equal to the one at `prev`; `agree` is where the leader's log may agree with it, and
+   * `last` the end of the peer's log. Late rejections are told apart by `prev` and ignored.
+   */
+  rejected(prev: Index, agree: Index, last: Index): void {
+    if (this.#state === 'reverted') return
+    if (last < this.#match) {
+      this.revert()
+      return
+    }
+    if (this.#state === 'replicate') {
+      if (prev <= this.#match) return
+      this.toProbe()
+      return
+    }
+    if (prev !== this.#next - 1) return
+    this.#next = Math.max(Math.min(prev, agree + 1), this.#match + 1)
+    this.#probeSent = false
+  }
+
+  /** The peer lost what it once acknowledged, or needs entries that were compacted with its consent. */
+  revert(): void {
+    this.#state = 'reverted'
+    this.#clearInFlight()
+  }
+
+  /** Forget what was on its way: the link broke, the peer restarted, or an append was lost. */
+  toProbe(): void {
+    if (this.#state === 'reverted') return
+    // While probing nothing is matched yet, and `next` is the best guess there is.
+    if (this.#state === 'replicate') this.#next = this.#match + 1
+    this.#state = 'probe'
+    this.#probeSent = false
+    this.#clearInFlight()
+  }
+
+  /**
+   * A heartbeat was answered: a lost probe is due again. True when appends are under way but none was
+   * acknowledged since the last heartbeat: one may be lost, so an empty append behind them should find out.
+   */
+  heartbeatAnswered(): boolean {
+    this.#probeSent = false
+    const stalled =
+      this.#state === 'replicate' &&
+      this.#inFlight.length > 0 &&
+      this.#match === this.#matchAtLastHeartbeat
+    this.#matchAtLastHeartbeat = this.#match
+    return stalled
+  }
+
+  #clearInFlight(): void {
+    this.#inFlight = []
+    this.#inFlightBytes = 0
+  }
+}
