@@ -16,7 +16,7 @@ import { RaftLog } from './log.ts'
 import type { LogReader, Random } from './ports.ts'
 import { Progress, type WindowLimits } from './progress.ts'
 import { countVotes, hasQuorum, quorumIndex } from './quorum.ts'
-import { ReadRounds } from './reads.ts'
+import { READS_MAX, ReadRounds } from './reads.ts'
 import {
   type Append,
   type AppendReject,
@@ -48,7 +48,10 @@ export interface CoreLimits {
   readonly appendBytes: number
   /** Appends on their way to one peer. */
   readonly window: WindowLimits
-  /** Bytes of proposed and not yet committed entries; one larger proposal is taken when there are none. */
+  /**
+   * Bytes of proposed entries that are not yet committed, or not yet durable here; one larger proposal is taken
+   * when there are none.
+   */
   readonly uncommittedBytes: number
   /** Bytes of committed entries handed out and not yet applied. */
   readonly applyBytes: number
@@ -110,7 +113,7 @@ interface Leader {
   heartbeatElapsed: number
   quorumElapsed: number
   heartbeatDue: boolean
-  /** Proposed and uncommitted entries of this term, oldest first. */
+  /** Proposed entries of this term that are not committed or not durable here, oldest first. */
   uncommitted: { index: Index; bytes: number }[]
   uncommittedBytes: number
 }
@@ -208,6 +211,11 @@ export class RaftCore {
     return this.#role.role === 'follower' ? this.#role.leader : undefined
   }
 
+  /** The membership in force: the last one in the log, else the state's. */
+  get membership(): Membership | undefined {
+    return this.#memberships.at(-1)?.membership
+  }
+
   /** The leader's own no-op is applied, so everything of earlier terms is as well. */
   get established(): boolean {
     return this.#role.role === 'leader' && this.#applied >= this.#role.noop
@@ -242,7 +250,7 @@ export class RaftCore {
       durable: this.#log.durable,
       first: this.#log.base().index + 1,
       established: this.established,
-      membership: this.#memberships.at(-1)?.membership,
+      membership: this.membership,
       slowest: this.slowest,
       peers,
     }
@@ -298,7 +306,8 @@ export class RaftCore {
       this.#answerLowerTerm(message)
       return
     }
-    this.#noteActive(message.from)
+    // A pre-vote asks for a later term: it shows a peer that does not hear this leader.
+    if (message.term === this.#term) this.#noteActive(message.from)
     this.#dispatch(message)
   }
 
@@ -390,14 +399,14 @@ export class RaftCore {
     return { accepted: true, term: this.#term, first }
   }
 
-  /** Asks for a read index. The answer comes in a Ready: `reads`, or `lostReads` when no leader confirmed it. */
+  /** Asks for a read index. The answer comes in a Ready: `reads`, or `lostReads` when no leader confirms it. */
   requestRead(id: ReadId): void {
     if (this.#role.role === 'leader') {
-      this.#role.reads.add({ from: this.#id, id })
+      if (!this.#role.reads.add({ from: this.#id, id })) this.#lostReads.push(id)
       return
     }
     const leader = this.leader
-    if (leader === undefined) {
+    if (leader === undefined || this.#remoteReads.size >= READS_MAX) {
       this.#lostReads.push(id)
       return
     }
@@ -433,7 +442,9 @@ export class RaftCore {
     assert(this.#persistInFlight && token === this.#persistToken, () => `no persist ${token}`)
     this.#persistInFlight = false
     this.#log.persisted()
-    if (this.#role.role === 'leader') this.#advanceCommit(this.#role)
+    if (this.#role.role !== 'leader') return
+    this.#advanceCommit(this.#role)
+    this.#releaseUncommitted(this.#role)
   }
 
   /** Everything up to `index` is part of the state now. */
@@ -724,7 +735,13 @@ export class RaftCore {
     this.#acknowledge(message.from, at)
   }
 
+  /** One acknowledgement speaks for all that wait for the same persist: however slow the disk, they do not pile up. */
   #acknowledge(to: NodeId, match: Index): void {
+    const waiting = this.#afterPersist.at(-1)
+    if (waiting?.type === 'append-reply') {
+      if (waiting.match >= match) return
+      this.#afterPersist.pop()
+    }
     this.#afterPersist.push({ type: 'append-reply', ...this.#envelope(to), match })
   }
 
@@ -771,7 +788,7 @@ export class RaftCore {
   }
 
   #sendAppends(peer: NodeId, progress: Progress): void {
-    if (progress.state === 'probe') {
+    if (progress.state !== 'replicate') {
       // Empty: where the logs agree is not known yet, so entries might travel for nothing.
       if (progress.canSend()) {
         progress.sentProbe()
@@ -787,8 +804,10 @@ export class RaftCore {
       )
       this.#sendAppend(peer, progress, entries)
     }
+    // Only what was sent already can be told as committed: behind a full window that is less than the commit index.
+    const tellable = Math.min(this.#log.committed, progress.next - 1)
     const waits = progress.readIndex > progress.commitSent && progress.state === 'replicate'
-    if (waits && this.#log.committed > progress.commitSent) this.#sendAppend(peer, progress, [])
+    if (waits && tellable > progress.commitSent) this.#sendAppend(peer, progress, [])
   }
 
   #sendAppend(peer: NodeId, progress: Progress, entries: readonly Entry[]): void {
@@ -809,7 +828,7 @@ export class RaftCore {
   }
 
   #sendHeartbeat(leader: Leader, peer: NodeId): void {
-    const match = leader.progress.get(peer)?.match ?? 0
+    const match = leader.progress.get(peer)?.reliable ?? 0
     const slowest = this.slowest
     assert(slowest !== undefined, () => 'a leader knows who is slowest')
     this.#send({
@@ -838,8 +857,7 @@ export class RaftCore {
     const progress = this.#role.progress.get(message.from)
     if (progress === undefined) return
     const agree = this.#log.mayAgree(message.hint.index, message.hint.term).index
-    if (agree < this.#log.base().index) progress.revert()
-    else progress.rejected(message.prev, agree, message.last)
+    progress.rejected(message.prev, agree, message.last, this.#log.base().index)
   }
 
   #onHeartbeatReply(message: HeartbeatReply): void {
@@ -847,21 +865,28 @@ export class RaftCore {
     if (leader.role !== 'leader') return
     const progress = leader.progress.get(message.from)
     if (progress === undefined) return
-    leader.reads.confirm(message.from, message.round)
+    if (progress.state !== 'reverted') leader.reads.confirm(message.from, message.round)
     this.#finishReads(leader)
     if (progress.heartbeatAnswered()) this.#sendAppend(message.from, progress, [])
   }
 
   /** Only entries of the own term are committed by counting; earlier ones follow them (paper 5.4.2). */
   #advanceCommit(leader: Leader): void {
-    const index = quorumIndex(this.#voters, (voter) =>
-      voter === this.#id ? this.#log.durable : (leader.progress.get(voter)?.match ?? 0),
-    )
+    const index = quorumIndex(this.#voters, (voter) => {
+      if (voter === this.#id) return this.#log.durable
+      return leader.progress.get(voter)?.reliable ?? 0
+    })
     if (index <= this.#log.committed || this.#log.term(index) !== this.#term) return
     this.#log.commitTo(index)
+    this.#releaseUncommitted(leader)
+  }
+
+  /** A majority without this node can commit while its own disk is slow: its unstable tail is bounded, too. */
+  #releaseUncommitted(leader: Leader): void {
+    const settled = Math.min(this.#log.committed, this.#log.durable)
     let done = 0
     for (const entry of leader.uncommitted) {
-      if (entry.index > index) break
+      if (entry.index > settled) break
       leader.uncommittedBytes -= entry.bytes
       done++
     }
@@ -871,6 +896,7 @@ export class RaftCore {
   // ---- Reads ------------------------------------------------------------------------------------------------------------
 
   #onRead(message: ReadRequest): void {
+    // A read that finds no room, or no leader, is not answered: its node gives it up after an election timeout.
     if (this.#role.role === 'leader') this.#role.reads.add({ from: message.from, id: message.id })
   }
 

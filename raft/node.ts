@@ -14,12 +14,17 @@ import {
   type Entry,
   entryBytes,
   type Index,
+  type Membership,
   type Message,
   type NodeId,
   type Persist,
   type ReadId,
   type Ready,
+  type Slowest,
 } from './types.ts'
+
+/** Leaves far more ids above it than a process can use, and all of them are safe integers. */
+const READ_ID_START_MAX = 2 ** 52
 
 export interface NodeEvents {
   /** There is something for pump() to do. May be called many times before pump() runs. */
@@ -56,7 +61,7 @@ export class RaftNode {
   /** Reads whose index was confirmed, waiting until it is applied; indices never fall. */
   #confirmed: { index: Index; done: ReadCallback }[] = []
   #asked = new Map<ReadId, ReadCallback>()
-  #lastReadId = 0
+  #lastReadId: ReadId
   /** The disk does one thing at a time: a compaction step never overlaps a persist. */
   #disk: Promise<void> = Promise.resolve()
   #compactTo: Index = 0
@@ -66,6 +71,9 @@ export class RaftNode {
   constructor(options: NodeOptions) {
     this.#core = new RaftCore({ ...options, applied: options.machine.appliedIndex() })
     this.#id = options.id
+    // A leader may answer a read that this node's previous process asked: its id must mean nothing any more, or a
+    // new read would be served at an index from before it was asked.
+    this.#lastReadId = Math.floor(options.random() * READ_ID_START_MAX)
     this.#log = options.log
     this.#machine = options.machine
     this.#transport = options.transport
@@ -88,6 +96,14 @@ export class RaftNode {
 
   get term(): number {
     return this.#core.term
+  }
+
+  get membership(): Membership | undefined {
+    return this.#core.membership
+  }
+
+  get slowest(): Slowest | undefined {
+    return this.#core.slowest
   }
 
   status(): CoreStatus {
@@ -192,13 +208,24 @@ export class RaftNode {
   }
 
   #persist(persist: Persist, afterPersist: readonly Message[]): void {
+    const { token, hardState, entries } = persist
+    this.#useDisk(
+      () => this.#log.persist({ hardState, entries }),
+      () => {
+        this.#core.persisted(token)
+        this.#sendAll(afterPersist)
+      },
+    )
+  }
+
+  /** Queues work for the disk. After a failure or a stop nothing more is begun, and nothing is told any more. */
+  #useDisk(begin: () => Promise<void>, done: () => void): void {
     this.#disk = this.#disk
-      .then(() => this.#log.persist({ hardState: persist.hardState, entries: persist.entries }))
+      .then(() => (this.#stopped ? undefined : begin()))
       .then(
         () => {
           if (this.#stopped) return
-          this.#core.persisted(persist.token)
-          this.#sendAll(afterPersist)
+          done()
           this.#events.wake()
         },
         (error) => this.#fail(error),
@@ -245,14 +272,11 @@ export class RaftNode {
     if (target <= base) return
     this.#compacting = true
     const upTo = Math.min(target, base + this.#compactStepEntries)
-    this.#disk = this.#disk
-      .then(() => this.#log.compact(upTo))
-      .then(
-        () => {
-          this.#compacting = false
-          this.#events.wake()
-        },
-        (error) => this.#fail(error),
-      )
+    this.#useDisk(
+      () => this.#log.compact(upTo),
+      () => {
+        this.#compacting = false
+      },
+    )
   }
 }

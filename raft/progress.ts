@@ -5,8 +5,10 @@
  *   probe ------------------------> replicate ---------------------------------------------> probe
  *     |  one empty append at a time:     pipelined: `next` runs ahead of `match` inside a
  *     |  finds where the logs agree      window of messages and bytes
- *     '--> reverted: the peer's log ends before what it once acknowledged: its disk was lost or rolled back.
- *          It is sent no entries any more and counts for nothing; only an operator can mend that.
+ *     '--> reverted: the peer rejects what it once acknowledged: its disk was lost or rolled back. It is sent no
+ *          entries any more and counts for nothing; only an operator can mend that. A rejection that was merely
+ *          late looks the same, so it is still probed once per heartbeat: an acknowledgement ends a false alarm,
+ *          and a peer whose log is really gone can never give one.
  *
  * Invariant: match < next; entries up to match are durable at the peer and equal to the leader's.
  */
@@ -50,18 +52,18 @@ export class Progress {
     return this.#match
   }
 
+  /** What may be counted upon: nothing of a peer that lost what it acknowledged. */
+  get reliable(): Index {
+    return this.#state === 'reverted' ? 0 : this.#match
+  }
+
   get next(): Index {
     return this.#next
   }
 
-  get inFlight(): number {
-    return this.#inFlight.length
-  }
-
   /** Whether an append may leave now: one probe at a time, or room in the window. */
   canSend(): boolean {
-    if (this.#state === 'probe') return !this.#probeSent
-    if (this.#state === 'reverted') return false
+    if (this.#state !== 'replicate') return !this.#probeSent
     return this.#inFlight.length < this.#limits.messages && this.#inFlightBytes < this.#limits.bytes
   }
 
@@ -79,9 +81,9 @@ export class Progress {
 
   /** The peer's log is durable and equal up to `match`. Duplicates and late answers change nothing. */
   acknowledged(match: Index): void {
-    if (this.#state === 'reverted' || match < this.#match) return
+    if (match < this.#match) return
     this.#match = match
-    if (this.#state === 'probe') {
+    if (this.#state !== 'replicate') {
       this.#state = 'replicate'
       this.#next = match + 1
       this.#probeSent = false
@@ -98,35 +100,31 @@ export class Progress {
   }
 
   /**
-   * The peer has no entry equal to the one at `prev`; `agree` is where the leader's log may agree with it, and
-   * `last` the end of the peer's log. Late rejections are told apart by `prev` and ignored.
+   * The peer has no entry equal to the one at `prev`; `agree` is where the leader's log may agree with it, `last`
+   * the end of the peer's log and `base` where the leader's log begins. Late rejections are told apart by `prev`.
    */
-  rejected(prev: Index, agree: Index, last: Index): void {
+  rejected(prev: Index, agree: Index, last: Index, base: Index): void {
     if (this.#state === 'reverted') return
-    if (last < this.#match) {
-      this.revert()
-      return
-    }
     if (this.#state === 'replicate') {
-      if (prev <= this.#match) return
-      this.toProbe()
+      // A log that ends below `match` is either an old message or a lost disk: the probe at `match` finds out.
+      if (prev > this.#match || last < this.#match) this.toProbe()
       return
     }
     if (prev !== this.#next - 1) return
-    this.#next = Math.max(Math.min(prev, agree + 1), this.#match + 1)
+    const next = Math.max(Math.min(prev, agree + 1), this.#match + 1)
+    if (prev <= this.#match || next <= base) {
+      // It refuses what it acknowledged, or needs entries that were compacted with its consent.
+      this.#state = 'reverted'
+      return
+    }
+    this.#next = next
     this.#probeSent = false
-  }
-
-  /** The peer lost what it once acknowledged, or needs entries that were compacted with its consent. */
-  revert(): void {
-    this.#state = 'reverted'
-    this.#clearInFlight()
   }
 
   /** Forget what was on its way: the link broke, the peer restarted, or an append was lost. */
   toProbe(): void {
     if (this.#state === 'reverted') return
-    // While probing nothing is matched yet, and `next` is the best guess there is.
+    // While probing, `next` is the best guess there is.
     if (this.#state === 'replicate') this.#next = this.#match + 1
     this.#state = 'probe'
     this.#probeSent = false

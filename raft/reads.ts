@@ -7,6 +7,9 @@
 import { assert } from './assert.ts'
 import type { Index, NodeId, ReadId } from './types.ts'
 
+/** Reads that may wait for a round, and reads that a node may have asked its leader for. */
+export const READS_MAX = 10_000
+
 /** A read and the node that asked for it. */
 export interface PendingRead {
   readonly from: NodeId
@@ -29,16 +32,15 @@ export class ReadRounds {
     return this.#number
   }
 
-  get pending(): number {
-    return this.#collecting.length + (this.#inFlight?.reads.length ?? 0)
-  }
-
   get canBegin(): boolean {
     return this.#inFlight === undefined && this.#collecting.length > 0
   }
 
-  add(read: PendingRead): void {
+  /** False when too many wait already: without a commit in its term a leader answers none of them. */
+  add(read: PendingRead): boolean {
+    if (this.#collecting.length >= READS_MAX) return false
     this.#collecting.push(read)
+    return true
   }
 
   /** Every read collected so far gets `index`, the commit index of this moment. `self` confirms by itself. */

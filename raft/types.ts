@@ -11,7 +11,7 @@ export type NodeId = string
 export type Term = number
 /** A position in the log; the first entry has index 1, and 0 means "before the log". A safe integer. */
 export type Index = number
-/** Names one batch of reads on the node that asked; never used twice within an incarnation. */
+/** Names one batch of reads on the node that asked; never used twice, not even by its next incarnation. */
 export type ReadId = number
 
 /** One member as the log records it. Every member is a voter until learners exist. */

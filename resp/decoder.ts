@@ -1,0 +1,332 @@
+/*
+ * Bytes from a client become commands. redis-parser, which makes the values, is a parser of replies
+ * and trusts its input: it allocates by announced counts, recurses, and waits badly for the rest of
+ * a bulk. So it never sees the stream: a framing guard lets whole commands through, well-formed and
+ * within the limits, and yields no values itself. Inline commands are split here, redis-parser
+ * knows none. This file must not know commands, sessions or sockets: it is pulled, so that whoever
+ * pulls decides whose turn it is and when a limit changes.
+ */
+
+import { Buffer } from 'node:buffer'
+import RedisParser from 'redis-parser'
+import type { FramingLimits } from './framing-guard.ts'
+import { FramingGuard } from './framing-guard.ts'
+
+/**
+ * The client broke the protocol. The reply is `-ERR ` and the message; then the connection closes.
+ */
+export class ProtocolError extends Error {
+  override readonly name = 'ProtocolError'
+  readonly code = 'PROTOCOL'
+
+  constructor(detail: string) {
+    super(`Protocol error: ${detail}`)
+  }
+}
+
+/**
+ * Commands decoded in one go, at most: fewer entries into redis-parser, yet what lies decoded and
+ * undelivered stays small when the caller stops pulling.
+ */
+const RUN_COMMANDS_MAX = 32
+/**
+ * A chunk below this that must wait is copied behind the one before it: a Buffer costs 200 bytes
+ * itself.
+ */
+const SMALL_CHUNK_BYTES = 2048
+const SHARED_CHUNK_BYTES = 4096
+const EMPTY = Buffer.alloc(0)
+const DELIVERED: Buffer[] = []
+
+const LF = 10
+const CR = 13
+const SINGLE_QUOTE = 39
+const DOUBLE_QUOTE = 34
+const BACKSLASH = 92
+const LETTER_X = 120
+/** n, r, t, b and a behind a backslash; every other character stands for itself. */
+const ESCAPES: ReadonlyMap<number, number> = new Map([
+  [110, LF],
+  [114, CR],
+  [116, 9],
+  [98, 8],
+  [97, 7],
+])
+
+/**
+ * The commands of one connection, in order.
+ *
+ * Arguments are views. They pin the chunk they came in (64 KiB for one byte, at worst); those of a
+ * command that came in several chunks pin one block of about its size. Whoever keeps an argument
+ * copies it. Bytes are scanned only when `next` is called, so `authenticated` and the limits count
+ * as they are when a command's turn comes. An incomplete command is held in a block of at most four
+ * times the bytes received of it, of which the rest is untouched memory: what a header announces
+ * costs nothing until it arrives, and every byte is copied a constant number of times.
+ */
+export class Decoder {
+  /** False puts the limits before AUTH in force; may change between two calls of `next`. */
+  authenticated: boolean
+  readonly #guard: FramingGuard
+  readonly #parser: RedisParser
+  /** Raw chunks; the first is scanned up to `#at`. */
+  #chunks: Buffer[] = []
+  #at = 0
+  /** The block that small waiting chunks share; the last of `#chunks` is its filled part. */
+  #shared: Buffer = EMPTY
+  /** The first part of a command whose end is still to come. */
+  #partial: Buffer = EMPTY
+  #partialBytes = 0
+  /** Commands decoded and not yet delivered, from `#readyAt` on. */
+  #ready: Buffer[][] = []
+  #readyAt = 0
+  #readyBytes = 0
+  #bufferedBytes = 0
+  #failure: ProtocolError | undefined
+
+  constructor(limits: FramingLimits, authenticated: boolean) {
+    this.authenticated = authenticated
+    this.#guard = new FramingGuard(limits)
+    this.#parser = new RedisParser({
+      returnBuffers: true,
+      returnReply: (command: Buffer[]) => this.#ready.push(command),
+      returnError: () => this.#disagree(),
+      returnFatalError: () => this.#disagree(),
+    })
+  }
+
+  /**
+   * Bytes received and not delivered, for the limit of the query buffer. A run of commands decoded
+   * together (at most one chunk) counts until its last one is delivered.
+   */
+  get bufferedBytes(): number {
+    return this.#bufferedBytes
+  }
+
+  /**
+   * Takes over what the socket read; the bytes must not change any more. Ignored after an error.
+   */
+  push(chunk: Buffer): void {
+    if (chunk.length === 0 || this.#failure !== undefined) return
+    this.#bufferedBytes += chunk.length
+    if (this.#chunks.length === 0 || chunk.length >= SMALL_CHUNK_BYTES) this.#chunks.push(chunk)
+    else this.#share(chunk)
+  }
+
+  /**
+   * The next command, at least its name; undefined when more bytes are needed. Throws ProtocolError
+   * once all commands before the broken one are delivered, and again at every later call. Anything
+   * else it throws is a bug of this file.
+   */
+  next(): Buffer[] | undefined {
+    if (this.#ready.length === 0) this.#decode()
+    const command = this.#ready[this.#readyAt]
+    if (command === undefined) {
+      if (this.#failure !== undefined) throw this.#failure
+      return undefined
+    }
+    this.#ready[this.#readyAt++] = DELIVERED
+    if (this.#readyAt === this.#ready.length) {
+      this.#ready = []
+      this.#readyAt = 0
+      this.#bufferedBytes -= this.#readyBytes
+      this.#readyBytes = 0
+    }
+    return command
+  }
+
+  /** Scans until a command is ready, the bytes are used up, or one of them breaks the protocol. */
+  #decode(): void {
+    while (this.#ready.length === 0 && this.#failure === undefined) {
+      const chunk = this.#chunks[0]
+      if (chunk === undefined) return
+      this.#decodeRun(chunk)
+    }
+  }
+
+  /**
+   * Decodes the next commands of this chunk. Before AUTH it is one at a time, because each may
+   * change what the next one is allowed; so is the end of a command that began in an earlier chunk.
+   */
+  #decodeRun(chunk: Buffer): void {
+    const guard = this.#guard
+    const start = this.#at
+    const commandsMax = this.authenticated && this.#partialBytes === 0 ? RUN_COMMANDS_MAX : 1
+    let commands = 0
+    let end = start
+    let verdict = guard.scan(chunk, start, this.authenticated)
+    while (verdict === 'command') {
+      end = guard.at
+      commands++
+      if (commands === commandsMax) break
+      verdict = guard.scan(chunk, end, this.authenticated)
+    }
+    this.#at = guard.at
+    if (commands > 0) this.#parse(this.#takeFrame(chunk, start, end), commands)
+    switch (verdict) {
+      case 'command':
+        return
+      case 'inline':
+        this.#splitInline(this.#takeFrame(chunk, end, guard.at))
+        return
+      case 'ignored':
+        this.#bufferedBytes -= this.#partialBytes + guard.at - end
+        this.#partial = EMPTY
+        this.#partialBytes = 0
+        return
+      case 'incomplete':
+        this.#hold(chunk, end, chunk.length)
+        this.#chunks.shift()
+        this.#at = 0
+        if (this.#chunks.length === 0) this.#shared = EMPTY
+        return
+      case 'refused':
+        this.#fail(guard.refusal)
+    }
+  }
+
+  #parse(frames: Buffer, commands: number): void {
+    const before = this.#ready.length
+    this.#parser.execute(frames)
+    if (this.#ready.length - before !== commands) this.#disagree()
+    this.#readyBytes += frames.length
+  }
+
+  #splitInline(line: Buffer): void {
+    if (line.includes(0)) {
+      /* Redis never finds the end of such a line and refuses it 64 KiB later. */
+      this.#fail('NUL in inline request')
+      return
+    }
+    const command = splitArguments(line)
+    if (command === undefined) this.#fail('unbalanced quotes in request')
+    else if (command.length === 0) this.#bufferedBytes -= line.length
+    else {
+      this.#ready.push(command)
+      this.#readyBytes += line.length
+    }
+  }
+
+  /** The bytes of a frame that ends at `end`: what is held of it, then the chunk from `start`. */
+  #takeFrame(chunk: Buffer, start: number, end: number): Buffer {
+    if (this.#partialBytes === 0) {
+      return start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end)
+    }
+    this.#hold(chunk, start, end)
+    const frame = this.#partial.subarray(0, this.#partialBytes)
+    this.#partial = EMPTY
+    this.#partialBytes = 0
+    return frame
+  }
+
+  /**
+   * Holds a part of the command being scanned. The block doubles until a quarter of the command is
+   * here, then it grows once more, to its end: what is copied last and at once stays below a half.
+   */
+  #hold(chunk: Buffer, start: number, end: number): void {
+    if (start === end) return
+    const needed = this.#partialBytes + end - start
+    if (needed > this.#partial.length) {
+      const missing = this.#guard.missingBytes
+      const grown = Buffer.allocUnsafeSlow(needed + (missing <= 3 * needed ? missing : needed))
+      this.#partial.copy(grown, 0, 0, this.#partialBytes)
+      this.#partial = grown
+    }
+    chunk.copy(this.#partial, this.#partialBytes, start, end)
+    this.#partialBytes = needed
+  }
+
+  /** Appends a small chunk to the shared block at the end of the queue, or begins a new one. */
+  #share(chunk: Buffer): void {
+    const last = this.#chunks.length - 1
+    const tail = this.#chunks[last]
+    const isShared = tail !== undefined && tail.buffer === this.#shared.buffer
+    const filled = isShared ? tail.length : 0
+    if (isShared && filled + chunk.length <= this.#shared.length) {
+      this.#chunks[last] = this.#shared.subarray(0, filled + chunk.length)
+      chunk.copy(this.#shared, filled)
+      return
+    }
+    this.#shared = Buffer.allocUnsafeSlow(SHARED_CHUNK_BYTES)
+    chunk.copy(this.#shared)
+    this.#chunks.push(this.#shared.subarray(0, chunk.length))
+  }
+
+  /**
+   * Nothing behind a broken command can be trusted to begin where it seems to: all of it is
+   * dropped.
+   */
+  #fail(detail: string): void {
+    this.#failure = new ProtocolError(detail)
+    this.#chunks = []
+    this.#shared = EMPTY
+    this.#partial = EMPTY
+    this.#partialBytes = 0
+    this.#bufferedBytes = this.#readyBytes
+  }
+
+  #disagree(): never {
+    throw new Error('redis-parser and the framing guard disagree about a command')
+  }
+}
+
+/**
+ * Splits an inline command by the rules of Redis' `sdssplitargs`: blanks part arguments, double
+ * quotes know escapes and `\xHH`, single quotes only `\'`, and behind a closing quote stands a
+ * blank or the end. Undefined for unbalanced quotes. The arguments are copies.
+ */
+function splitArguments(line: Buffer): Buffer[] | undefined {
+  const end = line.length
+  /* No argument is longer than its source. */
+  const unquoted = Buffer.allocUnsafeSlow(end)
+  const command: Buffer[] = []
+  let length = 0
+  let at = 0
+  for (;;) {
+    while (at < end && isBlank(line[at])) at++
+    if (at === end) return command
+    const start = length
+    let quote = 0
+    for (; at < end; at++) {
+      const byte = line[at] as number
+      if (quote === 0) {
+        if (isSeparator(byte)) break
+        if (byte === SINGLE_QUOTE || byte === DOUBLE_QUOTE) quote = byte
+        else unquoted[length++] = byte
+      } else if (byte === quote) {
+        quote = 0
+        at++
+        if (at < end && !isBlank(line[at])) return undefined
+        break
+      } else if (byte === BACKSLASH && at + 1 < end) {
+        const escaped = readEscape(line, at, quote)
+        unquoted[length++] = escaped.byte
+        at += escaped.extra
+      } else unquoted[length++] = byte
+    }
+    if (quote !== 0) return undefined
+    command.push(unquoted.subarray(start, length))
+  }
+}
+
+/** The byte that the backslash at `at` and what follows it mean, and how many bytes follow. */
+function readEscape(line: Buffer, at: number, quote: number): { byte: number; extra: number } {
+  const next = line[at + 1] as number
+  if (quote === SINGLE_QUOTE) {
+    return next === SINGLE_QUOTE ? { byte: next, extra: 1 } : { byte: BACKSLASH, extra: 0 }
+  }
+  if (next === LETTER_X) {
+    const digits = line.toString('latin1', at + 2, at + 4)
+    if (/^[0-9a-fA-F]{2}$/.test(digits)) return { byte: Number.parseInt(digits, 16), extra: 3 }
+  }
+  return { byte: ESCAPES.get(next) ?? next, extra: 1 }
+}
+
+/** C's isspace. */
+function isBlank(byte: number | undefined): boolean {
+  return byte === 32 || (byte !== undefined && byte >= 9 && byte <= 13)
+}
+
+/** What ends an unquoted argument; vertical tab and form feed do not, as in Redis. */
+function isSeparator(byte: number): boolean {
+  return byte === 32 || byte === LF || byte === CR || byte === 9
+}

@@ -1,0 +1,57 @@
+/*
+ * `npm run coverage`: the tests once more under V8's coverage, then a floor for each folder whose faults lose data.
+ * The floors are on the compiled files, which are what runs and what ships; a file that no test loads counts with
+ * none of its lines covered.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const FOLDERS = ['raft', 'resp', 'storage'] as const
+const FLOOR_LINES_PERCENT = 95
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const TESTS = fileURLToPath(new URL('./test.js', import.meta.url))
+const RAW = join(ROOT, 'coverage', 'raw')
+
+function main(): void {
+  rmSync(join(ROOT, 'coverage'), { recursive: true, force: true })
+  const tests = node([TESTS, ...process.argv.slice(2)], { NODE_V8_COVERAGE: RAW })
+  if (tests !== 0) {
+    process.stdout.write('coverage: the tests failed, so nothing was measured\n')
+    process.exit(1)
+  }
+  const below = FOLDERS.filter((folder) => report(folder) !== 0)
+  if (below.length === 0) return
+  process.stdout.write(`coverage: below ${FLOOR_LINES_PERCENT} % of lines: ${below.join(', ')}\n`)
+  process.exitCode = 1
+}
+
+function report(folder: string): number {
+  const c8 = join(dirname(createRequire(import.meta.url).resolve('c8')), 'bin', 'c8.js')
+  const options = {
+    'temp-directory': RAW,
+    'reports-dir': join(ROOT, 'coverage', folder),
+    reporter: 'text',
+    all: 'true',
+    src: join(ROOT, 'dist', folder),
+    include: `dist/${folder}/**/*.js`,
+    'check-coverage': 'true',
+    lines: String(FLOOR_LINES_PERCENT),
+  }
+  process.stdout.write(`\n${folder}/\n`)
+  return node([c8, 'report', ...Object.entries(options).map(([key, value]) => `--${key}=${value}`)])
+}
+
+function node(args: readonly string[], environment: Record<string, string> = {}): number {
+  const { status } = spawnSync(process.execPath, args, {
+    cwd: ROOT,
+    env: { ...process.env, ...environment },
+    stdio: 'inherit',
+  })
+  return status ?? 1
+}
+
+main()

@@ -1,0 +1,131 @@
+/*
+ * What a command is: one declarative entry that the frontend, the log, COMMAND and HELP all read, so that
+ * there is no second list. The kind decides where a command runs and, by the type of its handler, what it
+ * may touch: a read handler gets a database that it cannot change, a local one gets no database at all.
+ * Nothing here knows where the data lives or how the command got here.
+ */
+
+import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import type { StoredValue } from '../../storage/state-store.ts'
+import type { Session } from '../session.ts'
+import type { LocalServer } from './local-server.ts'
+
+/** A command as it came: the name first, then its arguments, as bytes. */
+export type Args = readonly Uint8Array[]
+
+/** One database as a read handler sees it. Keys are the latin1 strings of the client's bytes. */
+export interface ReadonlyDatabase {
+  /** The value belongs to the store: valid until the handler returns its reply, never to be written to. */
+  get(key: string): StoredValue | undefined
+  /** Number of keys. */
+  size(): number
+}
+
+/** One database as a write handler sees it: reads see the handler's own writes, an error undoes them all. */
+export interface Database extends ReadonlyDatabase {
+  put(key: string, value: Uint8Array): void
+  /** False when there was no such key. */
+  delete(key: string): boolean
+  /** Removes every key. */
+  clear(): void
+}
+
+export type Run =
+  /** Runs on the node that was asked, against applied state. */
+  | { readonly kind: 'read'; run(db: ReadonlyDatabase, args: Args): Reply }
+  /** Runs on every replica, inside apply: reads nothing but arguments and database. */
+  | { readonly kind: 'write'; run(db: Database, args: Args): Reply }
+  /** Concerns the connection or this node only. */
+  | {
+      readonly kind: 'local'
+      run(session: Session, args: Args, server: LocalServer): Reply | Promise<Reply>
+    }
+
+/** Redis' command flags, without `write` and `readonly`: those follow from the kind. */
+export type CommandFlag =
+  | 'denyoom'
+  | 'admin'
+  | 'noscript'
+  | 'loading'
+  | 'stale'
+  | 'fast'
+  | 'no_auth'
+  | 'no_multi'
+  | 'allow_busy'
+
+/** Redis' ACL categories that do not follow from the flags. */
+export type OwnCategory = 'keyspace' | 'string' | 'admin' | 'dangerous' | 'connection'
+
+/** Which arguments are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
+export interface KeySpec {
+  readonly first: number
+  readonly last: number
+  readonly step: number
+  /** Redis' flags of the access, such as RO, RW, access, update. */
+  readonly access: readonly string[]
+  readonly notes?: string
+}
+
+/** One argument as COMMAND DOCS and HELP describe it. */
+export interface ArgumentDoc {
+  readonly name: string
+  readonly type: 'key' | 'string' | 'integer' | 'pattern' | 'pure-token' | 'oneof' | 'block'
+  /** The literal word before the value; of a pure-token, the argument itself. */
+  readonly token?: string
+  readonly optional?: true
+  readonly multiple?: true
+  /** The members of a oneof or block. */
+  readonly arguments?: readonly ArgumentDoc[]
+}
+
+export interface Doc {
+  readonly summary: string
+  readonly since: string
+  readonly group: 'generic' | 'string' | 'connection' | 'server'
+  readonly complexity: string
+  readonly arguments?: readonly ArgumentDoc[]
+}
+
+export interface Spec {
+  /** Lower case; of a subcommand `container|name`, as Redis' error texts have it. */
+  readonly name: string
+  /** Number of arguments with the name; negative: at least so many. */
+  readonly arity: number
+  readonly flags: readonly CommandFlag[]
+  readonly categories: readonly OwnCategory[]
+  readonly keys?: KeySpec
+  readonly doc: Doc
+}
+
+/** A command that can run. */
+export type Command = Spec & Run
+export type ReadCommand = Extract<Command, { kind: 'read' }>
+export type WriteCommand = Extract<Command, { kind: 'write' }>
+export type LocalCommand = Extract<Command, { kind: 'local' }>
+
+/** An entry of the table: a command, a command with subcommands (COMMAND), or only their container. */
+export type TableEntry = (Command | (Spec & { readonly kind: 'container' })) & {
+  readonly subcommands?: readonly Command[]
+}
+
+/**
+ * A Redis error as a handler throws it: the command is answered with `reply` and leaves nothing behind. Not
+ * an Error, because a client may cause as many as it likes and a stack trace is of no use to anybody.
+ */
+export class CommandError {
+  readonly reply: ErrorReply
+
+  constructor(text: string) {
+    this.reply = new ErrorReply(text)
+  }
+}
+
+export const syntaxError: CommandError = new CommandError('ERR syntax error')
+export const notAnInteger: CommandError = new CommandError(
+  'ERR value is not an integer or out of range',
+)
+
+/** Redis' text for a wrong number of arguments, of a command or subcommand by its full name. */
+export function wrongArity(name: string): CommandError {
+  return new CommandError(`ERR wrong number of arguments for '${name}' command`)
+}

@@ -1,0 +1,113 @@
+/*
+ * What local commands may ask of the node they run on: the one narrow door that src/server.ts implements. A
+ * command sees facts here, never sockets, stores or timers, so all of them run in a test with a plain object.
+ * Every number is true at the moment it is asked for; what a node cannot know is undefined, never a guess.
+ */
+
+import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
+import type { Reply } from '../../resp/encoder.ts'
+import type { Session } from '../session.ts'
+
+/** The server whose behaviour and texts this one follows: clients choose features by this number. */
+export const REDIS_VERSION = '7.2.4'
+
+export interface LocalServer {
+  /** Now, in ms of the monotonic clock that also stamps the sessions and `startedAt`. */
+  now(): number
+  /** SHA-256 of `requirepass`; undefined while there is none. */
+  passwordDigest(): Uint8Array | undefined
+  /** Every open connection, oldest first. */
+  sessions(): Iterable<Session>
+  readonly config: ConfigPort
+  raft(): RaftStatus
+  info(): InfoFacts
+  /** Resolves with undefined once this node has served a linearizable read, else with why it could not. */
+  ready(): Promise<string | undefined>
+  /**
+   * Ends the process in order. Its connections end without a reply, as in Redis, so the promise settles only
+   * when the shutdown could not be begun.
+   */
+  shutdown(): Promise<Reply>
+}
+
+export interface ConfigPort {
+  /** Every option by its redis.conf name (lower case) with its present value as redis.conf would have it. */
+  entries(): Iterable<readonly [name: string, value: string]>
+  /** All of them or none. Names are in lower case and differ from each other. */
+  set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined
+}
+
+/** Why CONFIG SET changed nothing; `reason` as Redis words it, for instance `can't set immutable config`. */
+export interface ConfigRefusal {
+  readonly name: string
+  /** undefined: there is no such option. */
+  readonly reason: string | undefined
+}
+
+/** One member of the cluster as this node sees it. */
+export interface MemberStatus {
+  readonly member: Member
+  /** Of another member: whether a link to it is up; of this node: true. */
+  readonly connected: boolean
+  /** Of the leader only: up to where the member's log is known to be durable and equal. */
+  readonly match: Index | undefined
+  /** Of the leader only: ms since the member last answered. */
+  readonly silentForMs: number | undefined
+}
+
+export interface RaftStatus {
+  readonly nodeId: NodeId
+  readonly clusterId: string
+  readonly role: Role
+  readonly term: Term
+  /** Whom this node follows in this term; itself when it leads. */
+  readonly leader: Member | undefined
+  /** The membership in force, this node included. */
+  readonly members: readonly MemberStatus[]
+  readonly commit: Index
+  readonly applied: Index
+  /** Index of the first entry that the log still has (base + 1) and of the last one. */
+  readonly logFirst: Index
+  readonly logLast: Index
+  /** Last index that is durable on this node. */
+  readonly durable: Index
+  /** Index of the last durable checkpoint of the state. */
+  readonly checkpoint: Index
+  /** Who holds compaction back, and at which index. */
+  readonly slowest: Slowest | undefined
+  readonly logCacheHits: number
+  readonly logCacheMisses: number
+  /** Entries proposed here whose outcome is open. */
+  readonly pendingProposals: number
+  /** Commands parked here for want of a leader. */
+  readonly parkedCommands: number
+}
+
+/** What INFO tells beyond RaftStatus. */
+export interface InfoFacts {
+  readonly holdfastVersion: string
+  readonly processId: number
+  /** The client port. */
+  readonly port: number
+  readonly startedAt: number
+  /** As `os.type() os.release() os.arch()`, like Redis. */
+  readonly operatingSystem: string
+  readonly nodeVersion: string
+  readonly executable: string
+  /** '' without one. */
+  readonly configFile: string
+  readonly maxClients: number
+  readonly connectedClients: number
+  /** Bytes in use: heap and buffers. */
+  readonly usedMemoryBytes: number
+  readonly usedMemoryPeakBytes: number
+  readonly residentMemoryBytes: number
+  /** Since the start of the process: */
+  readonly connectionsReceived: number
+  readonly connectionsRejected: number
+  readonly commandsProcessed: number
+  readonly inputBytes: number
+  readonly outputBytes: number
+  /** Number of keys of each database, by its number. */
+  readonly keys: readonly number[]
+}

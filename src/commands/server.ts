@@ -1,0 +1,212 @@
+/*
+ * The commands by which an operator looks at a node and steers it: CONFIG, INFO, ROLE and SHUTDOWN. They concern
+ * this node only, run without Raft, and know the node through LocalServer alone.
+ */
+
+import { MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
+import type { Session } from '../session.ts'
+import { argument, isWord, textOf } from './arguments.ts'
+import type { Args, ArgumentDoc, Command, TableEntry } from './command.ts'
+import { CommandError, syntaxError } from './command.ts'
+import { globMatches, patternOf } from './glob.ts'
+import { helpCommand } from './help.ts'
+import { infoText } from './info.ts'
+import type { LocalServer } from './local-server.ts'
+import { clientHost } from './status.ts'
+
+function configGet(_session: Session, args: Args, server: LocalServer): Reply {
+  const patterns = args.slice(2).map((bytes) => patternOf(bytes).toLowerCase())
+  const matching: (readonly [string, string])[] = []
+  for (const [name, value] of server.config.entries()) {
+    if (patterns.some((pattern) => globMatches(pattern, name))) matching.push([name, value])
+  }
+  return new MapReply(matching)
+}
+
+function configSet(_session: Session, args: Args, server: LocalServer): Reply {
+  if (args.length % 2 === 1) throw syntaxError
+  const changes = new Map<string, string>()
+  for (let i = 2; i < args.length; i += 2) {
+    const name = textOf(argument(args, i)).toLowerCase()
+    if (changes.has(name)) throw configFailure(name, 'duplicate parameter')
+    changes.set(name, textOf(argument(args, i + 1)))
+  }
+  const refusal = server.config.set([...changes])
+  if (refusal === undefined) return OK
+  if (refusal.reason !== undefined) throw configFailure(refusal.name, refusal.reason)
+  throw new CommandError(
+    `ERR Unknown option or number of arguments for CONFIG SET - '${refusal.name}'`,
+  )
+}
+
+function configFailure(name: string, reason: string): CommandError {
+  return new CommandError(
+    `ERR CONFIG SET failed (possibly related to argument '${name}') - ${reason}`,
+  )
+}
+
+function info(_session: Session, args: Args, server: LocalServer): Reply {
+  const sections = args.slice(1).map((bytes) => textOf(bytes).toLowerCase())
+  return new VerbatimReply(infoText(server, sections))
+}
+
+/** Offsets are indices of the log: what this node has applied, what the leader knows of each member. */
+function role(_session: Session, _args: Args, server: LocalServer): Reply {
+  const status = server.raft()
+  if (status.role === 'leader') {
+    const replicas = status.members.filter(
+      ({ member, connected }) => connected && member.id !== status.nodeId,
+    )
+    return [
+      'master',
+      status.applied,
+      replicas.map(({ member, match }) => {
+        const { host, port } = clientHost(member)
+        return [host, String(port), String(match ?? 0)]
+      }),
+    ]
+  }
+  const { leader } = status
+  // Redis' own word for a replica that still looks for its master.
+  if (leader === undefined) return ['slave', '', 0, 'connect', status.applied]
+  const { host, port } = clientHost(leader)
+  const link = status.members.find(({ member }) => member.id === leader.id)
+  return ['slave', host, port, link?.connected ? 'connected' : 'connect', status.applied]
+}
+
+/** Everything acknowledged is on disk already, so SAVE and NOSAVE mean the same. */
+function shutdown(_session: Session, args: Args, server: LocalServer): Reply | Promise<Reply> {
+  const words = new Set<string>()
+  for (const option of args.slice(1)) {
+    const word = SHUTDOWN_OPTIONS.find((known) => isWord(option, known))
+    if (word === undefined) throw syntaxError
+    words.add(word)
+  }
+  if (words.has('save') && words.has('nosave')) throw syntaxError
+  if (!words.has('abort')) return server.shutdown()
+  if (words.size > 1) throw syntaxError
+  // A shutdown waits for nothing that could be called off.
+  throw new CommandError('ERR No shutdown in progress.')
+}
+
+const SHUTDOWN_OPTIONS: readonly string[] = ['nosave', 'save', 'now', 'force', 'abort']
+
+const configSubcommands: readonly Command[] = [
+  {
+    name: 'config|get',
+    arity: -3,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    doc: {
+      summary: 'Returns the options of this node that match a pattern.',
+      since: '2.0.0',
+      group: 'server',
+      complexity: 'O(N) where N is the number of options.',
+      arguments: [{ name: 'parameter', type: 'string', multiple: true }],
+    },
+    kind: 'local',
+    run: configGet,
+  },
+  helpCommand('config', () => configSubcommands, { categories: [], since: '5.0.0' }),
+  {
+    name: 'config|set',
+    arity: -4,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    doc: {
+      summary: 'Changes options of this node, all of them or none.',
+      since: '2.0.0',
+      group: 'server',
+      complexity: 'O(N) where N is the number of options given.',
+      arguments: [
+        {
+          name: 'data',
+          type: 'block',
+          multiple: true,
+          arguments: [
+            { name: 'parameter', type: 'string' },
+            { name: 'value', type: 'string' },
+          ],
+        },
+      ],
+    },
+    kind: 'local',
+    run: configSet,
+  },
+]
+
+const shutdownWords: readonly ArgumentDoc[] = [
+  {
+    name: 'save-selector',
+    type: 'oneof',
+    optional: true,
+    arguments: [
+      { name: 'nosave', type: 'pure-token', token: 'NOSAVE' },
+      { name: 'save', type: 'pure-token', token: 'SAVE' },
+    ],
+  },
+  { name: 'now', type: 'pure-token', token: 'NOW', optional: true },
+  { name: 'force', type: 'pure-token', token: 'FORCE', optional: true },
+  { name: 'abort', type: 'pure-token', token: 'ABORT', optional: true },
+]
+
+export const serverCommands: readonly TableEntry[] = [
+  {
+    name: 'config',
+    arity: -2,
+    flags: [],
+    categories: [],
+    doc: {
+      summary: 'A container of commands about the options of this node.',
+      since: '2.0.0',
+      group: 'server',
+      complexity: 'Depends on the subcommand.',
+    },
+    kind: 'container',
+    subcommands: configSubcommands,
+  },
+  {
+    name: 'info',
+    arity: -1,
+    flags: ['loading', 'stale'],
+    categories: ['dangerous'],
+    doc: {
+      summary: 'Tells about this node, by section.',
+      since: '1.0.0',
+      group: 'server',
+      complexity: 'O(1)',
+      arguments: [{ name: 'section', type: 'string', optional: true, multiple: true }],
+    },
+    kind: 'local',
+    run: info,
+  },
+  {
+    name: 'role',
+    arity: 1,
+    flags: ['noscript', 'loading', 'stale', 'fast'],
+    categories: ['admin', 'dangerous'],
+    doc: {
+      summary: 'Tells whether this node leads, and whom or whom not.',
+      since: '2.8.12',
+      group: 'server',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: role,
+  },
+  {
+    name: 'shutdown',
+    arity: -1,
+    flags: ['admin', 'noscript', 'loading', 'stale', 'no_multi', 'allow_busy'],
+    categories: [],
+    doc: {
+      summary: 'Ends this node in order.',
+      since: '1.0.0',
+      group: 'server',
+      complexity: 'O(1): what was acknowledged is on disk.',
+      arguments: shutdownWords,
+    },
+    kind: 'local',
+    run: shutdown,
+  },
+]

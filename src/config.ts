@@ -1,0 +1,425 @@
+/*
+ * Every option and every limit of the server, in one table: name (redis.conf's where Redis has the concept),
+ * kind with unit and bounds, default, help, and whether CONFIG SET may change it. Code asks `config.get(name)`
+ * each time it needs a value, so a changed option holds at once. This file must not know who uses an option;
+ * it knows the rules between options, because only here can they be broken.
+ */
+
+import { isIP } from 'node:net'
+import type { ConfigPort, ConfigRefusal } from './commands/local-server.ts'
+import { formatAddress, isLoopback, parseAddress } from './network.ts'
+import {
+  address,
+  addresses,
+  type BindAddress,
+  bindAddresses,
+  boolean,
+  bytes,
+  choice,
+  humanBytes,
+  integer,
+  type OptionKind,
+  type OutputLimit,
+  outputLimit,
+  path,
+  text,
+} from './option-kinds.ts'
+
+export const logLevels = ['debug', 'verbose', 'notice', 'warning'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** The value of every option, by its name. */
+export interface Settings {
+  readonly port: number
+  readonly 'peer-port': number
+  readonly bind: readonly BindAddress[]
+  readonly dir: string
+  readonly 'peer-announce': string
+  readonly announce: string
+  readonly cluster: readonly string[]
+  readonly 'peer-secret': string
+  readonly requirepass: string
+  readonly 'protected-mode': boolean
+  readonly maxclients: number
+  readonly timeout: number
+  readonly 'tcp-keepalive': number
+  readonly 'proto-max-bulk-len': number
+  readonly 'client-query-buffer-limit': number
+  readonly 'client-output-buffer-limit': OutputLimit
+  readonly 'read-consistency': 'linearizable' | 'stale'
+  readonly redirect: 'forward' | 'moved'
+  readonly 'park-timeout-ms': number
+  readonly 'park-bytes': number
+  readonly 'election-timeout-ms': number
+  readonly 'heartbeat-interval-ms': number
+  readonly 'commit-timeout-ms': number
+  readonly 'log-retain-max': number
+  readonly 'log-cache-size': number
+  readonly 'log-cache-entries': number
+  readonly 'memtable-size': number
+  readonly loglevel: LogLevel
+  readonly logfile: string
+}
+
+export type OptionName = keyof Settings
+
+export interface Option<Value> {
+  readonly kind: OptionKind<Value>
+  /** As redis.conf would have it; a function where it follows from options that stand above in the table. */
+  readonly default: string | ((settings: Settings) => string)
+  /** --help's text for a default that is a function. */
+  readonly defaultHelp?: string
+  readonly help: string
+  /** CONFIG SET may change it while the server runs. */
+  readonly settable?: true
+  /** Never part of an error line or a log. */
+  readonly secret?: true
+}
+
+const KB = 1024
+const MB = 1024 * KB
+const GB = 1024 * MB
+/** What a timer of Node.js can hold, in whole seconds. */
+const TIMER_SECONDS_MAX = 2_147_483
+
+/** Bounds that no operator changes. Sizes in bytes and times in ms, as their names say. */
+export const limits = {
+  /** Members of a cluster, and entries of the `cluster` list. */
+  membersMax: 9,
+  bindAddressesMax: 16,
+  configFileBytesMax: 1_048_576,
+  passwordCharsMax: 512,
+  /** An entry of commands is closed at either (one larger command stands alone). */
+  entryCommandsMax: 1000,
+  entryBytesMax: 1_048_576,
+  /** Entries in one append to a peer; a larger entry travels alone. */
+  appendFrameBytesMax: 1_048_576,
+  /** Appends on their way to one peer, by number and bytes. */
+  appendsInFlightMax: 256,
+  appendBytesInFlightMax: 33_554_432,
+  /** Proposed and not yet committed entries. */
+  uncommittedBytesMax: 67_108_864,
+  /** Committed entries that wait to be applied, and those applied in one turn. */
+  applyQueueBytesMax: 67_108_864,
+  applySliceBytesMax: 262_144,
+  /** Entries removed by one step of a compaction. */
+  compactStepEntriesMax: 1024,
+  /** Commands handed to the leader and not answered. */
+  forwardBytesMax: 67_108_864,
+  /** Commands that wait for room at the leader, above which clients are read no further. */
+  backlogBytesMax: 67_108_864,
+  /** Bytes that wait on one link to a peer. */
+  peerQueueBytesMax: { control: 1_048_576, append: 67_108_864, forward: 134_217_728 },
+  /** One message of a peer: above every entry and forwarded batch that the options allow. */
+  peerMessageBytesMax: 1_073_741_824,
+  /** Arguments of one command, and bytes of a header or inline line, as in Redis. */
+  argumentsMax: 1_048_576,
+  lineBytesMax: 65_536,
+  /** The same before AUTH, as in Redis. */
+  unauthenticatedArgumentsMax: 10,
+  unauthenticatedBulkBytesMax: 16_384,
+  unauthenticatedInputBytesMax: 1_048_576,
+  /** Connections beyond maxclients that are told so before they are closed. */
+  refusedClientsMax: 128,
+  /** Commands one connection may start in one turn before the others get theirs. */
+  turnCommandsMax: 256,
+  /** Commands of one connection without a reply; a deeper pipeline waits in its socket. */
+  openCommandsMax: 1024,
+  /** A new connection begins with so many, and doubles them while its replies stay small. */
+  openCommandsFirst: 32,
+  /** Bytes of replies that the open commands of one connection may be expected to produce. */
+  openReplyBytesMax: 16_777_216,
+  /** Undecoded input above which a connection that may start no command is not read any further. */
+  pausedInputBytesMax: 65_536,
+  /** The commit of a whole checkpoint may take this long before the watchdog ends the process. */
+  stateCommitTimeoutMs: 120_000,
+  /** The main loop may stand still this long before the watchdog ends the process. */
+  stallTimeoutMs: 60_000,
+  /** Log lines that a slow terminal or pipe has not taken yet; later lines are dropped, and counted. */
+  logBacklogBytesMax: 1_048_576,
+  /** Two processes that start on one data directory at once settle it within this time. */
+  lockTimeoutMs: 5000,
+} as const
+
+/** HOLDFAST_ variables that are no options: of the tests, and of scripts/cluster.ts. */
+export const reservedVariables = ['HOLDFAST_REQUIRE', 'HOLDFAST_STOP_WITH_STDIN'] as const
+
+export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } = {
+  port: {
+    kind: integer({ min: 1, max: 65_535, unit: '' }),
+    default: '6379',
+    help: 'TCP port for clients',
+  },
+  'peer-port': {
+    kind: integer({ min: 1, max: 65_535, unit: '' }),
+    default: (settings) => String(settings.port + 10_000),
+    defaultHelp: 'port + 10000',
+    help: 'TCP port for the other members of the cluster',
+  },
+  bind: {
+    kind: bindAddresses({ max: limits.bindAddressesMax }),
+    default: '127.0.0.1',
+    help: 'addresses to listen on, for clients and peers; one after a - may be missing',
+  },
+  dir: { kind: path({ optional: false }), default: './data', help: 'directory of the data' },
+  'peer-announce': {
+    kind: address(),
+    default: (settings) => formatAddress(boundHost(settings.bind), settings['peer-port']),
+    defaultHelp: 'first bind address : peer-port',
+    help: 'host:port at which the other members reach this node; one of `cluster`',
+  },
+  announce: {
+    kind: address(),
+    default: (settings) =>
+      formatAddress(parseAddress(settings['peer-announce'])?.host ?? '', settings.port),
+    defaultHelp: 'host of peer-announce : port',
+    help: 'host:port that clients are told',
+  },
+  cluster: {
+    kind: addresses({ max: limits.membersMax }),
+    default: '',
+    help: 'the initial members, host:peerport,..., the same list on every node; empty: one node alone',
+  },
+  'peer-secret': {
+    kind: text({ max: limits.passwordCharsMax }),
+    default: '',
+    secret: true,
+    help: 'what members prove to each other, never sent; the same on every node',
+  },
+  requirepass: {
+    kind: text({ max: limits.passwordCharsMax }),
+    default: '',
+    secret: true,
+    settable: true,
+    help: 'password of the clients; empty: none',
+  },
+  'protected-mode': {
+    kind: boolean(),
+    default: 'yes',
+    settable: true,
+    help: 'without requirepass only loopback clients, without peer-secret only loopback peers',
+  },
+  maxclients: {
+    kind: integer({ min: 1, max: 100_000, unit: 'connections' }),
+    default: '10000',
+    settable: true,
+    help: 'client connections at a time',
+  },
+  timeout: {
+    kind: integer({ min: 0, max: TIMER_SECONDS_MAX, unit: 'seconds' }),
+    default: '0',
+    settable: true,
+    help: 'closes a client that is idle for so long; 0: never',
+  },
+  'tcp-keepalive': {
+    kind: integer({ min: 0, max: TIMER_SECONDS_MAX, unit: 'seconds' }),
+    default: '300',
+    settable: true,
+    help: 'idle time after which a connection is probed; 0: never',
+  },
+  'proto-max-bulk-len': {
+    kind: bytes({ min: MB, max: 512 * MB }),
+    default: '64mb',
+    settable: true,
+    help: 'largest single argument',
+  },
+  'client-query-buffer-limit': {
+    kind: bytes({ min: MB, max: GB }),
+    default: '128mb',
+    settable: true,
+    help: 'unanswered input of one client, above which it is closed',
+  },
+  'client-output-buffer-limit': {
+    kind: outputLimit({ min: MB, max: GB, maxSeconds: 3600 }),
+    default: 'normal 256mb 64mb 60',
+    settable: true,
+    help: 'unread replies of one client: closed above hard, or above soft for so many seconds',
+  },
+  'read-consistency': {
+    kind: choice(['linearizable', 'stale']),
+    default: 'linearizable',
+    settable: true,
+    help: 'stale: reads are served from this node alone and may be old',
+  },
+  redirect: {
+    kind: choice(['forward', 'moved']),
+    default: 'forward',
+    settable: true,
+    help: 'what a follower does with a command for the leader: forward it, or answer -MOVED',
+  },
+  'park-timeout-ms': {
+    kind: integer({ min: 0, max: 60_000, unit: 'ms' }),
+    default: '2000',
+    settable: true,
+    help: 'commands wait so long for a leader before -CLUSTERDOWN',
+  },
+  'park-bytes': {
+    kind: bytes({ min: 0, max: GB }),
+    default: '64mb',
+    settable: true,
+    help: 'commands that wait for a leader, all together',
+  },
+  'election-timeout-ms': {
+    kind: integer({ min: 50, max: 60_000, unit: 'ms' }),
+    default: '250',
+    help: 'silence of the leader before an election: between once and twice this',
+  },
+  'heartbeat-interval-ms': {
+    kind: integer({ min: 10, max: 10_000, unit: 'ms' }),
+    default: '50',
+    help: 'how often a leader is heard; at most a third of election-timeout-ms',
+  },
+  'commit-timeout-ms': {
+    kind: integer({ min: 100, max: 600_000, unit: 'ms' }),
+    default: '10000',
+    help: 'a commit to disk that takes longer ends the process, so that the others go on',
+  },
+  'log-retain-max': {
+    kind: bytes({ min: MB, max: 1024 * GB }),
+    default: '1gb',
+    settable: true,
+    help: 'log kept for the slowest member before this node complains',
+  },
+  'log-cache-size': {
+    kind: bytes({ min: MB, max: 4 * GB }),
+    default: '64mb',
+    help: 'latest log entries kept in memory, by bytes',
+  },
+  'log-cache-entries': {
+    kind: integer({ min: 16, max: 1_048_576, unit: 'entries' }),
+    default: '16384',
+    help: 'latest log entries kept in memory, by number',
+  },
+  'memtable-size': {
+    kind: bytes({ min: MB, max: 4 * GB }),
+    default: '64mb',
+    help: 'applied writes in memory before a checkpoint moves them to disk',
+  },
+  loglevel: {
+    kind: choice(logLevels),
+    default: 'notice',
+    settable: true,
+    help: 'how much is logged',
+  },
+  logfile: {
+    kind: path({ optional: true }),
+    default: '',
+    help: "file of the log; '': standard output",
+  },
+}
+
+export const optionNames: readonly OptionName[] = Object.keys(options).filter(isOptionName)
+
+export class Config implements ConfigPort {
+  /** Path of the configuration file; '' without one. */
+  readonly file: string
+  #settings: Settings
+  readonly #watchers: { readonly name: OptionName; readonly changed: () => void }[] = []
+
+  /** `settings` are complete and keep the rules: loadConfig is where they come from. */
+  constructor(settings: Settings, file: string) {
+    this.#settings = settings
+    this.file = file
+  }
+
+  get<Name extends OptionName>(name: Name): Settings[Name] {
+    return this.#settings[name]
+  }
+
+  /** Calls `changed` after every CONFIG SET of that option. */
+  watch(name: OptionName, changed: () => void): void {
+    this.#watchers.push({ name, changed })
+  }
+
+  /** Every option with its value as CONFIG GET shows it: bytes as plain numbers, secrets as they are. */
+  *entries(): Iterable<readonly [name: string, value: string]> {
+    for (const name of optionNames) yield [name, printed(this.#settings, name)]
+  }
+
+  set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined {
+    let settings = this.#settings
+    const names: OptionName[] = []
+    for (const [name, value] of changes) {
+      if (!isOptionName(name)) return { name, reason: undefined }
+      if (options[name].settable !== true) return { name, reason: "can't set immutable config" }
+      const changed = assigned(settings, name, value)
+      if (changed === undefined) return { name, reason: options[name].kind.refusal }
+      settings = changed
+      names.push(name)
+    }
+    const [broken] = brokenRules(settings)
+    if (broken !== undefined) {
+      const name = names.find((candidate) => broken.names.includes(candidate)) ?? broken.names[0]
+      return { name, reason: `${broken.names.join(' and ')}: ${broken.rule}` }
+    }
+    this.#settings = settings
+    for (const watcher of this.#watchers) if (names.includes(watcher.name)) watcher.changed()
+    return undefined
+  }
+}
+
+/** `settings` with the option set to what `value` says; undefined when that is not allowed. */
+export function assigned<Known extends Partial<Settings>>(
+  settings: Known,
+  name: OptionName,
+  value: string,
+): Known | undefined {
+  const parsed = options[name].kind.parse(value)
+  return parsed === undefined ? undefined : { ...settings, [name]: parsed }
+}
+
+export function printed<Name extends OptionName>(settings: Settings, name: Name): string {
+  return options[name].kind.print(settings[name])
+}
+
+export interface BrokenRule {
+  readonly names: readonly [OptionName, ...OptionName[]]
+  readonly rule: string
+}
+
+/** The rules between options. Each says what to change, for it becomes an error line. */
+export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
+  if (settings['election-timeout-ms'] < 3 * settings['heartbeat-interval-ms']) {
+    const names = ['election-timeout-ms', 'heartbeat-interval-ms'] as const
+    yield { names, rule: 'the election timeout must be at least three heartbeats' }
+  }
+  if (settings.port === settings['peer-port']) {
+    yield { names: ['port', 'peer-port'], rule: 'clients and peers need different ports' }
+  }
+  const bulk = settings['proto-max-bulk-len']
+  if (settings['client-query-buffer-limit'] < bulk + MB) {
+    const names = ['client-query-buffer-limit', 'proto-max-bulk-len'] as const
+    yield { names, rule: `the buffer must hold the largest argument and ${humanBytes(MB)} more` }
+  }
+  if (settings['client-output-buffer-limit'].hardBytes < bulk + MB) {
+    const names = ['client-output-buffer-limit', 'proto-max-bulk-len'] as const
+    yield { names, rule: `the hard limit must hold the largest value and ${humanBytes(MB)} more` }
+  }
+  const { cluster } = settings
+  if (cluster.length > 0 && !cluster.includes(settings['peer-announce'])) {
+    const names = ['peer-announce', 'cluster'] as const
+    yield { names, rule: 'the list must contain this node as peer-announce spells it' }
+  }
+  if (settings['protected-mode'] && settings['peer-secret'] === '') {
+    const foreign = cluster.find((member) => isForeign(member))
+    if (foreign !== undefined) {
+      const rule = `peers such as ${foreign} are refused without peer-secret (or with protected-mode no, accepted unproved)`
+      yield { names: ['cluster', 'protected-mode'], rule }
+    }
+  }
+}
+
+/** Certainly another machine. A host name may still turn out to be; then the refused link says so. */
+function isForeign(member: string): boolean {
+  return isIP(parseAddress(member)?.host ?? '') !== 0 && !isLoopback(member)
+}
+
+/** A host to tell others; every-address is none, so then it is this machine's own. */
+function boundHost(bind: readonly BindAddress[]): string {
+  const host = bind.find((bound) => !bound.optional)?.host ?? ''
+  return host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+}
+
+export function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(options, name)
+}

@@ -1,0 +1,291 @@
+/*
+ * Commands that one node hands to another: the frames, the node that sends them (ForwardSender) and the leader's
+ * side (ForwardReceiver). A request names the term of the leader it is meant for and is taken by the leader of
+ * exactly that term, so what is refused is always the end of what was sent; it is never handed on again. Replies
+ * come back encoded for the client, on the same link, in any order.
+ *
+ * Frames are arrays (codec.ts):
+ *   [REQUEST, term, ms to wait for a leader, ...calls], a call being [tag, stream, database, protocol, ...arguments]
+ *   [REPLIES, applied index, ...[tag, RESP bytes]]
+ *   [REFUSED, ...tags]
+ */
+
+import type { Index, NodeId, Term } from '../raft/types.ts'
+import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
+import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
+import { Call, type CallOwner, EncodedReply, Stream } from './call.ts'
+import { resolve } from './commands/table.ts'
+import type { ForwardChannel } from './peers.ts'
+import type { Router } from './router.ts'
+import { DATABASES } from './session.ts'
+
+const REQUEST = 1
+const REPLIES = 2
+const REFUSED = 3
+
+export interface ForwardSenderPorts {
+  /** Peers.forward: false means that certainly nothing of it was sent. */
+  send(to: NodeId, body: Uint8Array): boolean
+  parkTimeoutMs(): number
+}
+
+/** Tags first..last, `open` of which are not settled. */
+interface SentFrame {
+  readonly first: number
+  readonly last: number
+  open: number
+}
+
+/** What this node has handed to leaders and is waiting for. */
+export class ForwardSender {
+  readonly #ports: ForwardSenderPorts
+  readonly #router: Router
+  #lastTag = 0
+  readonly #sent = new Map<number, { readonly call: Call; readonly frame: SentFrame }>()
+  /** The frames handed to each link, oldest first, for when it breaks: see PeerEvents.forwardDown. */
+  readonly #frames = new Map<NodeId, SentFrame[]>()
+  readonly #streams = new WeakMap<Stream, number>()
+  #lastStream = 0
+
+  constructor(ports: ForwardSenderPorts, router: Router) {
+    this.#ports = ports
+    this.#router = router
+  }
+
+  /** One frame; false: certainly nothing of it was sent. */
+  send(leader: NodeId, term: Term, calls: readonly Call[]): boolean {
+    const first = this.#lastTag + 1
+    const fields: FrameField[] = [REQUEST, term, this.#ports.parkTimeoutMs()]
+    for (const call of calls) {
+      const stream = this.#streamId(call.stream)
+      fields.push([++this.#lastTag, stream, call.database, call.protocol, ...call.args])
+    }
+    if (!this.#ports.send(leader, encodeFrame(fields))) return false
+    const frame: SentFrame = { first, last: this.#lastTag, open: calls.length }
+    calls.forEach((call, i) => {
+      this.#sent.set(first + i, { call, frame })
+    })
+    const frames = this.#frames.get(leader)
+    if (frames === undefined) this.#frames.set(leader, [frame])
+    else frames.push(frame)
+    return true
+  }
+
+  #streamId(stream: Stream): number {
+    let id = this.#streams.get(stream)
+    if (id === undefined) {
+      id = ++this.#lastStream
+      this.#streams.set(stream, id)
+    }
+    return id
+  }
+
+  /** Throws CodecError on a frame that is none. */
+  received(from: NodeId, body: Uint8Array): void {
+    const [kind, ...fields] = decodeFrame(body)
+    if (kind === REPLIES) this.#replies(fields)
+    else if (kind === REFUSED) this.#router.forwardRefused(this.#takeAll(fields.map(integerField)))
+    else throw new CodecError(`a forward reply of kind ${String(kind)}`)
+    const frames = this.#frames.get(from) ?? []
+    const open = frames.findIndex((frame) => frame.open > 0)
+    frames.splice(0, open < 0 ? frames.length : open)
+  }
+
+  #replies([index, ...replies]: readonly FrameField[]): void {
+    const applied = integerField(index)
+    for (const reply of replies) {
+      const [tag, bytes] = arrayField(reply)
+      if (!(bytes instanceof Uint8Array)) throw new CodecError('a forward reply without bytes')
+      const call = this.#take(integerField(tag))
+      if (call !== undefined) this.#router.forwardAnswered(call, bytes, applied)
+    }
+  }
+
+  /** The call of a tag, when it is still waited for. */
+  #take(tag: number): Call | undefined {
+    const sent = this.#sent.get(tag)
+    if (sent === undefined) return undefined
+    this.#sent.delete(tag)
+    sent.frame.open--
+    return sent.call
+  }
+
+  /** In the order in which they were sent, whatever the order of the tags. */
+  #takeAll(tags: readonly number[]): readonly Call[] {
+    const calls = tags.toSorted((a, b) => a - b).map((tag) => this.#take(tag))
+    return calls.filter((call) => call !== undefined)
+  }
+
+  /** The link broke; of its last `unsent` frames not one byte had left, so they certainly were not taken. */
+  linkDown(leader: NodeId, unsent: number): void {
+    const frames = this.#frames.get(leader) ?? []
+    this.#frames.delete(leader)
+    const sent = frames.splice(0, Math.max(0, frames.length - unsent))
+    this.#router.forwardRefused(this.#takeAll(frames.flatMap(tagsOf)))
+    this.#takeAll(sent.flatMap(tagsOf))
+    this.#router.forwardLost(leader)
+  }
+}
+
+function tagsOf({ first, last }: SentFrame): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i)
+}
+
+export interface ForwardReceiverPorts {
+  now(): number
+  /** The term this node leads now; undefined when it does not. */
+  ledTerm(): Term | undefined
+  wake(): void
+}
+
+/** What other nodes have handed to this one. */
+export class ForwardReceiver {
+  readonly #ports: ForwardReceiverPorts
+  readonly #router: Router
+  readonly #links = new WeakMap<ForwardChannel, ForwardedCalls>()
+  readonly #dirty = new Set<ForwardedCalls>()
+
+  constructor(ports: ForwardReceiverPorts, router: Router) {
+    this.#ports = ports
+    this.#router = router
+  }
+
+  /** Throws CodecError on a frame that is none. */
+  received(body: Uint8Array, channel: ForwardChannel): void {
+    const [kind, termField, budget, ...fields] = decodeFrame(body)
+    if (kind !== REQUEST) throw new CodecError(`a forward request of kind ${String(kind)}`)
+    const term = integerField(termField)
+    const deadline = this.#ports.now() + integerField(budget)
+    let link = this.#links.get(channel)
+    if (link === undefined) {
+      link = new ForwardedCalls(channel, (calls) => this.#dirty.add(calls))
+      this.#links.set(channel, link)
+    }
+    const accepted = this.#ports.ledTerm() === term
+    for (const field of fields) link.receive(arrayField(field), deadline, accepted, this.#router)
+    this.#ports.wake()
+  }
+
+  /** At the end of a turn: one frame per link holds all replies of the turn. */
+  flush(): void {
+    for (const link of this.#dirty) link.flush()
+    this.#dirty.clear()
+  }
+}
+
+/** The calls of one link, and the streams of the connections behind it. */
+class ForwardedCalls implements CallOwner {
+  readonly #channel: ForwardChannel
+  readonly #changed: (calls: ForwardedCalls) => void
+  readonly #streams = new Map<number, Stream>()
+  readonly #streamOf = new Map<Stream, number>()
+  readonly #encoder = new ReplyBuffer()
+  #replies: FrameField[] = []
+  #refused: number[] = []
+  #applied: Index = 0
+
+  constructor(channel: ForwardChannel, changed: (calls: ForwardedCalls) => void) {
+    this.#channel = channel
+    this.#changed = changed
+  }
+
+  receive(
+    fields: readonly FrameField[],
+    deadline: number,
+    accepted: boolean,
+    router: Router,
+  ): void {
+    const tag = integerField(fields[0])
+    if (!accepted) {
+      this.#refused.push(tag)
+      this.#changed(this)
+      return
+    }
+    const streamId = integerField(fields[1])
+    const database = integerField(fields[2])
+    const protocol = fields[3]
+    const args = fields.slice(4)
+    if ((protocol !== 2 && protocol !== 3) || !isBytes(args) || args.length === 0) {
+      throw new CodecError('a forwarded call is malformed')
+    }
+    const command = resolve(args)
+    if (command instanceof ErrorReply || command.kind === 'local' || database >= DATABASES) {
+      // A node of another version; ours would have answered this itself.
+      throw new CodecError('a forwarded call is none that this node could run')
+    }
+    const stream = this.#stream(streamId)
+    router.submit(
+      new Call({
+        owner: this,
+        stream,
+        command,
+        args,
+        database,
+        protocol,
+        deadline,
+        tag,
+        remote: true,
+      }),
+    )
+  }
+
+  #stream(id: number): Stream {
+    let stream = this.#streams.get(id)
+    if (stream === undefined) {
+      stream = new Stream()
+      this.#streams.set(id, stream)
+      this.#streamOf.set(stream, id)
+    }
+    return stream
+  }
+
+  answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
+    if (reply instanceof EncodedReply) this.#encoder.appendRaw(reply.bytes)
+    else this.#encoder.append(reply, call.protocol)
+    this.#replies.push([call.tag, this.#encoder.take()])
+    this.#applied = Math.max(this.#applied, index)
+    this.#settled(call)
+  }
+
+  refused(call: Call): void {
+    this.#refused.push(call.tag)
+    this.#settled(call)
+  }
+
+  #settled({ stream }: Call): void {
+    if (stream.unanswered === 0) {
+      const id = this.#streamOf.get(stream)
+      this.#streamOf.delete(stream)
+      if (id !== undefined) this.#streams.delete(id)
+    }
+    this.#changed(this)
+  }
+
+  flush(): void {
+    // A link that is gone takes no replies, and its other end knows that it must not wait for them.
+    if (this.#replies.length > 0) {
+      this.#channel.reply(encodeFrame([REPLIES, this.#applied, ...this.#replies]))
+    }
+    if (this.#refused.length > 0) this.#channel.reply(encodeFrame([REFUSED, ...this.#refused]))
+    this.#replies = []
+    this.#refused = []
+  }
+}
+
+function integerField(field: FrameField | undefined): number {
+  if (typeof field === 'number' && Number.isSafeInteger(field) && field >= 0) return field
+  throw new CodecError('a forward frame lacks a number')
+}
+
+function arrayField(field: FrameField | undefined): readonly FrameField[] {
+  if (isList(field)) return field
+  throw new CodecError('a forward frame lacks a list')
+}
+
+function isBytes(fields: readonly FrameField[]): fields is readonly Uint8Array[] {
+  return fields.every((field) => field instanceof Uint8Array)
+}
+
+function isList(field: FrameField | undefined): field is readonly FrameField[] {
+  return Array.isArray(field)
+}

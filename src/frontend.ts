@@ -1,0 +1,223 @@
+/*
+ * The clients of this node: accepts connections, gives each its turn, and knows them all. Limits on connections
+ * stand here, limits of one connection in client-connection.ts. It must not know what a command does, nor a socket:
+ * it runs on the ports of network.ts.
+ */
+
+import { Buffer } from 'node:buffer'
+import { Decoder } from '../resp/decoder.ts'
+import type { FramingLimits } from '../resp/framing-guard.ts'
+import { ClientConnection, type ConnectionOwner, type FrontendStats } from './client-connection.ts'
+import type { LocalServer } from './commands/local-server.ts'
+import { type Config, limits } from './config.ts'
+import {
+  type Cancel,
+  type Clock,
+  type Connection,
+  isLoopback,
+  type Listener,
+  type Network,
+  type Timers,
+} from './network.ts'
+import type { PeerLog } from './peer-refusals.ts'
+import type { Router } from './router.ts'
+import { Session } from './session.ts'
+
+/** How often idle and unread connections are looked at. */
+const SWEEP_MS = 1000
+
+const TOO_MANY = '-ERR max number of clients reached\r\n'
+const DENIED =
+  '-DENIED Holdfast is running in protected mode because protected mode is enabled and no password is set for the ' +
+  'default user. In this mode connections are only accepted from the loopback interface. To accept clients from ' +
+  "other machines set requirepass (in the configuration file, or with 'CONFIG SET requirepass <password>' from " +
+  "this machine), or disable the protection with 'CONFIG SET protected-mode no' if the network can be trusted.\r\n"
+
+export interface FrontendOptions {
+  readonly network: Network
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly config: Config
+  readonly router: Router
+  readonly server: LocalServer
+  readonly log: PeerLog
+  /** A turn is wanted: work(), later flush(). */
+  wake(): void
+}
+
+export class Frontend {
+  readonly #options: FrontendOptions
+  readonly #owner: ConnectionOwner
+  readonly #framing: FramingLimits
+  readonly #listeners: Listener[] = []
+  readonly #connections = new Set<ClientConnection>()
+  /** Have input to work on, in the order in which they came. */
+  #ready = new Set<ClientConnection>()
+  /** Wait until the router has room. */
+  #held = new Set<ClientConnection>()
+  #dirty = new Set<ClientConnection>()
+  #lastId = 0
+  #cancelSweep: Cancel | undefined
+  readonly stats: FrontendStats = {
+    connectionsReceived: 0,
+    connectionsRejected: 0,
+    commandsProcessed: 0,
+    inputBytes: 0,
+    outputBytes: 0,
+  }
+
+  constructor(options: FrontendOptions) {
+    this.#options = options
+    const { config, router, server, clock } = options
+    this.#framing = {
+      ...limits,
+      get bulkBytesMax() {
+        return config.get('proto-max-bulk-len')
+      },
+    }
+    this.#owner = {
+      router,
+      server,
+      now: () => clock.monotonic(),
+      parkTimeoutMs: () => config.get('park-timeout-ms'),
+      queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
+      outputLimit: () => config.get('client-output-buffer-limit'),
+      ready: (connection) => {
+        this.#ready.add(connection)
+        options.wake()
+      },
+      held: (connection) => {
+        this.#held.add(connection)
+      },
+      dirty: (connection) => {
+        this.#dirty.add(connection)
+        options.wake()
+      },
+      offended: ({ session: { id, address } }, reason) =>
+        options.log.warn({ client: id, address }, `client closed: ${reason}`),
+      closed: (connection) => this.#forget(connection),
+    }
+  }
+
+  /** Throws OperatorError when an address cannot be listened on. */
+  async open(hosts: readonly string[], port: number): Promise<void> {
+    const { network, config, log } = this.#options
+    for (const host of hosts) {
+      const listener = await network.listen(
+        {
+          host,
+          port,
+          // Some more than maxclients, so that whoever comes too late is told so.
+          connectionsMax: config.get('maxclients') + limits.refusedClientsMax,
+          keepAliveMs: config.get('tcp-keepalive') * 1000,
+        },
+        {
+          accepted: (connection) => this.#accept(connection),
+          failed: (error) =>
+            log.warn({ host, port, error: error.message }, 'cannot accept clients'),
+        },
+      )
+      this.#listeners.push(listener)
+    }
+    this.#armSweep()
+  }
+
+  /** Stops accepting and closes every connection; what was written before still leaves. */
+  async close(): Promise<void> {
+    this.#cancelSweep?.()
+    const closed = this.#listeners.map((listener) => listener.close())
+    for (const connection of this.#connections) connection.end()
+    await Promise.all(closed)
+  }
+
+  *sessions(): Iterable<Session> {
+    for (const connection of this.#connections) {
+      connection.updateSession()
+      yield connection.session
+    }
+  }
+
+  get connectedClients(): number {
+    return this.#connections.size
+  }
+
+  #accept(connection: Connection): void {
+    const { server } = this.#options
+    this.stats.connectionsReceived++
+    const refusal = this.#refusal(connection)
+    if (refusal !== undefined) {
+      this.stats.connectionsRejected++
+      connection.start(new Refused())
+      connection.write(Buffer.from(refusal))
+      connection.end()
+      return
+    }
+    const session = new Session({
+      id: ++this.#lastId,
+      address: connection.remoteAddress,
+      localAddress: connection.localAddress,
+      now: server.now(),
+      authenticated: server.passwordDigest() === undefined,
+    })
+    const client = new ClientConnection({
+      connection,
+      decoder: new Decoder(this.#framing, session.authenticated),
+      session,
+      owner: this.#owner,
+      stats: this.stats,
+    })
+    this.#connections.add(client)
+    connection.start(client)
+  }
+
+  #refusal(connection: Connection): string | undefined {
+    const { config, server } = this.#options
+    if (this.#connections.size >= config.get('maxclients')) return TOO_MANY
+    const open = server.passwordDigest() === undefined && config.get('protected-mode')
+    return open && !isLoopback(connection.remoteAddress) ? DENIED : undefined
+  }
+
+  #forget(connection: ClientConnection): void {
+    this.#connections.delete(connection)
+    this.#ready.delete(connection)
+    this.#held.delete(connection)
+    this.#dirty.delete(connection)
+  }
+
+  /** First half of a turn: every connection that has input starts its share of commands. */
+  work(): void {
+    if (this.#held.size > 0 && !this.#options.router.congested) {
+      for (const connection of this.#held) this.#ready.add(connection)
+      this.#held.clear()
+    }
+    const ready = this.#ready
+    if (ready.size === 0) return
+    this.#ready = new Set()
+    for (const connection of ready) if (connection.work()) this.#owner.ready(connection)
+  }
+
+  /** Second half: every connection with replies writes them, once. */
+  flush(): void {
+    const dirty = this.#dirty
+    if (dirty.size === 0) return
+    this.#dirty = new Set()
+    for (const connection of dirty) connection.flush()
+  }
+
+  #armSweep(): void {
+    this.#cancelSweep = this.#options.timers.after(SWEEP_MS, () => {
+      this.#armSweep()
+      const idleMs = this.#options.config.get('timeout') * 1000
+      for (const connection of [...this.#connections]) connection.sweep(idleMs)
+    })
+  }
+}
+
+/** A connection that is told why it may not stay. */
+class Refused {
+  opened(): void {}
+  received(): void {}
+  finished(): void {}
+  drained(): void {}
+  closed(): void {}
+}

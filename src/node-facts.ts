@@ -1,0 +1,131 @@
+/*
+ * What this node can tell about itself: the door behind which INFO, RAFT, CONFIG, CLIENT and AUTH find the server.
+ * Every answer is made from the parts that know it at the moment it is asked for. It changes nothing but options.
+ */
+
+import { createHash } from 'node:crypto'
+import { arch, release, type } from 'node:os'
+import type { Reply } from '../resp/encoder.ts'
+import type { LogCacheMetrics } from '../storage/log-cache.ts'
+import type { InfoFacts, LocalServer, RaftStatus } from './commands/local-server.ts'
+import type { Config } from './config.ts'
+import type { Frontend } from './frontend.ts'
+import type { Clock } from './network.ts'
+import type { Replica } from './replica.ts'
+import { DATABASES, type Session } from './session.ts'
+import { version } from './version.ts'
+
+/** How long RAFT READY tries before it says why not. */
+const READY_MS = 1000
+
+export interface NodeFactsOptions {
+  readonly config: Config
+  readonly clock: Clock
+  readonly nodeId: string
+  readonly replica: Replica
+  readonly frontend: () => Frontend
+  /** undefined until the log is opened. */
+  readonly logCache: () => LogCacheMetrics | undefined
+  readonly checkpointIndex: () => number
+  readonly shutdown: () => Promise<Reply>
+}
+
+export class NodeFacts implements LocalServer {
+  readonly #options: NodeFactsOptions
+  readonly config: Config
+  readonly #startedAt: number
+  #passwordDigest: Uint8Array | undefined
+  #memoryPeak = 0
+
+  constructor(options: NodeFactsOptions) {
+    this.#options = options
+    this.config = options.config
+    this.#startedAt = options.clock.wall()
+    const digest = (): void => {
+      const password = this.config.get('requirepass')
+      this.#passwordDigest =
+        password === '' ? undefined : createHash('sha256').update(password).digest()
+    }
+    digest()
+    this.config.watch('requirepass', digest)
+  }
+
+  now(): number {
+    return this.#options.clock.wall()
+  }
+
+  passwordDigest(): Uint8Array | undefined {
+    return this.#passwordDigest
+  }
+
+  sessions(): Iterable<Session> {
+    return this.#options.frontend().sessions()
+  }
+
+  ready(): Promise<string | undefined> {
+    return this.#options.replica.ready(READY_MS)
+  }
+
+  shutdown(): Promise<Reply> {
+    return this.#options.shutdown()
+  }
+
+  raft(): RaftStatus {
+    const { replica, nodeId, logCache, checkpointIndex } = this.#options
+    const status = replica.status()
+    const cache = logCache()
+    const matches = new Map(status?.peers.map(({ id, match }) => [id, match]))
+    const leads = status?.role === 'leader'
+    return {
+      nodeId,
+      clusterId: replica.clusterId ?? '',
+      role: status?.role ?? 'follower',
+      term: status?.term ?? 0,
+      leader: replica.member(status?.leader),
+      members: replica.members.map((member) => {
+        const self = member.id === nodeId
+        return {
+          member,
+          connected: self || replica.isUp(member.id),
+          match: leads ? (self ? status.durable : matches.get(member.id)) : undefined,
+          silentForMs: leads && !self ? replica.silentForMs(member.id) : undefined,
+        }
+      }),
+      commit: status?.commit ?? 0,
+      applied: status?.applied ?? 0,
+      logFirst: status?.first ?? 1,
+      logLast: status?.last ?? 0,
+      durable: status?.durable ?? 0,
+      checkpoint: checkpointIndex(),
+      slowest: status?.slowest,
+      logCacheHits: cache?.hits ?? 0,
+      logCacheMisses: cache?.misses ?? 0,
+      pendingProposals: replica.router.pendingEntries,
+      parkedCommands: replica.router.parked,
+    }
+  }
+
+  info(): InfoFacts {
+    const { config, replica } = this.#options
+    const frontend = this.#options.frontend()
+    const { heapUsed, external, rss } = process.memoryUsage()
+    this.#memoryPeak = Math.max(this.#memoryPeak, heapUsed + external)
+    return {
+      holdfastVersion: version,
+      processId: process.pid,
+      port: config.get('port'),
+      startedAt: this.#startedAt,
+      operatingSystem: `${type()} ${release()} ${arch()}`,
+      nodeVersion: process.version,
+      executable: process.execPath,
+      configFile: config.file,
+      maxClients: config.get('maxclients'),
+      connectedClients: frontend.connectedClients,
+      usedMemoryBytes: heapUsed + external,
+      usedMemoryPeakBytes: this.#memoryPeak,
+      residentMemoryBytes: rss,
+      ...frontend.stats,
+      keys: Array.from({ length: DATABASES }, (_, database) => replica.keyspace.size(database)),
+    }
+  }
+}

@@ -1,0 +1,503 @@
+/*
+ * The other nodes, as raft's Transport and as the way of forwarded commands. It decides whom to know (the
+ * membership, or the `cluster` list while this node is unbound), whom to let in, and what the server is told. It
+ * runs on the ports of network.ts, so that the simulator runs this very code. It must not know what a message
+ * means to raft, nor what a forwarded command is.
+ */
+
+import { assert } from '../raft/assert.ts'
+import type { Random, Transport } from '../raft/ports.ts'
+import type { Member, Message, NodeId } from '../raft/types.ts'
+import { CodecError, decodeMessage, encodeMessage } from '../storage/codec.ts'
+import type { Acquaintances, Watcher } from './bootstrap.ts'
+import {
+  type Cancel,
+  type Clock,
+  type Connection,
+  isLoopback,
+  type Listener,
+  type Network,
+  parseAddress,
+  sameAddress,
+  type Timers,
+} from './network.ts'
+import { describeEnd, Peer, type PeerStats } from './peer.ts'
+import { Dialler } from './peer-dialler.ts'
+import { type FrameKind, frameKinds, PeerProtocolError } from './peer-frame.ts'
+import {
+  AcceptHandshake,
+  DialHandshake,
+  type Identity,
+  isTransient,
+  judge,
+  type LinkKind,
+  linkKinds,
+  NONCE_BYTES,
+  type Refusal,
+} from './peer-handshake.ts'
+import { type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
+import { type PeerLog, RefusalLog } from './peer-refusals.ts'
+
+/** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
+const SWEEP_MS = 500
+/** Accepted connections whose handshake is not done; one more ends the oldest of them. */
+const GREETING_MAX = 64
+/** All accepted connections together: far more than the links of any cluster. */
+const CONNECTIONS_MAX = 1_024
+/** Nodes that may be known while no membership says how many there are. */
+const LEARNED_MAX = 256
+const KEEP_ALIVE_MS = 30_000
+
+/** Answers the forwarded bodies of one connection, on that connection. The same object for all of them. */
+export interface ForwardChannel {
+  /** For the next flush(). False: the connection is gone (also because its answers were not read). */
+  reply(body: Uint8Array): boolean
+}
+
+/** What the server is told. Never called from within send(), forward(), reply(), flush() or setMembers(). */
+export interface PeerEvents {
+  /** A message of a member of this cluster, for this node, from the latest process of that member. */
+  message(message: Message): void
+  /** A control link with that member broke, or an append to it was dropped. */
+  unreachable(id: NodeId): void
+  /**
+   * A handshake showed a process of that member not seen before (the first one seen, too): comes before any of
+   * its messages, and no message of an earlier process comes after it.
+   */
+  restarted(id: NodeId, incarnation: number): void
+  /** Both can reach each other, and no longer. */
+  peerUp(id: NodeId, peerAddress: string): void
+  peerDown(id: NodeId, reason: string): void
+  forwarded(from: NodeId, body: Uint8Array, channel: ForwardChannel): void
+  forwardReplied(from: NodeId, body: Uint8Array): void
+  /**
+   * The forward link broke: of everything forwarded on it and not answered the outcome is unknown, but for the
+   * last `unsent` bodies, of which not one byte was handed to the connection.
+   */
+  forwardDown(to: NodeId, unsent: number): void
+}
+
+export interface PeersOptions {
+  readonly network: Network
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly random: Random
+  /** Unpredictable bytes, for the nonces of handshakes. */
+  readonly randomBytes: (count: number) => Uint8Array
+  readonly log: PeerLog
+  readonly events: PeerEvents
+  readonly limits: PeerLimits
+  readonly id: NodeId
+  /** undefined: unbound. */
+  readonly clusterId: string | undefined
+  /** Rises with every start of this node: its boot count. */
+  readonly incarnation: number
+  readonly peerAddress: string
+  readonly clientAddress: string
+  /** The other entries of the `cluster` list and the hash of all of it (bootstrap.ts); of use while unbound. */
+  readonly seeds: readonly string[]
+  readonly listHash: string
+  readonly secret: string | undefined
+  readonly protectedMode: boolean
+}
+
+export class Peers implements Transport, Acquaintances {
+  readonly #options: PeersOptions
+  readonly #refusals: RefusalLog
+  #clusterId: string | undefined
+  /** Everyone in the membership in force, this node included; undefined while its log has none. */
+  #members: readonly NodeId[] | undefined
+
+  /** By id; by listed address while this node is unbound. */
+  readonly #peers = new Map<string, Peer>()
+  /** Accepted links whose handshake is not done, oldest first. */
+  readonly #greeting = new Set<PeerLink>()
+  readonly #channels = new WeakMap<PeerLink, ForwardChannel>()
+  /** Links with something queued since the last flush(). */
+  readonly #unflushed = new Set<PeerLink>()
+  /** Members that lost an append since they were last reported. */
+  readonly #lost = new Set<NodeId>()
+
+  #watcher: Watcher | undefined
+  #inviter: Identity | undefined
+  #listeners: Listener[] = []
+  #cancelSweep: Cancel | undefined
+  #closed = false
+
+  constructor(options: PeersOptions) {
+    this.#options = options
+    this.#clusterId = options.clusterId
+    this.#refusals = new RefusalLog(options.log, options.clock)
+  }
+
+  /** Listens on each host and begins to dial. Throws OperatorError when an address cannot be listened on. */
+  async open(hosts: readonly string[], port: number): Promise<void> {
+    for (const host of hosts) {
+      const listener = await this.#options.network.listen(
+        { host, port, connectionsMax: CONNECTIONS_MAX, keepAliveMs: KEEP_ALIVE_MS },
+        {
+          accepted: (connection) => this.#accept(connection),
+          failed: (error) => {
+            this.#refusals.say(host, error.message, 'cannot accept peers')
+          },
+        },
+      )
+      this.#listeners.push(listener)
+    }
+    if (this.#clusterId === undefined) {
+      for (const address of this.#options.seeds) this.#add(undefined, address)
+    }
+    this.#armSweep()
+  }
+
+  /** Ends everything, silently: no event comes any more. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#cancelSweep?.()
+    for (const link of [...this.#greeting]) link.close('shutting down')
+    for (const peer of this.#peers.values()) peer.dismiss('shutting down')
+    await Promise.all(this.#listeners.map((listener) => listener.close()))
+  }
+
+  // ---- Whom to know -----------------------------------------------------------------------------
+
+  /** The membership in force: dials those who are new, drops those who are gone. Only of a bound node. */
+  setMembers(members: readonly Member[]): void {
+    assert(this.#clusterId !== undefined, () => 'an unbound node has no members')
+    this.#members = members.map(({ id }) => id)
+    const others = new Map(members.map((member) => [member.id, member]))
+    others.delete(this.#options.id)
+    for (const [key, peer] of [...this.#peers]) {
+      const member = others.get(key)
+      if (member !== undefined && sameAddress(member.peerAddress, peer.address)) {
+        others.delete(key)
+        continue
+      }
+      this.#peers.delete(key)
+      // Later, because the end of links calls events, and this call may come from within the driver's own turn.
+      this.#options.timers.after(0, () => peer.dismiss('not in the membership'))
+    }
+    for (const { id, peerAddress } of others.values()) this.#add(id, peerAddress)
+  }
+
+  acquainted(): readonly Identity[] {
+    if (this.#clusterId !== undefined) return []
+    const links = [...this.#peers.values()].map((peer) => peer.link('control'))
+    return links.flatMap((link) => (link === undefined ? [] : [link.other]))
+  }
+
+  watch(watcher: Watcher | undefined): void {
+    this.#watcher = watcher
+  }
+
+  bind(clusterId: string): void {
+    assert(this.#clusterId === undefined, () => `${this.#clusterId} is bound to ${clusterId} too`)
+    this.#clusterId = clusterId
+    const unbound = [...this.#peers.values()]
+    this.#peers.clear()
+    for (const link of [...this.#greeting]) link.close('bound to a cluster')
+    for (const peer of unbound) peer.dismiss('bound to a cluster')
+    // The member that invited this node is the first it may speak with, before a log says who else there is.
+    if (this.#inviter?.clusterId === clusterId) this.#learn(this.#inviter)
+    this.#inviter = undefined
+  }
+
+  stats(): readonly PeerStats[] {
+    return [...this.#peers.values()].map((peer) => peer.stats())
+  }
+
+  #identity(): Identity {
+    const { id, incarnation, peerAddress, clientAddress, listHash } = this.#options
+    const [clusterId, members] = [this.#clusterId, this.#members]
+    return { id, clusterId, incarnation, peerAddress, clientAddress, listHash, members }
+  }
+
+  #add(id: NodeId | undefined, address: string): Peer {
+    const peer = new Peer(id, address)
+    this.#peers.set(id ?? address, peer)
+    const { timers, random } = this.#options
+    for (const kind of id === undefined ? (['control'] as const) : linkKinds) {
+      peer.keep(kind, new Dialler({ timers, random, dial: () => this.#dial(peer, kind) }))
+    }
+    return peer
+  }
+
+  #learn(other: Identity): Peer {
+    return this.#peers.get(other.id) ?? this.#add(other.id, other.peerAddress)
+  }
+
+  // ---- Whom to let in ---------------------------------------------------------------------------
+
+  #admitAddress(remoteAddress: string): Refusal | undefined {
+    const { secret, protectedMode } = this.#options
+    if (secret !== undefined || !protectedMode || isLoopback(remoteAddress)) return undefined
+    const text = `${remoteAddress} is not loopback: protected-mode needs a peer-secret for that`
+    return { code: 'protected', text }
+  }
+
+  #admit(other: Identity, kind: LinkKind): Refusal | undefined {
+    const self = this.#identity()
+    const refusal = judge(self, other)
+    if (refusal !== undefined) {
+      if (refusal.code === 'joining' && self.clusterId === undefined) this.#invited(other)
+      return refusal
+    }
+    if (self.clusterId === undefined) {
+      if (kind === 'control' && this.#peers.has(other.peerAddress)) return undefined
+      const text = `node ${other.id} at ${other.peerAddress} is not in the cluster list`
+      return { code: 'list', text }
+    }
+    const known = this.#peers.get(other.id)
+    if (known === undefined) {
+      if (this.#peers.size < LEARNED_MAX) return undefined
+      return { code: 'unready', text: 'too many nodes, and no membership yet' }
+    }
+    if (other.incarnation >= known.incarnation) return undefined
+    return { code: 'stale', text: `node ${other.id} has restarted since` }
+  }
+
+  #invited(by: Identity): void {
+    if (by.clusterId === undefined) return
+    this.#inviter = by
+    this.#watcher?.invited(by.clusterId, by.id)
+  }
+
+  // ---- Links ------------------------------------------------------------------------------------
+
+  #dial(peer: Peer, kind: LinkKind): PeerLink {
+    const { network, secret, randomBytes, limits } = this.#options
+    const target = parseAddress(peer.address)
+    assert(target !== undefined, () => `a peer at ${peer.address}, which is no address`)
+    const link = new PeerLink({
+      connection: network.dial(target.host, target.port),
+      role: 'dialler',
+      handshake: new DialHandshake({
+        self: this.#identity(),
+        secret,
+        nonce: randomBytes(NONCE_BYTES),
+        kind,
+        receiver: { id: peer.id, address: peer.address },
+        admit: (other) => this.#admit(other, kind),
+      }),
+      queueBytesMax: limits.queueBytes[kind],
+      messageBytesMax: limits.messageBytes,
+      handler: {
+        admitAddress: (remote) => this.#admitAddress(remote),
+        established: () => this.#dialled(peer, link),
+        received: (_, frameKind, bytes) => this.#replied(link, frameKind, bytes),
+        closed: (_, end) => this.#dialledEnded(peer, kind, link, end),
+      },
+    })
+    link.start()
+    return link
+  }
+
+  #accept(connection: Connection): void {
+    if (this.#greeting.size >= GREETING_MAX) {
+      const [oldest] = this.#greeting
+      oldest?.close('too many handshakes at once')
+    }
+    const { secret, randomBytes, limits } = this.#options
+    let peer: Peer | undefined
+    const link = new PeerLink({
+      connection,
+      role: 'acceptor',
+      handshake: new AcceptHandshake({
+        self: this.#identity(),
+        secret,
+        nonce: randomBytes(NONCE_BYTES),
+        admit: (other, kind) => this.#admit(other, kind),
+      }),
+      // Only the answers to forwarded commands ever leave on an accepted link.
+      queueBytesMax: limits.queueBytes.forward,
+      messageBytesMax: limits.messageBytes,
+      handler: {
+        admitAddress: (remote) => this.#admitAddress(remote),
+        established: () => {
+          this.#greeting.delete(link)
+          peer = this.#accepted(link)
+        },
+        received: (_, kind, bytes) => this.#delivered(link, kind, bytes),
+        closed: (_, end) => {
+          this.#greeting.delete(link)
+          if (peer === undefined) this.#sayWhy(link, end)
+          else this.#acceptedEnded(peer, link, end)
+        },
+      },
+    })
+    this.#greeting.add(link)
+    link.start()
+  }
+
+  #dialled(peer: Peer, link: PeerLink): void {
+    this.#refusals.forget(peer.address)
+    if (peer.id === undefined) this.#watcher?.changed()
+    else this.#welcome(peer, peer.id, link)
+  }
+
+  #accepted(link: PeerLink): Peer {
+    const { other } = link
+    this.#refusals.forget(other.peerAddress)
+    const unbound = this.#clusterId === undefined
+    const peer = unbound ? this.#peers.get(other.peerAddress) : this.#learn(other)
+    assert(peer !== undefined, () => `a link of ${other.peerAddress}, which was not admitted`)
+    peer.accept(link)
+    if (peer.id !== undefined) this.#welcome(peer, peer.id, link)
+    return peer
+  }
+
+  #welcome(peer: Peer, id: NodeId, link: PeerLink): void {
+    if (peer.renew(link.other)) this.#options.events.restarted(id, link.other.incarnation)
+    if (peer.settle() === 'up') this.#options.events.peerUp(id, peer.address)
+  }
+
+  #dialledEnded(peer: Peer, kind: LinkKind, link: PeerLink, end: LinkEnd): void {
+    peer.dialledEnded(kind, link, end)
+    this.#sayWhy(link, end, peer)
+    if (this.#closed || !link.wasEstablished) return
+    if (peer.id === undefined) this.#watcher?.changed()
+    else if (kind === 'control') this.#controlLost(peer, peer.id, end)
+    else if (kind === 'forward') this.#options.events.forwardDown(peer.id, link.unsent)
+  }
+
+  #acceptedEnded(peer: Peer, link: PeerLink, end: LinkEnd): void {
+    const wasCurrent = peer.acceptedEnded(link)
+    this.#sayWhy(link, end, peer)
+    if (this.#closed || !wasCurrent || peer.id === undefined) return
+    if (link.kind === 'control') this.#controlLost(peer, peer.id, end)
+  }
+
+  #controlLost(peer: Peer, id: NodeId, end: LinkEnd): void {
+    if (peer.settle() === 'down') this.#options.events.peerDown(id, describeEnd(end))
+    this.#options.events.unreachable(id)
+  }
+
+  /** One line for what an operator should know, however often it happens; silence for what comes and goes. */
+  #sayWhy(link: PeerLink, end: LinkEnd, peer?: Peer): void {
+    if (this.#closed || end.type === 'broken') return
+    if (end.type === 'refused' && isTransient(end.refusal.code)) return
+    const other = end.type === 'refused' ? end.other?.peerAddress : undefined
+    const side = peer?.address ?? other ?? link.remoteAddress.replace(/:[0-9]+$/, '')
+    const reason = end.type === 'refused' ? end.refusal.code : end.error.code
+    const says = end.type === 'refused' && end.byOther ? `${side} says: ` : ''
+    this.#refusals.say(side, reason, `peer refused: ${says}${describeEnd(end)}`)
+  }
+
+  #armSweep(): void {
+    this.#cancelSweep = this.#options.timers.after(SWEEP_MS, () => {
+      this.#armSweep()
+      for (const link of [...this.#greeting]) link.sweep()
+      for (const peer of [...this.#peers.values()]) peer.sweep()
+    })
+  }
+
+  // ---- What the links carry -----------------------------------------------------------------------
+
+  /** Leaves at once, in one write per link. A message without a link or without room is dropped. */
+  send(messages: readonly Message[]): void {
+    const touched = new Set<PeerLink>()
+    for (const message of messages) {
+      const peer = this.#peers.get(message.to)
+      const link = peer?.link(linkOf(message))
+      // Not encoded for nobody: an entry of many megabytes would be copied only to be dropped.
+      const taken = link?.enqueue(frameKinds.message, encodeMessage(message)) === true
+      if (link !== undefined && taken) touched.add(link)
+      else this.#dropped(peer, message)
+    }
+    for (const link of touched) link.flush()
+  }
+
+  /**
+   * Queues one body for the next flush(). False: certainly not sent, the link is down or its queue is full.
+   * True: either it is answered by forwardReplied, or forwardDown comes. Order is kept both ways. A body over
+   * limits.messageBytes is a bug of the caller.
+   */
+  forward(to: NodeId, body: Uint8Array): boolean {
+    const link = this.#peers.get(to)?.link('forward')
+    if (!link?.enqueue(frameKinds.forward, body)) return false
+    this.#unflushed.add(link)
+    return true
+  }
+
+  /** At the end of a turn: what forward() and reply() queued leaves, in one write per link. */
+  flush(): void {
+    for (const link of this.#unflushed) link.flush()
+    this.#unflushed.clear()
+  }
+
+  #dropped(peer: Peer | undefined, message: Message): void {
+    if (peer !== undefined) peer.messagesDropped++
+    // Only a lost append is news to its sender: it believes the entries to be on their way. Everything else is
+    // repeated by itself, and to a follower this word would mean that its leader may be gone.
+    if (message.type !== 'append') return
+    if (this.#lost.size === 0) {
+      this.#options.timers.after(0, () => {
+        const lost = [...this.#lost]
+        this.#lost.clear()
+        if (this.#closed) return
+        for (const id of lost) this.#options.events.unreachable(id)
+      })
+    }
+    this.#lost.add(message.to)
+  }
+
+  #delivered(link: PeerLink, kind: FrameKind, bytes: Uint8Array): void {
+    const { events, id } = this.#options
+    if (kind === frameKinds.forward && link.kind === 'forward') {
+      events.forwarded(link.other.id, bytes, this.#channel(link))
+      return
+    }
+    if (kind !== frameKinds.message || this.#clusterId === undefined)
+      throw badMessage('out of place')
+    let message: Message
+    try {
+      message = decodeMessage(bytes, link.other.id, id)
+    } catch (error) {
+      if (error instanceof CodecError) throw badMessage(error.message)
+      throw error
+    }
+    if (linkOf(message) !== link.kind)
+      throw badMessage(`${message.type} on a link for ${link.kind}`)
+    events.message(message)
+  }
+
+  #replied(link: PeerLink, kind: FrameKind, bytes: Uint8Array): void {
+    if (kind !== frameKinds.forwardReply || link.kind !== 'forward')
+      throw badMessage('out of place')
+    this.#options.events.forwardReplied(link.other.id, bytes)
+  }
+
+  #channel(link: PeerLink): ForwardChannel {
+    const known = this.#channels.get(link)
+    if (known !== undefined) return known
+    const channel: ForwardChannel = {
+      reply: (body) => {
+        if (link.enqueue(frameKinds.forwardReply, body)) {
+          this.#unflushed.add(link)
+          return true
+        }
+        // An answer left out would shift all that follow: the sender has to learn that they are lost.
+        link.close('answers to forwarded commands are not read')
+        return false
+      },
+    }
+    this.#channels.set(link, channel)
+    return channel
+  }
+}
+
+/** A large append must not delay a heartbeat, nor what asks for votes or for reads. */
+function linkOf(message: Message): LinkKind {
+  switch (message.type) {
+    case 'append':
+    case 'append-reply':
+    case 'append-reject':
+      return 'append'
+    default:
+      return 'control'
+  }
+}
+
+function badMessage(what: string): PeerProtocolError {
+  return new PeerProtocolError('BADMESSAGE', `bad message: ${what}`)
+}

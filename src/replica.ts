@@ -1,0 +1,482 @@
+/*
+ * One member of the cluster: raft's driver, the state machine, the router and the links to the others, composed and
+ * moved in turns. Everything it stands on comes in as a port (network, clock, timers, stores), so that the simulator
+ * runs this very composition. server.ts adds sockets, disks and clients.
+ *
+ * A turn: clients' commands are placed, raft does what it can, applied entries answer their commands, and whatever
+ * is for somebody else leaves in one write each.
+ */
+
+import { assert } from '../raft/assert.ts'
+import type { CoreStatus } from '../raft/core.ts'
+import { RaftNode } from '../raft/node.ts'
+import type { LogStore, Random, StableStore, StateMachine } from '../raft/ports.ts'
+import {
+  entryBytes,
+  type Member,
+  type Membership,
+  type Message,
+  type NodeId,
+} from '../raft/types.ts'
+import { encodeCommands } from '../storage/codec.ts'
+import { HASH_KEY_BYTES, keySlot } from '../storage/layout.ts'
+import type { StateStore } from '../storage/state-store.ts'
+import { type BindStore, bootstrap, type ClusterList, listWarning } from './bootstrap.ts'
+import type { Call } from './call.ts'
+import { type Config, limits } from './config.ts'
+import { ForwardReceiver, ForwardSender } from './forwarding.ts'
+import { hashKeyCommand, Keyspace } from './keyspace.ts'
+import { LeaderClock } from './leader-clock.ts'
+import type { Logger } from './logger.ts'
+import type { Clock, Network, Timers } from './network.ts'
+import { type ForwardChannel, type PeerEvents, Peers } from './peers.ts'
+import { type Route, Router } from './router.ts'
+import { Ticker } from './ticker.ts'
+
+const READY_RETRY_MS = 20
+/** Ticks in one heartbeat interval: the grain of every timeout of raft. */
+const TICKS_PER_HEARTBEAT = 5
+
+export interface ReplicaOptions {
+  readonly config: Config
+  readonly network: Network
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly random: Random
+  readonly randomBytes: (count: number) => Uint8Array
+  readonly log: Logger
+  readonly id: NodeId
+  readonly clusterId: string | undefined
+  readonly incarnation: number
+  readonly list: ClusterList
+  /** The log environment: identity, hard state, and the one transaction that binds a new node. */
+  readonly disk: BindStore & StableStore
+  /** The log itself, asked for once this node is bound. */
+  readonly openLog: () => LogStore
+  /** Bytes of log that are kept. */
+  readonly logBytes: () => number
+  readonly state: StateStore
+  /** Runs the action once, after the sockets that are readable now were read (setImmediate). */
+  readonly afterPoll: (action: () => void) => void
+  /** Something failed that a process must not survive. */
+  readonly fatal: (reason: string) => void
+}
+
+/** The clients' half of a turn: Frontend. */
+export interface Clients {
+  work(): void
+  flush(): void
+}
+
+export class Replica {
+  readonly #options: ReplicaOptions
+  readonly #peers: Peers
+  readonly #keyspace: Keyspace
+  readonly #router: Router
+  readonly #sender: ForwardSender
+  readonly #receiver: ForwardReceiver
+  readonly #leaderClock: LeaderClock
+  #raft: RaftNode | undefined
+  #clusterId: string | undefined
+  #ticker: Ticker | undefined
+  #clients: Clients | undefined
+  #turnScheduled = false
+  #stopped = false
+  #membership: Membership | undefined
+  /** What the log line and the route of the last turn were made from. */
+  #known: Known = { role: 'follower', term: 0, leader: undefined, established: false }
+  #heardAt = new Map<NodeId, number>()
+  /** Bytes of entries applied since the last checkpoint began. */
+  #bytesToReplay = 0
+  #complainedOf: NodeId | undefined
+  #checkpointing: Promise<void> | undefined
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options
+    const { config, clock, id, state, list } = options
+    this.#clusterId = options.clusterId
+    this.#leaderClock = new LeaderClock(clock)
+    this.#keyspace = new Keyspace(state, {
+      applied: () => {},
+      internalError: (index, command, error) =>
+        options.log.warn({ index, command, error: String(error) }, 'a command failed by a bug'),
+    })
+    this.#peers = new Peers({
+      ...options,
+      events: this.#peerEvents(),
+      limits: { queueBytes: limits.peerQueueBytesMax, messageBytes: limits.peerMessageBytesMax },
+      peerAddress: list.own,
+      clientAddress: config.get('announce'),
+      seeds: list.others,
+      listHash: list.hash,
+      secret: config.get('peer-secret') === '' ? undefined : config.get('peer-secret'),
+      protectedMode: config.get('protected-mode'),
+      id,
+    })
+    this.#router = this.#createRouter()
+    this.#sender = new ForwardSender(
+      {
+        send: (to, body) => this.#peers.forward(to, body),
+        parkTimeoutMs: () => config.get('park-timeout-ms'),
+      },
+      this.#router,
+    )
+    this.#receiver = new ForwardReceiver(
+      {
+        now: () => clock.monotonic(),
+        ledTerm: () => (this.#raft?.isLeader === true ? this.#raft.term : undefined),
+        wake: () => this.wake(),
+      },
+      this.#router,
+    )
+  }
+
+  #createRouter(): Router {
+    const { config, clock, state } = this.#options
+    return new Router({
+      ports: {
+        now: () => clock.monotonic(),
+        logicalNow: () => this.#leaderClock.now(),
+        propose: (data) => this.#raft?.propose(data) ?? { accepted: false, reason: 'not-leader' },
+        expect: (index, batch) => this.#keyspace.expect(index, batch),
+        forget: (index, batch) => this.#keyspace.forget(index, batch),
+        read: (done) => (this.#raft === undefined ? done(false) : this.#raft.read(done)),
+        run: ({ command, database, args }) => {
+          assert(command.kind === 'read', () => `${command.name} is no read`)
+          return this.#keyspace.read(command, database, args)
+        },
+        appliedIndex: () => state.appliedIndex(),
+        keySlot: firstKeySlot,
+        forward: (leader, term, calls) => this.#sender.send(leader, term, calls),
+        clientAddress: (id) => this.member(id)?.clientAddress,
+        wake: () => this.wake(),
+      },
+      options: {
+        get readConsistency() {
+          return config.get('read-consistency')
+        },
+        get redirect() {
+          return config.get('redirect')
+        },
+        get parkTimeoutMs() {
+          return config.get('park-timeout-ms')
+        },
+        get parkBytes() {
+          return config.get('park-bytes')
+        },
+      },
+      limits: {
+        entryCommands: limits.entryCommandsMax,
+        entryBytes: limits.entryBytesMax,
+        forwardBytes: limits.forwardBytesMax,
+        backlogBytes: limits.backlogBytesMax,
+      },
+    })
+  }
+
+  #peerEvents(): PeerEvents {
+    return {
+      message: (message) => this.#received(message),
+      unreachable: (id) => this.#raft?.unreachable(id),
+      restarted: (id) => this.#raft?.restarted(id),
+      peerUp: (id, address) => this.#options.log.info({ peer: id, address }, 'peer up'),
+      peerDown: (id, reason) => this.#options.log.info({ peer: id, reason }, 'peer down'),
+      forwarded: (_from, body, channel) => this.#forwarded(body, channel),
+      forwardReplied: (from, body) => {
+        this.#sender.received(from, body)
+        this.wake()
+      },
+      forwardDown: (to, unsent) => {
+        this.#sender.linkDown(to, unsent)
+        this.wake()
+      },
+    }
+  }
+
+  // ---- Start and stop -----------------------------------------------------------------------------
+
+  /** Listens to the other members. Throws OperatorError when an address cannot be listened on. */
+  open(hosts: readonly string[], peerPort: number): Promise<void> {
+    return this.#peers.open(hosts, peerPort)
+  }
+
+  /** Resolves once this node belongs to a cluster, which may take until the others are started. */
+  async start(): Promise<void> {
+    const { config, log, disk, state, id, list } = this.#options
+    if (this.#clusterId === undefined) {
+      const { clusterId } = await bootstrap({
+        list,
+        self: { id, clientAddress: config.get('announce') },
+        peers: this.#peers,
+        store: disk,
+        randomBytes: this.#options.randomBytes,
+        firstCommands: () =>
+          encodeCommands(this.#options.clock.wall(), [
+            hashKeyCommand(this.#options.randomBytes(HASH_KEY_BYTES)),
+          ]),
+        log,
+      })
+      this.#clusterId = clusterId
+    }
+    if (this.#stopped) return
+    const tickMs = config.get('heartbeat-interval-ms') / TICKS_PER_HEARTBEAT
+    this.#raft = new RaftNode({
+      id,
+      hardState: disk.hardState(),
+      membership: state.membership(),
+      random: this.#options.random,
+      electionTicks: Math.round(config.get('election-timeout-ms') / tickMs),
+      heartbeatTicks: TICKS_PER_HEARTBEAT,
+      limits: {
+        appendBytes: limits.appendFrameBytesMax,
+        window: { messages: limits.appendsInFlightMax, bytes: limits.appendBytesInFlightMax },
+        uncommittedBytes: limits.uncommittedBytesMax,
+        applyBytes: limits.applyQueueBytesMax,
+      },
+      log: this.#options.openLog(),
+      machine: this.#machine(),
+      transport: this.#peers,
+      events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
+      applySliceBytes: limits.applySliceBytesMax,
+      compactStepEntries: limits.compactStepEntriesMax,
+    })
+    this.#ticker = new Ticker({
+      clock: this.#options.clock,
+      timers: this.#options.timers,
+      tickMs,
+      ticksMax: TICKS_PER_HEARTBEAT,
+      afterPoll: this.#options.afterPoll,
+      tick: () => this.#tick(),
+    })
+    this.#followMembership(this.#raft.membership)
+    const warning = this.#membership && listWarning(list, id, this.#membership)
+    if (warning !== undefined) log.warn({}, warning)
+    this.wake()
+  }
+
+  /** The state machine, with an eye on how much a restart would have to replay. */
+  #machine(): StateMachine {
+    return {
+      appliedIndex: () => this.#keyspace.appliedIndex(),
+      canApply: () => this.#keyspace.canApply(),
+      apply: (entry) => {
+        this.#keyspace.apply(entry)
+        this.#bytesToReplay += entryBytes(entry)
+      },
+    }
+  }
+
+  attach(clients: Clients): void {
+    this.#clients = clients
+  }
+
+  /** Goes silent, then makes what was applied durable, so that the next start replays little. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#ticker?.stop()
+    await this.#peers.close()
+    await this.#raft?.stop()
+    await this.#checkpointing
+    if (this.#raft !== undefined) await this.#options.state.checkpoint()
+  }
+
+  // ---- Turns ----------------------------------------------------------------------------------------
+
+  wake(): void {
+    if (this.#turnScheduled || this.#stopped) return
+    this.#turnScheduled = true
+    this.#options.afterPoll(() => this.#turn())
+  }
+
+  #turn(): void {
+    if (this.#stopped) return
+    // What is woken before the driver runs is done in this very turn.
+    this.#clients?.work()
+    this.#router.flush()
+    this.#turnScheduled = false
+    const raft = this.#raft
+    if (raft !== undefined) {
+      raft.pump()
+      this.#router.afterApply()
+      this.#observe(raft)
+    }
+    this.#receiver.flush()
+    this.#peers.flush()
+    this.#clients?.flush()
+    this.#checkpointIfDue()
+  }
+
+  #tick(): void {
+    if (this.#stopped) return
+    this.#raft?.tick()
+    this.#router.expire()
+    this.#watchLog()
+    this.wake()
+  }
+
+  #received(message: Message): void {
+    this.#heardAt.set(message.from, this.#options.clock.monotonic())
+    this.#raft?.step(message)
+  }
+
+  #forwarded(body: Uint8Array, channel: ForwardChannel): void {
+    this.#receiver.received(body, channel)
+  }
+
+  /** Role, leader and membership as raft has them now: what the router, the peers and the log should know. */
+  #observe(raft: RaftNode): void {
+    const { isLeader, leader, term, established } = raft
+    const known = this.#known
+    const changed =
+      known.term !== term || known.leader !== leader || known.established !== established
+    this.#followMembership(raft.membership)
+    if (!changed) return
+    const { role } = raft.status()
+    if (established && !known.established) this.#leaderClock.takeOffice(this.#keyspace.clock())
+    this.#known = { role, term, leader, established }
+    this.#router.setRoute(routeOf({ isLeader, leader, term, established }))
+    if (known.role === role && known.leader === leader) return
+    const what = isLeader ? 'leading' : leader === undefined ? 'without a leader' : 'following'
+    this.#options.log.info({ role, leader: leader ?? null }, what)
+  }
+
+  #followMembership(membership: Membership | undefined): void {
+    if (membership === undefined || membership === this.#membership) return
+    this.#membership = membership
+    this.#peers.setMembers(membership.members)
+  }
+
+  // ---- Checkpoints and the log behind them --------------------------------------------------------
+
+  #checkpointIfDue(): void {
+    const { state, config } = this.#options
+    if (this.#checkpointing !== undefined) return
+    if (!state.isFull() && this.#bytesToReplay < config.get('memtable-size')) return
+    this.#checkpointing = this.#checkpoint()
+  }
+
+  async #checkpoint(): Promise<void> {
+    const { state, log, clock, fatal } = this.#options
+    const started = clock.monotonic()
+    this.#bytesToReplay = 0
+    try {
+      const { index } = await state.checkpoint()
+      const ms = Math.round(clock.monotonic() - started)
+      log.info({ index, ms, writes: state.metrics().lastCheckpoint?.writes }, 'checkpoint')
+      this.#raft?.compactTo(index)
+    } catch (error) {
+      fatal(`the checkpoint failed: ${String(error)}`)
+    }
+    this.#checkpointing = undefined
+    this.wake()
+  }
+
+  /** Until a member that is far behind can be sent a snapshot, its entries are kept, however many they are. */
+  #watchLog(): void {
+    const slowest = this.#raft?.slowest
+    const kept = this.#options.logBytes()
+    const complains = slowest !== undefined && kept > this.#options.config.get('log-retain-max')
+    if (!complains) this.#complainedOf = undefined
+    else if (this.#complainedOf !== slowest.id) {
+      this.#complainedOf = slowest.id
+      const { id: slowestId, match } = slowest
+      this.#options.log.warn(
+        { slowest: slowestId, match, bytes: kept },
+        'the log exceeds log-retain-max: the slowest member holds its compaction back',
+      )
+    }
+  }
+
+  // ---- What others ask of this node ----------------------------------------------------------------
+
+  get clusterId(): string | undefined {
+    return this.#clusterId
+  }
+
+  get router(): Router {
+    return this.#router
+  }
+
+  get keyspace(): Keyspace {
+    return this.#keyspace
+  }
+
+  /** undefined until this node is bound to a cluster. */
+  status(): CoreStatus | undefined {
+    return this.#raft?.status()
+  }
+
+  get term(): number {
+    return this.#raft?.term ?? 0
+  }
+
+  member(id: NodeId | undefined): Member | undefined {
+    return this.#membership?.members.find((member) => member.id === id)
+  }
+
+  get members(): readonly Member[] {
+    return this.#membership?.members ?? []
+  }
+
+  isUp(id: NodeId): boolean {
+    return this.#peers.stats().some((peer) => peer.id === id && peer.up)
+  }
+
+  /** Ms since that member was last heard; undefined: not in the life of this process. */
+  silentForMs(id: NodeId): number | undefined {
+    const heard = this.#heardAt.get(id)
+    return heard === undefined ? undefined : Math.round(this.#options.clock.monotonic() - heard)
+  }
+
+  /** Serves one linearizable read of nothing; resolves with undefined, or with why it could not within `ms`. */
+  ready(ms: number): Promise<string | undefined> {
+    const { clock, timers } = this.#options
+    const deadline = clock.monotonic() + ms
+    return new Promise((resolve) => {
+      const attempt = (): void => {
+        const raft = this.#raft
+        if (raft === undefined) {
+          resolve('this node does not belong to a cluster yet')
+          return
+        }
+        raft.read((confirmed) => {
+          if (confirmed) resolve(undefined)
+          else if (clock.monotonic() >= deadline) resolve(this.#whyNotReady(raft))
+          else timers.after(READY_RETRY_MS, attempt)
+        })
+      }
+      timers.after(ms, () =>
+        resolve(this.#raft === undefined ? undefined : this.#whyNotReady(this.#raft)),
+      )
+      attempt()
+    })
+  }
+
+  #whyNotReady(raft: RaftNode): string {
+    if (raft.leader === undefined) return 'no leader is known to this node'
+    return `the leader ${raft.leader} did not confirm a read in time`
+  }
+}
+
+interface Known {
+  readonly role: string
+  readonly term: number
+  readonly leader: NodeId | undefined
+  readonly established: boolean
+}
+
+function routeOf({
+  isLeader,
+  leader,
+  term,
+  established,
+}: Omit<Known, 'role'> & { isLeader: boolean }): Route {
+  if (isLeader) return { kind: 'self', term, established }
+  return leader === undefined ? { kind: 'none' } : { kind: 'leader', term, leader }
+}
+
+/** The slot of the first key that a call names: what -MOVED tells. */
+function firstKeySlot({ command, args }: Call): number | undefined {
+  const key = command.keys === undefined ? undefined : args[command.keys.first]
+  return key === undefined ? undefined : keySlot(key)
+}

@@ -1,0 +1,202 @@
+/*
+ * One node, put together: the data directory with its lock and stores, the replica on real sockets, clocks and
+ * randomness, and the clients in front. Everything that could be simulated is not here (replica.ts).
+ *
+ * Order of the start: what the operator may have got wrong first (lock, disk, ports), then the cluster. A node
+ * listens to its clients before it belongs to a cluster, so that they are told so instead of being refused.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { ErrorReply } from '../resp/encoder.ts'
+import { LmdbEngine } from '../storage/lmdb-engine.ts'
+import { LogCache } from '../storage/log-cache.ts'
+import { openStorage, type Storage } from '../storage/open.ts'
+import { type ClusterList, readClusterList } from './bootstrap.ts'
+import { type Config, limits } from './config.ts'
+import { acquireDataLock, type DataLock } from './data-lock.ts'
+import { Frontend } from './frontend.ts'
+import type { RootLogger } from './logger.ts'
+import { NodeFacts } from './node-facts.ts'
+import { fromSystemError } from './operator-error.ts'
+import type { BindAddress } from './option-kinds.ts'
+import { Replica } from './replica.ts'
+import { systemClock, systemTimers, TcpNetwork } from './tcp.ts'
+import { version } from './version.ts'
+import { endProcess, Watchdog } from './watchdog.ts'
+import { watchedEngine } from './watched-engine.ts'
+
+export interface RunningServer {
+  /** Orderly: clients get what was answered, what was applied is made durable. */
+  stop(): Promise<void>
+  /** Resolves when the server has stopped, by stop() or by the command SHUTDOWN. */
+  readonly closed: Promise<void>
+}
+
+interface ServerParts {
+  readonly config: Config
+  readonly logger: RootLogger
+  readonly list: ClusterList
+  readonly lock: DataLock
+  readonly watchdog: Watchdog
+  readonly storage: Storage
+}
+
+/**
+ * Resolves when clients and peers are listened to; the node may still be waiting for its cluster then. Throws
+ * OperatorError for what the operator has to mend (ports, directory, lock) and the stores' errors.
+ */
+export async function startServer(options: {
+  config: Config
+  logger: RootLogger
+}): Promise<RunningServer> {
+  const { config, logger } = options
+  const list = readClusterList(config.get('cluster'), config.get('peer-announce'))
+  const directory = config.get('dir')
+  makeDirectory(directory)
+  const lock = await acquireDataLock(directory)
+  const watchdog = new Watchdog({
+    logCommitTimeoutMs: config.get('commit-timeout-ms'),
+    stateCommitTimeoutMs: limits.stateCommitTimeoutMs,
+    stallTimeoutMs: limits.stallTimeoutMs,
+    logFd: logger.fd,
+    json: !logger.pretty,
+  })
+  const engine = new LmdbEngine(directory, (reason) => endProcess(logger, reason))
+  const storage = await openStorage(watchedEngine(engine, watchdog), {
+    memtableBytes: config.get('memtable-size'),
+    now: () => systemClock.monotonic(),
+  })
+  if (storage.logDropped) {
+    const at = storage.state.durableAt().index
+    logger.warn({ at }, 'the log did not reach the state and was dropped')
+  }
+  const server = new Server({ config, logger, list, lock, watchdog, storage })
+  await server.open()
+  return server
+}
+
+class Server implements RunningServer {
+  readonly closed: Promise<void>
+  readonly #parts: ServerParts
+  readonly #replica: Replica
+  readonly #frontend: Frontend
+  #logCache: LogCache | undefined
+  #stopping: Promise<void> | undefined
+  #resolveClosed: () => void = () => {}
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve
+    })
+    const network = new TcpNetwork()
+    this.#replica = this.#createReplica(network)
+    this.#frontend = this.#createFrontend(network)
+    this.#replica.attach(this.#frontend)
+    const { nodeId } = parts.storage.log.identity()
+    parts.logger.identify(() => ({ node: nodeId, term: this.#replica.term }))
+  }
+
+  #createReplica(network: TcpNetwork): Replica {
+    const { config, logger, list, storage } = this.#parts
+    const { log, state } = storage
+    const { nodeId, clusterId } = log.identity()
+    return new Replica({
+      config,
+      network,
+      clock: systemClock,
+      timers: systemTimers,
+      random: Math.random,
+      randomBytes,
+      log: logger,
+      id: nodeId,
+      clusterId,
+      incarnation: log.boots(),
+      list,
+      disk: log,
+      openLog: () => {
+        this.#logCache = new LogCache(log, {
+          entries: config.get('log-cache-entries'),
+          bytes: config.get('log-cache-size'),
+        })
+        return this.#logCache
+      },
+      logBytes: () => log.bytes(),
+      state,
+      afterPoll: (action) => void setImmediate(action),
+      fatal: (reason) => endProcess(logger, reason),
+    })
+  }
+
+  #createFrontend(network: TcpNetwork): Frontend {
+    const { config, logger, storage } = this.#parts
+    const facts = new NodeFacts({
+      config,
+      clock: systemClock,
+      nodeId: storage.log.identity().nodeId,
+      replica: this.#replica,
+      frontend: () => this.#frontend,
+      logCache: () => this.#logCache?.metrics(),
+      checkpointIndex: () => storage.state.durableAt().index,
+      shutdown: async () => {
+        logger.info({}, 'stopping: SHUTDOWN')
+        await this.stop()
+        return new ErrorReply('ERR the server has stopped')
+      },
+    })
+    return new Frontend({
+      network,
+      clock: systemClock,
+      timers: systemTimers,
+      config,
+      router: this.#replica.router,
+      server: facts,
+      log: logger,
+      wake: () => this.#replica.wake(),
+    })
+  }
+
+  async open(): Promise<void> {
+    const { config, logger } = this.#parts
+    const hosts = availableHosts(config.get('bind'))
+    await this.#frontend.open(hosts, config.get('port'))
+    await this.#replica.open(hosts, config.get('peer-port'))
+    logger.info({ port: config.get('port'), version }, 'listening')
+    this.#replica.start().catch((error: unknown) => endProcess(logger, String(error)))
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
+    const { logger, watchdog, storage, lock } = this.#parts
+    await this.#frontend.close()
+    await this.#replica.stop()
+    await watchdog.stop()
+    await storage.state.close()
+    await storage.log.close()
+    await lock.release()
+    logger.info({}, 'stopped')
+    this.#resolveClosed()
+  }
+}
+
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (error) {
+    throw fromSystemError(`the directory ${path}`, error) ?? error
+  }
+}
+
+/** The addresses to listen on: an optional one counts only where this machine has it. */
+function availableHosts(bind: readonly BindAddress[]): readonly string[] {
+  const own = new Set(
+    Object.values(networkInterfaces()).flatMap((all) => all?.map((one) => one.address)),
+  )
+  return bind.filter(({ host, optional }) => !optional || own.has(host)).map(({ host }) => host)
+}

@@ -1,0 +1,55 @@
+/*
+ * The state of one client connection, without its socket: what HELLO, AUTH, SELECT and CLIENT change and
+ * report. The frontend makes one per connection and keeps the counters true; commands read and set the rest.
+ * It knows no clock: times are milliseconds of the one clock that the composition hands to everybody.
+ */
+
+import type { Protocol } from '../resp/encoder.ts'
+
+/** Databases that SELECT can choose from, numbered from 0; part of what the log and the state mean. */
+export const DATABASES = 1
+
+export class Session {
+  /** Never used twice by one process; CLIENT ID and HELLO tell it. */
+  readonly id: number
+  /** host:port of the client. */
+  readonly address: string
+  /** host:port at which the client reached this node. */
+  readonly localAddress: string
+  /** When the connection was accepted, in ms. */
+  readonly createdAt: number
+  /** HELLO switches it; the reply to that HELLO is already in the new protocol. */
+  protocol: Protocol = 2
+  /** True from the start where no password is set. */
+  authenticated: boolean
+  database = 0
+  /** CLIENT SETNAME and SETINFO; '' is "none". Printable ASCII without spaces. */
+  name = ''
+  libName = ''
+  libVersion = ''
+  /** Set by a command: the connection ends once everything answered so far has been sent. */
+  closeAfterReply = false
+  /** When the last command arrived, in ms; the frontend sets it. */
+  lastCommandAt: number
+  /** Full name of the last command (`client|list`); the frontend sets it, '' before the first. */
+  lastCommand = ''
+  /** Bytes received and not yet executed; the frontend sets it. */
+  inputBytes = 0
+  /** Bytes of replies not yet handed to the kernel; the frontend sets it. */
+  outputBytes = 0
+
+  constructor(options: {
+    id: number
+    address: string
+    localAddress: string
+    now: number
+    authenticated: boolean
+  }) {
+    this.id = options.id
+    this.address = options.address
+    this.localAddress = options.localAddress
+    this.createdAt = options.now
+    this.lastCommandAt = options.now
+    this.authenticated = options.authenticated
+  }
+}

@@ -1,0 +1,80 @@
+/*
+ * The thread that owns all writing to a state environment: receives the writes of a checkpoint as transferred
+ * memory, and runs the job in one LMDB transaction. The main thread only reads; its loop never waits for a commit of
+ * this size. It knows nothing of Raft, and any error is the end: the main thread reports it as fatal.
+ */
+
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { type Database, open } from 'lmdb'
+import { assert } from '../raft/assert.ts'
+import { runCheckpoint } from './checkpoint.ts'
+import type { Chunk, WriteTransaction } from './engine.ts'
+import {
+  type CheckpointReply,
+  type CheckpointRequest,
+  type CheckpointWorkerData,
+  LMDB_OPTIONS,
+} from './lmdb-engine.ts'
+
+const port = parentPort
+assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
+const { path, databases }: CheckpointWorkerData = workerData
+const root = open<Buffer, Uint8Array>({ ...LMDB_OPTIONS, path })
+const opened = new Map<string, Database<Buffer, Uint8Array>>()
+for (const name of databases) {
+  opened.set(name, root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
+}
+let chunks: Chunk[] = []
+
+/** Only used inside transactionSync, where every call takes effect at once. */
+const transaction: WriteTransaction = {
+  get: (database, key) => databaseOf(database).getBinary(key),
+  put: (database, key, value) => {
+    databaseOf(database).putSync(key, Buffer.from(value.buffer, value.byteOffset, value.length))
+  },
+  remove: (database, key) => {
+    databaseOf(database).removeSync(key)
+  },
+  clear: (database) => databaseOf(database).clearSync(),
+}
+
+port.on('message', (request: CheckpointRequest) => {
+  switch (request.type) {
+    case 'chunk':
+      chunks.push(request.chunk)
+      return
+    case 'run':
+      reply(run(request.header))
+      return
+    case 'close':
+      void close(port)
+  }
+})
+reply({ type: 'ready' })
+
+function run(header: Uint8Array): CheckpointReply {
+  const taken = chunks
+  chunks = []
+  try {
+    // Returns when the transaction is durable: overlapping sync is off.
+    const summary = root.transactionSync(() => runCheckpoint(transaction, header, taken))
+    return { type: 'done', summary }
+  } catch (error) {
+    return { type: 'failed', reason: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+async function close(port: MessagePort): Promise<void> {
+  await root.close()
+  port.close()
+}
+
+function reply(message: CheckpointReply): void {
+  port?.postMessage(message)
+}
+
+function databaseOf(name: string): Database<Buffer, Uint8Array> {
+  const database = opened.get(name)
+  assert(database !== undefined, () => `there is no database ${name}`)
+  return database
+}

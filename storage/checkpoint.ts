@@ -1,0 +1,254 @@
+/*
+ * The checkpoint: how a frozen memtable becomes part of the state environment. Here are both ends of it: the chunks
+ * that carry the writes to whichever thread owns the environment, and the job that runs there inside one write
+ * transaction. It knows no engine, only the transaction it is given, so the same code runs on LMDB's worker thread,
+ * in memory and in a simulator.
+ */
+
+import { assert } from '../raft/assert.ts'
+import { type Chunk, KEY_BYTES_MAX, type WriteTransaction } from './engine.ts'
+import { FieldReader } from './field-reader.ts'
+import { readUint32, TWO_POW_32, writeUint32 } from './integers.ts'
+import { DiskKeyWriter, halfSipHash, positionOf } from './layout.ts'
+import {
+  checkRecord,
+  RECORD_HEADER_BYTES,
+  type StoredValue,
+  sealRecord,
+  writeRecordHeader,
+} from './record.ts'
+import { openSealedFrame, sealFrame } from './sealed-frame.ts'
+import {
+  DATABASES,
+  type Digest,
+  databaseName,
+  decodeMeta,
+  encodeMeta,
+  META_DATABASE,
+  META_KEY,
+  pointFields,
+  readPoint,
+  type StateMeta,
+  type StatePoint,
+} from './state-meta.ts'
+
+/** What the job found and did. */
+export interface CheckpointSummary {
+  /** Keys per database, counted from the records that were really there. */
+  readonly counts: readonly number[]
+  readonly digests: readonly Digest[]
+  /** Records written and removed. */
+  readonly writes: number
+}
+
+/** What the job needs besides the writes. */
+export interface CheckpointHeader extends StatePoint {
+  /** Databases to empty before the writes. */
+  readonly cleared: readonly number[]
+}
+
+const HEADER_VERSION = 1
+/** Item layout in a chunk: database u8 | key length u32 | record length u32 (0: delete) | key | record. */
+const ITEM_HEADER_BYTES = 9
+/** A chunk is closed at this size or count, so that filling one takes about a millisecond of the main thread. */
+const CHUNK_BYTES = 256 * 1024
+const CHUNK_ITEMS_MAX = 1000
+
+/** Packs writes into chunks; a write larger than a chunk gets one of its own. */
+export class ChunkWriter {
+  #bytes: Buffer<ArrayBuffer> = Buffer.alloc(0)
+  #length = 0
+  #items = 0
+
+  /** False when the write does not fit any more: take() the chunk first. `value` null deletes the key. */
+  add(database: number, key: string, value: StoredValue | null): boolean {
+    const recordLength = value === null ? 0 : RECORD_HEADER_BYTES + value.value.length
+    const length = ITEM_HEADER_BYTES + key.length + recordLength
+    if (this.#items === 0) {
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, length))
+    } else if (this.#items === CHUNK_ITEMS_MAX || this.#length + length > this.#bytes.length) {
+      return false
+    }
+    const bytes = this.#bytes
+    const keyStart = this.#length + ITEM_HEADER_BYTES
+    bytes[this.#length] = database
+    writeUint32(bytes, this.#length + 1, key.length)
+    writeUint32(bytes, this.#length + 5, recordLength)
+    bytes.write(key, keyStart, 'latin1')
+    if (value !== null) {
+      writeRecordHeader(bytes, keyStart + key.length, value)
+      bytes.set(value.value, keyStart + key.length + RECORD_HEADER_BYTES)
+    }
+    this.#length += length
+    this.#items++
+    return true
+  }
+
+  /** The chunk so far, given away; undefined when it is empty. */
+  take(): Chunk | undefined {
+    if (this.#items === 0) return undefined
+    const chunk = new Uint8Array(this.#bytes.buffer, 0, this.#length)
+    this.#bytes = Buffer.alloc(0)
+    this.#length = 0
+    this.#items = 0
+    return chunk
+  }
+}
+
+export function encodeCheckpointHeader(header: CheckpointHeader): Uint8Array {
+  return sealFrame(HEADER_VERSION, [header.cleared, ...pointFields(header)])
+}
+
+function decodeCheckpointHeader(bytes: Uint8Array): CheckpointHeader {
+  const reader = openSealedFrame(bytes, HEADER_VERSION, 'the header of a checkpoint')
+  const databases = new FieldReader(reader.array())
+  const cleared: number[] = []
+  while (databases.left > 0) cleared.push(databases.integer())
+  return { cleared, ...readPoint(reader) }
+}
+
+/**
+ * The job: empties the cleared databases, applies the writes of all chunks in the order of their disk keys, and
+ * renews the state's own record. Whoever calls it drops the transaction when it throws: CorruptStateError when a
+ * record that is replaced is damaged.
+ */
+export function runCheckpoint(
+  transaction: WriteTransaction,
+  header: Uint8Array,
+  chunks: readonly Chunk[],
+): CheckpointSummary {
+  const { cleared, ...point } = decodeCheckpointHeader(header)
+  const before = decodeMeta(transaction.get(META_DATABASE, META_KEY))
+  assert(point.index >= before.index, () => `checkpoint at ${point.index} after ${before.index}`)
+  const tallies = Array.from({ length: DATABASES }, (_, database) => new Tally(before, database))
+  for (const database of cleared) {
+    transaction.clear(databaseName(database))
+    tallies[database]?.clear()
+  }
+  const writes = sortedWrites(point.hashKey, chunks)
+  if (point.hashKey !== undefined) {
+    for (const write of writes) applyWrite(transaction, point.hashKey, write, tallies)
+  }
+  const counts = tallies.map(({ count }) => count)
+  const digests = tallies.map((tally) => tally.digest())
+  transaction.put(META_DATABASE, META_KEY, encodeMeta({ ...point, counts, digests }))
+  return { counts, digests, writes: writes.length }
+}
+
+/** One write, as views of its chunk; an empty record deletes. */
+interface Write {
+  readonly database: number
+  readonly position: number
+  readonly diskKey: Uint8Array
+  readonly key: Uint8Array
+  readonly record: Uint8Array
+}
+
+function applyWrite(
+  transaction: WriteTransaction,
+  hashKey: Uint8Array,
+  { database, diskKey, key, record }: Write,
+  tallies: readonly Tally[],
+): void {
+  const name = databaseName(database)
+  const tally = tallies[database]
+  assert(tally !== undefined, () => `a write to database ${database}`)
+  const old = transaction.get(name, diskKey)
+  if (old !== undefined) {
+    checkRecord(diskKey, old)
+    tally.remove(hashKey, diskKey, old)
+  }
+  if (record.length > 0) {
+    const sealed = sealRecord(diskKey, key, record)
+    transaction.put(name, diskKey, sealed)
+    tally.add(hashKey, diskKey, sealed)
+  } else if (old !== undefined) {
+    transaction.remove(name, diskKey)
+  }
+}
+
+/** In the order of the B-tree, so that neighbouring writes share their pages: random order costs several times more. */
+function sortedWrites(hashKey: Uint8Array | undefined, chunks: readonly Chunk[]): Write[] {
+  const writes: Write[] = []
+  if (hashKey === undefined) {
+    assert(chunks.length === 0, () => 'writes without a hash key')
+    return writes
+  }
+  const diskKeys = new DiskKeyWriter(hashKey)
+  for (const chunk of chunks) readChunk(chunk, diskKeys, writes)
+  return writes.sort(
+    (a, b) =>
+      a.database - b.database || a.position - b.position || Buffer.compare(a.diskKey, b.diskKey),
+  )
+}
+
+function readChunk(chunk: Chunk, diskKeys: DiskKeyWriter, writes: Write[]): void {
+  let offset = 0
+  while (offset < chunk.length) {
+    const keyStart = offset + ITEM_HEADER_BYTES
+    const recordStart = keyStart + readUint32(chunk, offset + 1)
+    const end = recordStart + readUint32(chunk, offset + 5)
+    assert(end <= chunk.length, () => `a write ends at ${end} of ${chunk.length}`)
+    const key = chunk.subarray(keyStart, recordStart)
+    const diskKey = Buffer.from(diskKeys.fromBytes(key))
+    writes.push({
+      database: chunk[offset] ?? 0,
+      position: positionOf(diskKey),
+      diskKey,
+      key,
+      record: chunk.subarray(recordStart, end),
+    })
+    offset = end
+  }
+}
+
+/** Count and digest of one database while the job runs. */
+class Tally {
+  count: number
+  #high: number
+  #low: number
+  readonly #input = new Uint8Array(KEY_BYTES_MAX + RECORD_HEADER_BYTES)
+  readonly #hash = new Uint32Array(2)
+
+  constructor(before: StateMeta, database: number) {
+    this.count = before.counts[database] ?? 0
+    this.#high = before.digests[database]?.high ?? 0
+    this.#low = before.digests[database]?.low ?? 0
+  }
+
+  clear(): void {
+    this.count = 0
+    this.#high = 0
+    this.#low = 0
+  }
+
+  add(hashKey: Uint8Array, diskKey: Uint8Array, record: Uint8Array): void {
+    const { high, low } = this.#hashOf(hashKey, diskKey, record)
+    const sum = this.#low + low
+    this.#low = sum % TWO_POW_32
+    this.#high = (this.#high + high + (sum < TWO_POW_32 ? 0 : 1)) % TWO_POW_32
+    this.count++
+  }
+
+  remove(hashKey: Uint8Array, diskKey: Uint8Array, record: Uint8Array): void {
+    const { high, low } = this.#hashOf(hashKey, diskKey, record)
+    const difference = this.#low - low
+    this.#low = (difference + TWO_POW_32) % TWO_POW_32
+    this.#high = (this.#high - high - (difference < 0 ? 1 : 0) + 2 * TWO_POW_32) % TWO_POW_32
+    this.count--
+    assert(this.count >= 0, () => 'a database holds less than no keys')
+  }
+
+  digest(): Digest {
+    return { high: this.#high, low: this.#low }
+  }
+
+  /** Of disk key and header: the header's checksum covers the value, so the value itself need not be read again. */
+  #hashOf(hashKey: Uint8Array, diskKey: Uint8Array, record: Uint8Array): Digest {
+    const length = diskKey.length + RECORD_HEADER_BYTES
+    this.#input.set(diskKey)
+    this.#input.set(record.subarray(0, RECORD_HEADER_BYTES), diskKey.length)
+    halfSipHash(hashKey, this.#input.subarray(0, length), this.#hash)
+    return { high: this.#hash[1] ?? 0, low: this.#hash[0] ?? 0 }
+  }
+}

@@ -1,0 +1,423 @@
+/*
+ * THE byte form of entries, peer messages, commands and small frames: on disk and on the wire alike, so a follower
+ * stores exactly the bytes that its leader made. Everything decoded here is treated as hostile: every field is
+ * checked, nothing is allocated from a length that the bytes at hand do not back. It knows no socket, no store and
+ * no clock. Entries and commands have a layout of their own (one msgpack object per command costs too much);
+ * messages and frames are msgpack arrays, behind a guard because msgpackr also decodes maps, records and RegExps.
+ */
+
+import { crc32 } from 'node:zlib'
+import { Packr } from 'msgpackr'
+import { assert, unreachable } from '../raft/assert.ts'
+import type {
+  Entry,
+  Member,
+  Membership,
+  Message,
+  NodeId,
+  Payload,
+  Position,
+  Term,
+} from '../raft/types.ts'
+import { FieldReader, type FrameField } from './field-reader.ts'
+import { guardFrame } from './frame-guard.ts'
+import {
+  CodecError,
+  readUint32,
+  readUint64,
+  TWO_POW_32,
+  writeUint32,
+  writeUint64,
+} from './integers.ts'
+
+export { CodecError, type FrameField }
+
+/** One command as the log carries it; `database` is 0 to 255, argv has at least the command's name. */
+export interface LoggedCommand {
+  readonly database: number
+  readonly argv: readonly Uint8Array[]
+}
+
+/** Entry layout, big-endian: crc32 u32 over all that follows | kind u8 | index u64 | term u64 | payload. */
+const ENTRY_HEADER_BYTES = 21
+const KIND_NOOP = 1
+const KIND_MEMBERSHIP = 2
+const KIND_COMMANDS = 3
+
+const MEMBERS_MAX = 256
+const NODE_ID_LENGTH_MAX = 64
+/** A host name has at most 253 characters, then a colon and a port. */
+const ADDRESS_LENGTH_MAX = 260
+const DATABASE_MAX = 255
+/** Above this TypedArray.set is quicker than a loop over the bytes. */
+const LOOP_COPY_BYTES_MAX = 24
+
+const packr = new Packr({ useRecords: false })
+
+/**
+ * The entry's one byte form: made at the first call, then kept in `entry.encoded`. Nobody may change the bytes
+ * afterwards: the store hands them to the disk without a copy.
+ */
+export function encodeEntry(entry: Entry): Uint8Array {
+  if (entry.encoded !== undefined) return entry.encoded
+  const { payload } = entry
+  const body = payloadBytes(payload)
+  const bytes = allocateBytes(ENTRY_HEADER_BYTES + body.length)
+  bytes[4] = payloadKind(payload)
+  writeUint64(bytes, 5, entry.index)
+  writeUint64(bytes, 13, entry.term)
+  bytes.set(body, ENTRY_HEADER_BYTES)
+  writeUint32(bytes, 0, crc32(bytes.subarray(4)))
+  entry.encoded = bytes
+  return bytes
+}
+
+/**
+ * The entry in `bytes`, which it keeps (as `encoded`, and commands as a view of it): the caller passes memory that
+ * it gives away. Throws CodecError on a bad checksum, kind, index (1 to 2^53-1), term or payload.
+ */
+export function decodeEntry(bytes: Uint8Array): Entry {
+  if (bytes.length < ENTRY_HEADER_BYTES) {
+    throw new CodecError(`an entry of ${bytes.length} bytes is too short`)
+  }
+  if (readUint32(bytes, 0) !== crc32(bytes.subarray(4))) {
+    throw new CodecError('an entry has a bad checksum')
+  }
+  const index = readUint64(bytes, 5)
+  if (index === 0) throw new CodecError('an entry has index 0')
+  const term = readUint64(bytes, 13)
+  const payload = decodePayload(bytes[4] ?? 0, bytes.subarray(ENTRY_HEADER_BYTES))
+  return { index, term, payload, encoded: bytes }
+}
+
+/**
+ * The payload of a 'commands' entry. `at` is the leader's logical clock in ms, a safe integer. Layout: at u64,
+ * number of commands, then per command: database u8, number of arguments, then per argument: length, bytes.
+ * Numbers are LEB128, so that a short command costs one byte per field.
+ */
+export function encodeCommands(at: number, commands: readonly LoggedCommand[]): Uint8Array {
+  const bytes = allocateBytes(commandsLength(commands))
+  writeUint64(bytes, 0, at)
+  let offset = writeVarint(bytes, 8, commands.length)
+  for (const { database, argv } of commands) {
+    assert(database >= 0 && database <= DATABASE_MAX, () => `database ${database}`)
+    assert(argv.length > 0, () => 'a command without a name')
+    bytes[offset] = database
+    offset = writeVarint(bytes, offset + 1, argv.length)
+    for (const argument of argv) {
+      offset = writeVarint(bytes, offset, argument.length)
+      copyInto(bytes, offset, argument)
+      offset += argument.length
+    }
+  }
+  assert(offset === bytes.length, () => `commands of ${bytes.length} bytes ended at ${offset}`)
+  return bytes
+}
+
+/** The reverse of encodeCommands; every argument is a view of `data`. Throws CodecError. */
+export function decodeCommands(data: Uint8Array): {
+  readonly at: number
+  readonly commands: readonly LoggedCommand[]
+} {
+  if (data.length < 8) throw new CodecError('commands are cut short')
+  const reader = new VarintReader(data, 8)
+  const at = readUint64(data, 0)
+  const count = reader.next()
+  const commands: LoggedCommand[] = []
+  for (let i = 0; i < count; i++) {
+    const database = reader.byte()
+    const argc = reader.next()
+    if (argc === 0) throw new CodecError('a command without a name')
+    const argv: Uint8Array[] = []
+    for (let j = 0; j < argc; j++) argv.push(reader.bytes(reader.next()))
+    commands.push({ database, argv })
+  }
+  reader.expectEnd()
+  return { at, commands }
+}
+
+/** A handshake or forward frame: a msgpack array. The result is the caller's own memory. */
+export function encodeFrame(fields: readonly FrameField[]): Uint8Array {
+  const packed = packr.pack(fields)
+  // A copy, because the packer's buffer is shared by whatever is packed next and stays as large as its largest.
+  const bytes = allocateBytes(packed.length)
+  bytes.set(packed)
+  return bytes
+}
+
+/** The fields of a frame; byte fields are views of `bytes`. The caller checks what they mean. Throws CodecError. */
+export function decodeFrame(bytes: Uint8Array): readonly FrameField[] {
+  guardFrame(bytes)
+  return packr.unpack(bytes)
+}
+
+/**
+ * A peer message without its sender and receiver, which the link's handshake has fixed. Layout: crc32 of the header
+ * u32, its length u32, the header (a frame), then per entry: length u32, the entry's encoded bytes (which carry a
+ * checksum of their own).
+ */
+export function encodeMessage(message: Message): Uint8Array {
+  const entries = message.type === 'append' ? message.entries.map(encodeEntry) : []
+  const header = packr.pack(messageFields(message))
+  const length = entries.reduce((sum, entry) => sum + 4 + entry.length, 8 + header.length)
+  const bytes = allocateBytes(length)
+  writeUint32(bytes, 0, crc32(header))
+  writeUint32(bytes, 4, header.length)
+  bytes.set(header, 8)
+  let offset = 8 + header.length
+  for (const entry of entries) {
+    writeUint32(bytes, offset, entry.length)
+    bytes.set(entry, offset + 4)
+    offset += 4 + entry.length
+  }
+  return bytes
+}
+
+/**
+ * The message in `bytes`, whose memory its entries keep. Throws CodecError on anything a correct peer cannot send,
+ * so that the core never sees a term, an index or an entry it has to doubt.
+ */
+export function decodeMessage(bytes: Uint8Array, from: NodeId, to: NodeId): Message {
+  if (bytes.length < 8) throw new CodecError('a message is cut short')
+  const headerEnd = 8 + readUint32(bytes, 4)
+  if (headerEnd > bytes.length) throw new CodecError('a message is cut short')
+  const header = bytes.subarray(8, headerEnd)
+  if (readUint32(bytes, 0) !== crc32(header)) throw new CodecError('a message has a bad checksum')
+  const fields = new FieldReader(decodeFrame(header))
+  const type = fields.string(32)
+  const term = fields.integer()
+  const message = decodeBody(type, { from, to, term }, fields, bytes.subarray(headerEnd))
+  fields.expectEnd()
+  return message
+}
+
+function messageFields(message: Message): FrameField[] {
+  const { type, term } = message
+  switch (type) {
+    case 'pre-vote':
+    case 'vote':
+      return [type, term, message.last.index, message.last.term]
+    case 'pre-vote-reply':
+    case 'vote-reply':
+      return [type, term, message.granted]
+    case 'append':
+      return [type, term, message.prev.index, message.prev.term, message.commit]
+    case 'append-reply':
+      return [type, term, message.match]
+    case 'append-reject':
+      return [type, term, message.prev, message.hint.index, message.hint.term, message.last]
+    case 'heartbeat':
+      return [type, term, message.commit, message.round, message.slowest.id, message.slowest.match]
+    case 'heartbeat-reply':
+      return [type, term, message.round]
+    case 'read':
+      return [type, term, message.id]
+    case 'read-reply':
+      return [type, term, message.id, message.index]
+    default:
+      return unreachable(message)
+  }
+}
+
+function decodeBody(
+  type: string,
+  envelope: { readonly from: NodeId; readonly to: NodeId; readonly term: Term },
+  fields: FieldReader,
+  tail: Uint8Array,
+): Message {
+  if (type === 'append') {
+    const prev = fields.position()
+    return { type, ...envelope, prev, commit: fields.integer(), entries: readEntries(tail, prev) }
+  }
+  if (tail.length > 0) throw new CodecError(`a message of type ${type} carries entries`)
+  switch (type) {
+    case 'pre-vote':
+    case 'vote':
+      return { type, ...envelope, last: fields.position() }
+    case 'pre-vote-reply':
+    case 'vote-reply':
+      return { type, ...envelope, granted: fields.boolean() }
+    case 'append-reply':
+      return { type, ...envelope, match: fields.integer() }
+    case 'append-reject': {
+      const prev = fields.integer()
+      return { type, ...envelope, prev, hint: fields.position(), last: fields.integer() }
+    }
+    case 'heartbeat': {
+      const commit = fields.integer()
+      const round = fields.integer()
+      const slowest = { id: fields.string(NODE_ID_LENGTH_MAX), match: fields.integer() }
+      return { type, ...envelope, commit, round, slowest }
+    }
+    case 'heartbeat-reply':
+      return { type, ...envelope, round: fields.integer() }
+    case 'read':
+      return { type, ...envelope, id: fields.integer() }
+    case 'read-reply': {
+      const id = fields.integer()
+      return { type, ...envelope, id, index: fields.integer() }
+    }
+    default:
+      throw new CodecError('a message of an unknown type')
+  }
+}
+
+/** The entries of an append: they must follow `prev` without a gap and without a falling term (paper 5.3). */
+function readEntries(tail: Uint8Array, prev: Position): Entry[] {
+  const entries: Entry[] = []
+  let { index, term } = prev
+  let offset = 0
+  while (offset < tail.length) {
+    if (offset + 4 > tail.length) throw new CodecError('an append is cut short')
+    const end = offset + 4 + readUint32(tail, offset)
+    if (end > tail.length) throw new CodecError('an append is cut short')
+    const entry = decodeEntry(tail.subarray(offset + 4, end))
+    if (entry.index !== index + 1 || entry.term < term) {
+      throw new CodecError(`entry ${entry.index} cannot follow entry ${index} of term ${term}`)
+    }
+    entries.push(entry)
+    ;({ index, term } = entry)
+    offset = end
+  }
+  return entries
+}
+
+function payloadKind(payload: Payload): number {
+  switch (payload.type) {
+    case 'noop':
+      return KIND_NOOP
+    case 'membership':
+      return KIND_MEMBERSHIP
+    case 'commands':
+      return KIND_COMMANDS
+    default:
+      return unreachable(payload)
+  }
+}
+
+function payloadBytes(payload: Payload): Uint8Array {
+  if (payload.type === 'commands') return payload.data
+  if (payload.type === 'membership') return encodeFrame(membershipFields(payload.membership))
+  return new Uint8Array(0)
+}
+
+function decodePayload(kind: number, body: Uint8Array): Payload {
+  switch (kind) {
+    case KIND_NOOP:
+      if (body.length > 0) throw new CodecError('a no-op carries bytes')
+      return { type: 'noop' }
+    case KIND_MEMBERSHIP:
+      return { type: 'membership', membership: membershipOf(decodeFrame(body)) }
+    case KIND_COMMANDS:
+      return { type: 'commands', data: body }
+    default:
+      throw new CodecError(`an entry of unknown kind ${kind}`)
+  }
+}
+
+/** A membership as frame fields: one [id, peer address, client address] per member. */
+export function membershipFields(membership: Membership): FrameField[] {
+  return membership.members.map(({ id, peerAddress, clientAddress }) => [
+    id,
+    peerAddress,
+    clientAddress,
+  ])
+}
+
+/** The reverse of membershipFields. Throws CodecError on anything but distinct, well-formed members. */
+export function membershipOf(fields: readonly FrameField[]): Membership {
+  if (fields.length > MEMBERS_MAX) throw new CodecError(`a membership of ${fields.length}`)
+  const members: Member[] = []
+  for (const field of fields) {
+    const reader = FieldReader.over(field)
+    const id = reader.string(NODE_ID_LENGTH_MAX)
+    const peerAddress = reader.string(ADDRESS_LENGTH_MAX)
+    members.push({ id, peerAddress, clientAddress: reader.string(ADDRESS_LENGTH_MAX) })
+    reader.expectEnd()
+  }
+  if (new Set(members.map(({ id }) => id)).size !== members.length) {
+    throw new CodecError('a membership names a member twice')
+  }
+  return { members }
+}
+
+/** Reads LEB128 numbers below 2^32 and what they count; every step is checked against the bytes at hand. */
+class VarintReader {
+  readonly #data: Uint8Array
+  #offset: number
+
+  constructor(data: Uint8Array, offset: number) {
+    this.#data = data
+    this.#offset = offset
+  }
+
+  byte(): number {
+    const byte = this.#data[this.#offset++]
+    if (byte === undefined) throw new CodecError('commands are cut short')
+    return byte
+  }
+
+  next(): number {
+    let value = 0
+    let scale = 1
+    for (;;) {
+      const byte = this.byte()
+      value += (byte & 0x7f) * scale
+      if (value >= TWO_POW_32) throw new CodecError('a number in commands is too large')
+      if (byte < 0x80) return value
+      scale *= 128
+      if (scale > TWO_POW_32) throw new CodecError('a number in commands is too long')
+    }
+  }
+
+  bytes(length: number): Uint8Array {
+    const end = this.#offset + length
+    if (end > this.#data.length) throw new CodecError('commands are cut short')
+    const view = this.#data.subarray(this.#offset, end)
+    this.#offset = end
+    return view
+  }
+
+  expectEnd(): void {
+    if (this.#offset !== this.#data.length) throw new CodecError('bytes follow the last command')
+  }
+}
+
+function commandsLength(commands: readonly LoggedCommand[]): number {
+  let length = 8 + varintLength(commands.length)
+  for (const { argv } of commands) {
+    length += 1 + varintLength(argv.length)
+    for (const argument of argv) length += varintLength(argument.length) + argument.length
+  }
+  return length
+}
+
+function varintLength(value: number): number {
+  let length = 1
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) length++
+  return length
+}
+
+function writeVarint(bytes: Uint8Array, offset: number, value: number): number {
+  let at = offset
+  let rest = value
+  while (rest >= 0x80) {
+    bytes[at++] = (rest % 128) | 0x80
+    rest = Math.floor(rest / 128)
+  }
+  bytes[at++] = rest
+  return at
+}
+
+function copyInto(target: Uint8Array, offset: number, source: Uint8Array): void {
+  if (source.length > LOOP_COPY_BYTES_MAX) {
+    target.set(source, offset)
+    return
+  }
+  for (let i = 0; i < source.length; i++) target[offset + i] = source[i] ?? 0
+}
+
+/** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */
+function allocateBytes(length: number): Uint8Array {
+  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
+}

@@ -1,0 +1,98 @@
+/*
+ * The engine port: all that the stores above need from a disk, kept narrow so that the same checkpoint, recovery and
+ * compaction run on LMDB (lmdb-engine.ts), in memory, and on a simulated disk that crashes. An engine holds named
+ * environments; an environment holds named databases of byte keys in byte order. It knows nothing of Raft, and its
+ * callers know nothing of LMDB.
+ */
+
+import type { CheckpointSummary } from './checkpoint.ts'
+
+/** The longest key that every engine takes: LMDB's limit on pages of 4 KiB. Empty keys do not exist. */
+export const KEY_BYTES_MAX = 1978
+
+/** One write of a batch; `clear` removes every key of its database. */
+export type Operation =
+  | {
+      readonly type: 'put'
+      readonly database: string
+      readonly key: Uint8Array
+      readonly value: Uint8Array
+    }
+  | { readonly type: 'remove'; readonly database: string; readonly key: Uint8Array }
+  | { readonly type: 'clear'; readonly database: string }
+
+/** Called per pair of a range, in key order, with memory it may keep; false ends the range. */
+export type Visitor = (key: Uint8Array, value: Uint8Array) => boolean
+
+/**
+ * Synchronous reads. They see committed data only, never part of a batch. A batch may become visible a moment
+ * before its promise resolves, so what is visible is not yet a promise of durability: that comes from commit().
+ * A read that fails (damaged pages) is fatal: it is reported through onFatal, and thrown.
+ */
+export interface Environment {
+  /** The value, in memory that the caller owns; undefined when there is none. */
+  get(database: string, key: Uint8Array): Uint8Array | undefined
+  has(database: string, key: Uint8Array): boolean
+  /** Visits the pairs from `from` (included) on, as of one moment. `visit` must not write. */
+  range(database: string, from: Uint8Array, visit: Visitor): void
+  /** What it occupies on disk, for metrics. */
+  bytes(): number
+  /** Waits for what was begun, then lets go of everything. Nothing may be called afterwards. */
+  close(): Promise<void>
+}
+
+/** An environment of small, frequent commits, written by the thread that reads it. */
+export interface LogEnvironment extends Environment {
+  /** How often it was opened, this time included: it rises with every start, whatever the clocks do. */
+  readonly boots: number
+  /**
+   * One atomic batch, applied in order. Resolves only when all of it is durable; batches become durable in the order
+   * of the calls. Keys are copied at once; values are borrowed: whoever passes them leaves them unchanged until the
+   * promise settles. A rejection means that what is stored is unknown: onFatal has been called, nothing is retried.
+   */
+  commit(operations: readonly Operation[]): Promise<void>
+}
+
+/** An environment that only its engine's own writer changes, off the calling thread where there is one. */
+export interface StateEnvironment extends Environment {
+  /**
+   * Runs runCheckpoint(header, chunks) inside ONE write transaction. The chunks are pulled one at a time between
+   * other work and given away. Resolves when the transaction is durable and every later read here sees it. At most
+   * one at a time. A rejection is fatal, as for commit().
+   */
+  checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary>
+}
+
+/** Memory of its own, so that it can be transferred to another thread; never shared memory. */
+export type Chunk = Uint8Array<ArrayBuffer>
+
+/** The inside of a write transaction, as runCheckpoint sees it: its own writes included. */
+export interface WriteTransaction {
+  /** Valid until the next call. */
+  get(database: string, key: Uint8Array): Uint8Array | undefined
+  /** Takes what it needs from key and value before it returns. */
+  put(database: string, key: Uint8Array, value: Uint8Array): void
+  remove(database: string, key: Uint8Array): void
+  clear(database: string): void
+}
+
+export interface Engine {
+  /** Where the environments are, in words for an operator: the data directory. */
+  readonly location: string
+  /** The names of the environments that exist. */
+  list(): readonly string[]
+  /**
+   * Opens an environment, or creates it; `databases` are created if need be. It resolves after a durable write of
+   * its own (the boot record): from then on whatever is visible is durable too, however the last process ended.
+   */
+  openLog(name: string, databases: readonly string[]): Promise<LogEnvironment>
+  openState(name: string, databases: readonly string[]): Promise<StateEnvironment>
+  /** Removes an environment that is not open, for good. */
+  drop(name: string): void
+}
+
+/**
+ * Told once, with the reason, when a commit or a read has failed. The process must end at once: a retry would leave
+ * holes in the log, and what the disk holds is unknown.
+ */
+export type OnFatal = (reason: string) => void

@@ -1,0 +1,367 @@
+/*
+ * The engine port on LMDB: one directory per environment. Everything that lmdb-js needs to be told so that "durable"
+ * is true stands here (no overlapping sync, binary keys and values, the outermost commit promise, directories
+ * synced, a boot record before anything is believed), and nothing of it leaves this file and its worker. State
+ * environments are written by a worker thread: the same commit on this thread would block the loop for hundreds of
+ * milliseconds.
+ */
+
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
+import { dirname, extname, join, resolve } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { type Database, open, type RootDatabase } from 'lmdb'
+import { assert } from '../raft/assert.ts'
+import type { CheckpointSummary } from './checkpoint.ts'
+import {
+  type Chunk,
+  type Engine,
+  type Environment,
+  KEY_BYTES_MAX,
+  type LogEnvironment,
+  type OnFatal,
+  type Operation,
+  type StateEnvironment,
+  type Visitor,
+} from './engine.ts'
+import { readUint64, writeUint64 } from './integers.ts'
+
+/** What main and worker open an environment with: the flags must be equal, or the second opener gets the first's. */
+export const LMDB_OPTIONS = {
+  noSubdir: false,
+  maxDbs: 32,
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  // The default shows data before it is flushed, and after a kill takes it for durable without flushing it.
+  overlappingSync: false,
+} as const
+
+/** Main to worker: the path and databases come as workerData, then per checkpoint its chunks, then 'run'. */
+export type CheckpointRequest =
+  | { readonly type: 'chunk'; readonly chunk: Chunk }
+  | { readonly type: 'run'; readonly header: Uint8Array }
+  | { readonly type: 'close' }
+export type CheckpointReply =
+  | { readonly type: 'ready' }
+  | { readonly type: 'done'; readonly summary: CheckpointSummary }
+  | { readonly type: 'failed'; readonly reason: string }
+export interface CheckpointWorkerData {
+  readonly path: string
+  readonly databases: readonly string[]
+}
+
+const BOOT_DATABASE = 'boot'
+const BOOT_KEY = Buffer.from('count')
+const ENVIRONMENT_NAME = /^(log|state-[1-9][0-9]*)$/
+/** LMDB's own reason for a failed commit comes a moment after the rejection; nobody waits longer for it. */
+const REASON_WAIT_MS = 200
+
+export class LmdbEngine implements Engine {
+  readonly location: string
+  readonly #onFatal: OnFatal
+  #failed = false
+
+  /** `directory` is made when it does not exist. */
+  constructor(directory: string, onFatal: OnFatal) {
+    this.location = resolve(directory)
+    this.#onFatal = onFatal
+  }
+
+  list(): readonly string[] {
+    if (!existsSync(this.location)) return []
+    return readdirSync(this.location).filter((name) => ENVIRONMENT_NAME.test(name))
+  }
+
+  async openLog(name: string, databases: readonly string[]): Promise<LogEnvironment> {
+    return new LmdbLogEnvironment(this.#path(name), databases, this.#report)
+  }
+
+  async openState(name: string, databases: readonly string[]): Promise<StateEnvironment> {
+    const environment = new LmdbStateEnvironment(this.#path(name), databases, this.#report)
+    await environment.ready()
+    return environment
+  }
+
+  drop(name: string): void {
+    rmSync(this.#path(name), { recursive: true, force: true })
+    syncDirectory(this.location)
+  }
+
+  #path(name: string): string {
+    assert(ENVIRONMENT_NAME.test(name), () => `an environment cannot be called ${name}`)
+    return join(this.location, name)
+  }
+
+  readonly #report: OnFatal = (reason) => {
+    if (this.#failed) return
+    this.#failed = true
+    this.#onFatal(reason)
+  }
+}
+
+/** What both kinds have in common: opening durably, and reading. */
+class LmdbEnvironment implements Environment {
+  protected readonly path: string
+  protected readonly root: RootDatabase<Buffer, Uint8Array>
+  protected readonly report: OnFatal
+  readonly boots: number
+  readonly #databases = new Map<string, Database<Buffer, Uint8Array>>()
+
+  constructor(path: string, databases: readonly string[], report: OnFatal) {
+    this.path = path
+    this.report = report
+    const created = createDirectory(path)
+    this.root = open<Buffer, Uint8Array>({ ...LMDB_OPTIONS, path })
+    for (const name of [BOOT_DATABASE, ...databases]) {
+      this.#databases.set(name, this.root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
+    }
+    this.boots = this.#writeBootRecord()
+    // After the first commit, so that the files it made are part of what is synced.
+    for (const directory of [path, ...created]) syncDirectory(directory)
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    return this.#read(() => this.database(database).getBinary(key))
+  }
+
+  has(database: string, key: Uint8Array): boolean {
+    return this.#read(() => this.database(database).doesExist(key))
+  }
+
+  range(database: string, from: Uint8Array, visit: Visitor): void {
+    const pairs = this.#read(() =>
+      this.database(database).getRange({ start: from })[Symbol.iterator](),
+    )
+    try {
+      for (;;) {
+        const { done, value: pair } = this.#read(() => pairs.next())
+        if (done === true || !visit(pair.key, pair.value)) return
+      }
+    } finally {
+      // An abandoned iterator would hold its read transaction, and the file would grow without end.
+      pairs.return?.()
+    }
+  }
+
+  bytes(): number {
+    return statSync(join(this.path, 'data.mdb')).size
+  }
+
+  async close(): Promise<void> {
+    await this.root.close()
+  }
+
+  protected database(name: string): Database<Buffer, Uint8Array> {
+    const database = this.#databases.get(name)
+    assert(database !== undefined, () => `there is no database ${name} in ${this.path}`)
+    return database
+  }
+
+  #read<Result>(read: () => Result): Result {
+    try {
+      return read()
+    } catch (error) {
+      this.report(`reading ${this.path} failed: ${reasonOf(error)}`)
+      throw error
+    }
+  }
+
+  /** The first durable act: it flushes whatever the last process may have left visible but not durable. */
+  #writeBootRecord(): number {
+    const boots = this.database(BOOT_DATABASE)
+    return this.root.transactionSync(() => {
+      const last = boots.getBinary(BOOT_KEY)
+      const count = last === undefined ? 1 : readUint64(last, 0) + 1
+      const record = new Uint8Array(8)
+      writeUint64(record, 0, count)
+      boots.putSync(BOOT_KEY, Buffer.from(record))
+      return count
+    })
+  }
+}
+
+class LmdbLogEnvironment extends LmdbEnvironment implements LogEnvironment {
+  async commit(operations: readonly Operation[]): Promise<void> {
+    // Before the batch: what throws inside it would leave half of it to be committed.
+    for (const operation of operations) this.#check(operation)
+    let outcome: boolean
+    try {
+      // Only the promise of the batch tells of durability; those of its puts resolve at once.
+      outcome = await this.root.batch(() => {
+        for (const operation of operations) this.#enqueue(operation)
+      })
+    } catch (error) {
+      const reason = `a commit to ${this.path} failed: ${await commitReason(error)}`
+      this.report(reason)
+      throw new Error(reason, { cause: error })
+    }
+    if (outcome === true) return
+    const reason = `a commit to ${this.path} was not carried out`
+    this.report(reason)
+    throw new Error(reason)
+  }
+
+  #check(operation: Operation): void {
+    this.database(operation.database)
+    if (operation.type === 'clear') return
+    const { length } = operation.key
+    assert(length > 0 && length <= KEY_BYTES_MAX, () => `a key of ${length} bytes`)
+    // lmdb-js would store a value on shared memory as wild memory, without an error.
+    const shared = operation.type === 'put' && !(operation.value.buffer instanceof ArrayBuffer)
+    assert(!shared, () => 'a value on shared memory')
+  }
+
+  #enqueue(operation: Operation): void {
+    const database = this.database(operation.database)
+    switch (operation.type) {
+      case 'put':
+        void database.put(operation.key, asBuffer(operation.value))
+        return
+      case 'remove':
+        void database.remove(operation.key)
+        return
+      case 'clear':
+        void database.clearAsync()
+    }
+  }
+}
+
+class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
+  readonly #worker: Worker
+  readonly #exited: Promise<void>
+  #waiting: { resolve(reply: CheckpointReply): void; reject(error: Error): void } | undefined
+  #checkpointing = false
+  #closing = false
+
+  constructor(path: string, databases: readonly string[], report: OnFatal) {
+    super(path, databases, report)
+    const workerData: CheckpointWorkerData = { path, databases }
+    // The worker lies beside this file, compiled or not.
+    const file = new URL(`./checkpoint-worker${extname(import.meta.url)}`, import.meta.url)
+    this.#worker = new Worker(file, { workerData })
+    this.#worker.on('message', (reply: CheckpointReply) => this.#waiting?.resolve(reply))
+    this.#worker.on('error', (error) => this.#lost(reasonOf(error)))
+    this.#exited = new Promise((done) => {
+      this.#worker.once('exit', (code) => {
+        if (!this.#closing) this.#lost(`exit code ${code}`)
+        done()
+      })
+    })
+  }
+
+  async ready(): Promise<void> {
+    const reply = await this.#answer()
+    assert(reply.type === 'ready', () => `the worker began with ${reply.type}`)
+  }
+
+  async checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
+    assert(!this.#checkpointing, () => 'two checkpoints at once')
+    this.#checkpointing = true
+    for (const chunk of chunks) {
+      this.#send({ type: 'chunk', chunk }, [chunk.buffer])
+      // Whatever else the loop has to do goes first: a chunk takes about a millisecond to fill.
+      await new Promise<void>((next) => setImmediate(next))
+    }
+    const answer = this.#answer()
+    this.#send({ type: 'run', header }, [])
+    const reply = await answer
+    if (reply.type !== 'done') {
+      const what = reply.type === 'failed' ? reply.reason : reply.type
+      const reason = `a checkpoint to ${this.path} failed: ${what}`
+      this.report(reason)
+      throw new Error(reason)
+    }
+    this.#checkpointing = false
+    return reply.summary
+  }
+
+  override async close(): Promise<void> {
+    this.#closing = true
+    this.#send({ type: 'close' }, [])
+    await this.#exited
+    await super.close()
+  }
+
+  #send(request: CheckpointRequest, transfer: ArrayBuffer[]): void {
+    this.#worker.postMessage(request, transfer)
+  }
+
+  #answer(): Promise<CheckpointReply> {
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        this.#waiting = undefined
+      }
+      this.#waiting = {
+        resolve: (reply) => {
+          settle()
+          // Until now this thread reads the state as it was; whoever hears of the commit must see it.
+          this.root.resetReadTxn()
+          resolve(reply)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+      }
+    })
+  }
+
+  #lost(what: string): void {
+    const reason = `the thread that writes ${this.path} ended: ${what}`
+    this.report(reason)
+    this.#waiting?.reject(new Error(reason))
+  }
+}
+
+/** Makes the directory and its missing parents; returns those in which something new now stands. */
+function createDirectory(path: string): string[] {
+  const first = mkdirSync(path, { recursive: true })
+  if (first === undefined) return []
+  const changed: string[] = []
+  for (let child = path; ; child = dirname(child)) {
+    changed.push(dirname(child))
+    if (child === first) return changed
+  }
+}
+
+/** A new name in a directory survives a power cut only when the directory itself is flushed. */
+function syncDirectory(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/**
+ * Why a commit failed. lmdb-js rejects with a general error and puts the reason into a second promise, `commitError`,
+ * whose rejection nobody else handles: it would end the process as an unhandled one.
+ */
+async function commitReason(error: unknown): Promise<string> {
+  if (!(error instanceof Error) || !('commitError' in error)) return reasonOf(error)
+  const detail = Promise.resolve(error.commitError).then(() => reasonOf(error), reasonOf)
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<string>((give) => {
+    timer = setTimeout(() => give(reasonOf(error)), REASON_WAIT_MS)
+  })
+  const reason = await Promise.race([detail, late])
+  clearTimeout(timer)
+  return reason
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+}

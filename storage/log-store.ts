@@ -1,0 +1,353 @@
+/*
+ * The durable log over a log environment: LogStore and StableStore of raft/ports.ts. Database `log` holds one entry
+ * per 8-byte big-endian index, database `stable` one record of what this node must know of itself. Both change in
+ * the same transactions, so no crash can part them. It knows no algorithm: what to append, cut or keep is decided
+ * above.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { assert } from '../raft/assert.ts'
+import type { LogStore, StableStore } from '../raft/ports.ts'
+import {
+  type Entry,
+  entryBytes,
+  type HardState,
+  type Index,
+  type NodeId,
+  type Position,
+  type Term,
+} from '../raft/types.ts'
+import { CodecError, decodeEntry, encodeEntry } from './codec.ts'
+import type { Engine, LogEnvironment, Operation } from './engine.ts'
+import type { FieldReader } from './field-reader.ts'
+import { writeUint64 } from './integers.ts'
+import { openSealedFrame, sealFrame } from './sealed-frame.ts'
+import { TermRuns } from './term-runs.ts'
+
+export const LOG_ENVIRONMENT = 'log'
+
+/** What a node knows of itself for ever. */
+export interface Identity {
+  readonly nodeId: NodeId
+  /** undefined until the node is bound to a cluster. */
+  readonly clusterId: string | undefined
+}
+
+/** This node's log is not what it promised to keep. The message tells the operator what to do. */
+export class CorruptLogError extends Error {
+  override readonly name = 'CorruptLogError'
+  readonly code = 'CORRUPT_LOG'
+
+  constructor(what: string, location: string) {
+    super(
+      `${what}. This disk has lost or changed what the node acknowledged, so the node must not vote again. ` +
+        `Do not copy files from another node: remove ${location} and let it join as a new node.`,
+    )
+  }
+}
+
+/** The one record of database `stable`. */
+interface Stable extends Identity {
+  readonly hardState: HardState
+  /** The position just before the first entry. */
+  readonly base: Position
+  /** The state directory in force is `state-N`. */
+  readonly stateNumber: number
+}
+
+const FORMAT_VERSION = 1
+const LOG = 'log'
+const STABLE = 'stable'
+const STABLE_KEY = Buffer.from('stable')
+/** Entries deleted by one transaction of a compaction, which must not hold up the commits for long. */
+const COMPACT_BATCH_ENTRIES = 256
+const ID_LENGTH_MAX = 64
+const FIRST_STATE_NUMBER = 1
+
+export class DiskLogStore implements LogStore, StableStore {
+  readonly #environment: LogEnvironment
+  readonly #location: string
+  #stable: Stable
+  /** Base, last index and terms of what is durable. */
+  #terms: TermRuns
+  /** Set while a commit is under way: where it cuts the log, Infinity when it does not. */
+  #cutting: Index | undefined
+
+  private constructor(environment: LogEnvironment, location: string, stable: Stable) {
+    this.#environment = environment
+    this.#location = location
+    this.#stable = stable
+    this.#terms = new TermRuns(stable.base)
+  }
+
+  /**
+   * Opens the log of this node, or creates it together with the node's id. Reads all of it: throws CorruptLogError
+   * on a bad checksum or a hole, FormatVersionError when another build wrote it.
+   */
+  static async open(engine: Engine): Promise<DiskLogStore> {
+    const environment = await engine.openLog(LOG_ENVIRONMENT, [LOG, STABLE])
+    try {
+      const stable = await loadStable(environment, engine.location)
+      const store = new DiskLogStore(environment, engine.location, stable)
+      store.#scan()
+      return store
+    } catch (error) {
+      await environment.close()
+      throw error
+    }
+  }
+
+  identity(): Identity {
+    const { nodeId, clusterId } = this.#stable
+    return { nodeId, clusterId }
+  }
+
+  /** N of the directory `state-N` that holds this node's state. */
+  stateNumber(): number {
+    return this.#stable.stateNumber
+  }
+
+  hardState(): HardState {
+    return this.#stable.hardState
+  }
+
+  base(): Position {
+    return this.#terms.base
+  }
+
+  lastIndex(): Index {
+    return this.#terms.last
+  }
+
+  term(index: Index): Term | undefined {
+    return this.#terms.at(index)
+  }
+
+  entries(from: Index, to: Index, maxBytes: number): readonly Entry[] {
+    const { base, last } = this.#terms
+    assert(from > base.index && to <= last + 1, () => {
+      return `entries ${from} to ${to} of a log from ${base.index} to ${last}`
+    })
+    // What a commit under way replaces may already be gone from the disk; the core masks it and must not ask.
+    assert(to <= (this.#cutting ?? to), () => `entries to ${to} while cutting at ${this.#cutting}`)
+    const entries: Entry[] = []
+    if (from >= to) return entries
+    let bytes = 0
+    this.#visit(from, (entry) => {
+      entries.push(entry)
+      bytes += entryBytes(entry)
+      return entry.index + 1 < to && bytes <= maxBytes
+    })
+    const end = from + entries.length
+    if (end < to && bytes <= maxBytes) this.#fail(`entry ${end} of the log is missing`)
+    return entries
+  }
+
+  async persist(batch: {
+    hardState: HardState | undefined
+    entries: readonly Entry[]
+  }): Promise<void> {
+    const { hardState, entries } = batch
+    const stable = hardState === undefined ? this.#stable : { ...this.#stable, hardState }
+    await this.#commit(stable, entries)
+  }
+
+  /**
+   * Makes an unbound node a member of a cluster, in one transaction: cluster id, hard state, and the entries the
+   * log begins with (none where they come from a leader). Rejections are fatal, as for persist.
+   */
+  async bind(start: {
+    readonly clusterId: string
+    readonly hardState: HardState
+    readonly entries: readonly Entry[]
+  }): Promise<void> {
+    const { clusterId, hardState, entries } = start
+    assert(this.#stable.clusterId === undefined, () => `bound to ${this.#stable.clusterId} already`)
+    assert(this.lastIndex() === 0, () => `an unbound node with a log to ${this.lastIndex()}`)
+    await this.#commit({ ...this.#stable, clusterId, hardState }, entries)
+  }
+
+  async compact(upTo: Index): Promise<void> {
+    assert(upTo <= this.lastIndex(), () => `compact to ${upTo} of ${this.lastIndex()}`)
+    while (this.base().index < upTo) {
+      const first = this.base().index + 1
+      const last = Math.min(upTo, first + COMPACT_BATCH_ENTRIES - 1)
+      const term = this.term(last)
+      assert(term !== undefined, () => `entry ${last} has no term`)
+      const stable = { ...this.#stable, base: { index: last, term } }
+      const operations: Operation[] = [putStable(stable)]
+      for (let index = first; index <= last; index++) operations.push(removeEntry(index))
+      // What is about to go is no longer offered; should the commit fail, nothing is offered by this process again.
+      this.#terms.compact(last)
+      this.#stable = stable
+      await this.#transact(operations, Number.POSITIVE_INFINITY)
+    }
+  }
+
+  /** Forgets the whole log and starts it anew after `base`, in one transaction; everything else stays. */
+  async reset(base: Position): Promise<void> {
+    const stable = { ...this.#stable, base }
+    await this.#transact([{ type: 'clear', database: LOG }, putStable(stable)], 0)
+    this.#stable = stable
+    this.#terms = new TermRuns(base)
+  }
+
+  /** How often this node has been started, this time included. */
+  boots(): number {
+    return this.#environment.boots
+  }
+
+  /** What the log occupies on disk. */
+  bytes(): number {
+    return this.#environment.bytes()
+  }
+
+  close(): Promise<void> {
+    return this.#environment.close()
+  }
+
+  /** ONE transaction: the stable record if it changes, the cut at the first entry, the entries. */
+  async #commit(stable: Stable, entries: readonly Entry[]): Promise<void> {
+    const operations: Operation[] = []
+    const first = entries[0]?.index ?? this.lastIndex() + 1
+    const end = first + entries.length
+    assert(first > this.base().index && first <= this.lastIndex() + 1, () => {
+      return `entries from ${first} do not join a log from ${this.base().index} to ${this.lastIndex()}`
+    })
+    if (stable !== this.#stable) operations.push(putStable(stable))
+    if (entries.length > 0) {
+      for (let index = end; index <= this.lastIndex(); index++) operations.push(removeEntry(index))
+    }
+    for (const [offset, entry] of entries.entries()) {
+      assert(entry.index === first + offset, () => `entry ${entry.index} at ${first + offset}`)
+      const key = logKey(entry.index)
+      operations.push({ type: 'put', database: LOG, key, value: encodeEntry(entry) })
+    }
+    if (operations.length === 0) return
+    await this.#transact(operations, entries.length > 0 ? first : end)
+    this.#stable = stable
+    if (entries.length > 0) this.#terms.cut(first)
+    for (const entry of entries) this.#terms.append(entry)
+  }
+
+  async #transact(operations: readonly Operation[], readableTo: Index): Promise<void> {
+    assert(this.#cutting === undefined, () => 'two writes to the log at once')
+    this.#cutting = readableTo
+    // After a rejection #cutting stays set: whatever is stored now is unknown, nothing more may be written.
+    await this.#environment.commit(operations)
+    this.#cutting = undefined
+  }
+
+  /** Reads the whole log once, at start: every entry intact, none missing, terms rising. */
+  #scan(): void {
+    this.#visit(0, (entry) => {
+      const expected = this.lastIndex() + 1
+      if (entry.index !== expected) this.#fail(missing(expected, entry.index))
+      const term = this.#terms.at(this.lastIndex()) ?? 0
+      if (entry.term < term) {
+        this.#fail(`entry ${entry.index} of the log has term ${entry.term}, after term ${term}`)
+      }
+      this.#terms.append(entry)
+      return true
+    })
+  }
+
+  /** Visits the stored entries from `from` on, each checked against its key. */
+  #visit(from: Index, visit: (entry: Entry) => boolean): void {
+    let expected = from
+    this.#environment.range(LOG, logKey(from), (key, value) => {
+      const entry = this.#decode(key, value)
+      if (from > 0 && entry.index !== expected) this.#fail(missing(expected, entry.index))
+      if (Buffer.compare(key, logKey(entry.index)) !== 0) {
+        this.#fail(`entry ${entry.index} of the log is stored in another one's place`)
+      }
+      expected++
+      return visit(entry)
+    })
+  }
+
+  #decode(key: Uint8Array, value: Uint8Array): Entry {
+    try {
+      return decodeEntry(value)
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error
+      return this.#fail(`entry ${keyText(key)} of the log is damaged (${error.message})`)
+    }
+  }
+
+  #fail(what: string): never {
+    throw new CorruptLogError(what, this.#location)
+  }
+}
+
+/** Of a key that may itself be damaged. */
+function keyText(key: Uint8Array): string {
+  return key.length === 8
+    ? String(Buffer.from(key).readBigUInt64BE())
+    : `0x${Buffer.from(key).toString('hex')}`
+}
+
+function missing(expected: Index, found: Index): string {
+  return found < expected
+    ? `entry ${found} is in the log although it was deleted`
+    : `entry ${expected} of the log is missing`
+}
+
+function logKey(index: Index): Uint8Array {
+  const key = new Uint8Array(8)
+  writeUint64(key, 0, index)
+  return key
+}
+
+function removeEntry(index: Index): Operation {
+  return { type: 'remove', database: LOG, key: logKey(index) }
+}
+
+async function loadStable(environment: LogEnvironment, location: string): Promise<Stable> {
+  const bytes = environment.get(STABLE, STABLE_KEY)
+  if (bytes === undefined) {
+    environment.range(LOG, logKey(0), () => {
+      throw new CorruptLogError('the log has entries, but no record of its node', location)
+    })
+    const stable: Stable = {
+      nodeId: randomBytes(20).toString('hex'),
+      clusterId: undefined,
+      hardState: { term: 0, vote: undefined },
+      base: { index: 0, term: 0 },
+      stateNumber: FIRST_STATE_NUMBER,
+    }
+    await environment.commit([putStable(stable)])
+    return stable
+  }
+  try {
+    return readStable(openSealedFrame(bytes, FORMAT_VERSION, 'the record of this node'))
+  } catch (error) {
+    if (error instanceof CodecError) throw new CorruptLogError(error.message, location)
+    throw error
+  }
+}
+
+function putStable(stable: Stable): Operation {
+  const { nodeId, clusterId, hardState, base, stateNumber } = stable
+  const value = sealFrame(FORMAT_VERSION, [
+    nodeId,
+    clusterId ?? null,
+    hardState.term,
+    hardState.vote ?? null,
+    base.index,
+    base.term,
+    stateNumber,
+  ])
+  return { type: 'put', database: STABLE, key: STABLE_KEY, value }
+}
+
+function readStable(reader: FieldReader): Stable {
+  const nodeId = reader.string(ID_LENGTH_MAX)
+  const clusterId = reader.skipNull() ? undefined : reader.string(ID_LENGTH_MAX)
+  const term = reader.integer()
+  const vote = reader.skipNull() ? undefined : reader.string(ID_LENGTH_MAX)
+  const base = reader.position()
+  const stateNumber = reader.integer()
+  reader.expectEnd()
+  return { nodeId, clusterId, hardState: { term, vote }, base, stateNumber }
+}

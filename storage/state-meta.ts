@@ -1,0 +1,125 @@
+/*
+ * What the state environment says of itself, in one record that every checkpoint renews in the transaction of its
+ * writes: which entry it stands at, and what it holds. So the state on disk is a complete snapshot at a known index.
+ */
+
+import type { Index, Membership, Term } from '../raft/types.ts'
+import { membershipFields, membershipOf } from './codec.ts'
+import { FieldReader, type FrameField } from './field-reader.ts'
+import { CodecError } from './integers.ts'
+import { HASH_KEY_BYTES } from './layout.ts'
+import { CorruptStateError } from './record.ts'
+import { openSealedFrame, sealFrame } from './sealed-frame.ts'
+
+/** The Redis databases, each with a database of its own in the environment. */
+export const DATABASES = 16
+export const META_DATABASE = 'meta'
+export const META_KEY: Uint8Array = Buffer.from('state')
+const FORMAT_VERSION = 1
+
+/** A sum mod 2^64, as two words of 32 bits. */
+export interface Digest {
+  readonly high: number
+  readonly low: number
+}
+
+/** The part of the record that the applied entries decide. */
+export interface StatePoint {
+  readonly index: Index
+  readonly term: Term
+  /** The logical clock in ms. */
+  readonly clock: number
+  readonly membership: Membership | undefined
+  /** Key of the keyed hash; undefined until the first entry of commands is applied. */
+  readonly hashKey: Uint8Array | undefined
+}
+
+export interface StateMeta extends StatePoint {
+  /** Keys per database. */
+  readonly counts: readonly number[]
+  /**
+   * Per database: the sum of a keyed hash over disk key and record header of every key. Equal states have equal
+   * digests, in whatever order and however coalesced they were written.
+   */
+  readonly digests: readonly Digest[]
+}
+
+/** The state before the first entry. */
+export const EMPTY_META: StateMeta = {
+  index: 0,
+  term: 0,
+  clock: 0,
+  membership: undefined,
+  hashKey: undefined,
+  counts: Array.from({ length: DATABASES }, () => 0),
+  digests: Array.from({ length: DATABASES }, () => ({ high: 0, low: 0 })),
+}
+
+export function databaseName(database: number): string {
+  return `db${database}`
+}
+
+/** All databases of a state environment. */
+export const STATE_DATABASES: readonly string[] = [
+  META_DATABASE,
+  ...Array.from({ length: DATABASES }, (_, database) => databaseName(database)),
+]
+
+export function pointFields(point: StatePoint): FrameField[] {
+  const { index, term, clock, membership, hashKey } = point
+  return [
+    index,
+    term,
+    clock,
+    membership === undefined ? null : membershipFields(membership),
+    hashKey ?? null,
+  ]
+}
+
+export function readPoint(reader: FieldReader): StatePoint {
+  const index = reader.integer()
+  const term = reader.integer()
+  const clock = reader.integer()
+  const membership = reader.skipNull() ? undefined : membershipOf(reader.array())
+  const hashKey = reader.skipNull() ? undefined : Uint8Array.from(reader.bytes(HASH_KEY_BYTES))
+  return { index, term, clock, membership, hashKey }
+}
+
+export function encodeMeta(meta: StateMeta): Uint8Array {
+  const digests = meta.digests.flatMap(({ high, low }) => [high, low])
+  return sealFrame(FORMAT_VERSION, [...pointFields(meta), meta.counts, digests])
+}
+
+/**
+ * The record, or that of the empty state when there is none. Throws CorruptStateError when it is damaged,
+ * FormatVersionError when another build wrote it.
+ */
+export function decodeMeta(bytes: Uint8Array | undefined): StateMeta {
+  if (bytes === undefined) return EMPTY_META
+  try {
+    const reader = openSealedFrame(bytes, FORMAT_VERSION, 'the record of the state')
+    const point = readPoint(reader)
+    const counts = reader.array()
+    const digests = reader.array()
+    reader.expectEnd()
+    return { ...point, counts: readIntegers(counts, DATABASES), digests: readDigests(digests) }
+  } catch (error) {
+    if (error instanceof CodecError) throw new CorruptStateError(error.message)
+    throw error
+  }
+}
+
+function readIntegers(fields: readonly FrameField[], length: number): number[] {
+  const reader = new FieldReader(fields)
+  const integers = Array.from({ length }, () => reader.integer())
+  reader.expectEnd()
+  return integers
+}
+
+function readDigests(fields: readonly FrameField[]): Digest[] {
+  const words = readIntegers(fields, DATABASES * 2)
+  return Array.from({ length: DATABASES }, (_, database) => ({
+    high: words[database * 2] ?? 0,
+    low: words[database * 2 + 1] ?? 0,
+  }))
+}

@@ -1,0 +1,426 @@
+/*
+ * A deterministic cluster of RaftNodes on one thread. Nothing happens by itself: the test ticks, delivers, drops,
+ * repeats and reorders messages, lets disks answer, crashes and restarts. After every event the invariants are checked.
+ * It knows no socket, clock or disk; `trace` receives one line for each thing a reader of a transcript wants to see.
+ */
+
+import type { CoreLimits, ProposeResult } from '../../raft/core.ts'
+import { RaftNode } from '../../raft/node.ts'
+import type { Random, StateMachine } from '../../raft/ports.ts'
+import type { Entry, Index, Membership, Message, NodeId } from '../../raft/types.ts'
+import { describe, entryList } from './describe.ts'
+import { entryText, InvariantError, Invariants } from './invariants.ts'
+import { type Batch, type DurableState, emptyDisk, MemoryLog } from './memory-log.ts'
+
+export interface ClusterOptions {
+  readonly size: number
+  readonly random: Random
+  readonly electionTicks?: number
+  readonly heartbeatTicks?: number
+  readonly limits?: Partial<CoreLimits>
+  /** What the disks hold at the start. */
+  readonly disks?: ReadonlyMap<NodeId, DurableState>
+  readonly trace?: (line: string) => void
+}
+
+/** The state machine: the list of what was applied. A crash goes back to the last checkpoint. */
+export class ListMachine implements StateMachine {
+  readonly applied: Entry[] = []
+  checkpoint: Index = 0
+  open = true
+  readonly #onApply: (entry: Entry) => void
+
+  constructor(onApply: (entry: Entry) => void) {
+    this.#onApply = onApply
+  }
+
+  appliedIndex(): Index {
+    return this.applied.length
+  }
+
+  canApply(): boolean {
+    return this.open
+  }
+
+  apply(entry: Entry): void {
+    if (entry.index !== this.applied.length + 1) {
+      throw new InvariantError(`I6: ${entry.index} applied after ${this.applied.length}`)
+    }
+    this.applied.push(entry)
+    this.#onApply(entry)
+  }
+}
+
+export interface Host {
+  readonly id: NodeId
+  log: MemoryLog
+  machine: ListMachine
+  /** Undefined while the process is down. */
+  node: RaftNode | undefined
+  awake: boolean
+  seenBatch: Batch | undefined
+  /** Accepted by this process and not applied yet: index to term and text. */
+  proposals: Map<Index, { term: number; text: string }>
+  readsPending: number
+}
+
+const defaultLimits: CoreLimits = {
+  appendBytes: 4096,
+  window: { messages: 4, bytes: 16_384 },
+  uncommittedBytes: 65_536,
+  applyBytes: 65_536,
+}
+
+export class Cluster {
+  readonly hosts: Map<NodeId, Host> = new Map()
+  readonly ids: readonly NodeId[]
+  readonly invariants: Invariants
+  readonly limits: CoreLimits
+  readonly electionTicks: number
+  /** Messages on their way, oldest first. */
+  packets: Message[] = []
+  readsServed: number = 0
+  readsLost: number = 0
+  acks: number = 0
+  #violation: unknown
+  /** False: a woken node waits for an explicit pump(), as in a busy turn of the event loop. */
+  eager: boolean = true
+  readonly #options: ClusterOptions
+  readonly #membership: Membership
+  readonly #cuts = new Set<string>()
+  readonly #trace: (line: string) => void
+
+  constructor(options: ClusterOptions) {
+    this.#options = options
+    this.limits = { ...defaultLimits, ...options.limits }
+    this.electionTicks = options.electionTicks ?? 10
+    this.#trace = options.trace ?? (() => {})
+    this.ids = Array.from({ length: options.size }, (_, at) => `${at + 1}`)
+    this.#membership = {
+      members: this.ids.map((id) => ({ id, peerAddress: `p${id}`, clientAddress: `c${id}` })),
+    }
+    for (const id of this.ids) {
+      this.hosts.set(id, {
+        id,
+        log: new MemoryLog(options.disks?.get(id) ?? emptyDisk),
+        machine: this.#machine(id),
+        node: undefined,
+        awake: false,
+        seenBatch: undefined,
+        proposals: new Map(),
+        readsPending: 0,
+      })
+    }
+    this.invariants = new Invariants(this.hosts, this.limits)
+    for (const id of this.ids) this.#start(this.host(id))
+  }
+
+  host(id: NodeId): Host {
+    const host = this.hosts.get(id)
+    if (host === undefined) throw new Error(`no node ${id}`)
+    return host
+  }
+
+  /** The running process on `id`. */
+  node(id: NodeId): RaftNode {
+    const { node } = this.host(id)
+    if (node === undefined) throw new Error(`${id} is down`)
+    return node
+  }
+
+  get up(): readonly NodeId[] {
+    return this.ids.filter((id) => this.host(id).node !== undefined)
+  }
+
+  /** The leader of the highest term, if anybody leads. */
+  leader(): NodeId | undefined {
+    const leaders = this.up.filter((id) => this.node(id).isLeader)
+    return leaders.sort((a, b) => this.node(b).term - this.node(a).term)[0]
+  }
+
+  // ---- Events: each one runs to its end, with everything it wakes -----------------------------------------------
+
+  async tick(id: NodeId): Promise<void> {
+    await this.#event(id, (node) => node.tick())
+  }
+
+  async deliver(message: Message): Promise<void> {
+    this.#take(message)
+    if (this.host(message.to).node === undefined || this.isCut(message.from, message.to)) return
+    await this.#event(message.to, (node) => node.step(message))
+  }
+
+  drop(message: Message): void {
+    this.#take(message)
+  }
+
+  /** Puts a copy behind everything that is on its way. */
+  duplicate(message: Message): void {
+    this.packets.push(message)
+  }
+
+  /** The disk of `id` answers. */
+  async persist(id: NodeId): Promise<void> {
+    const { log } = this.host(id)
+    const batch = log.pending
+    if (batch === undefined) return
+    log.complete()
+    this.invariants.persisted(id, batch.entries)
+    this.#trace(`${id} disk: durable`)
+    await this.#event(id, () => {})
+  }
+
+  async propose(id: NodeId, texts: readonly string[]): Promise<ProposeResult> {
+    let result: ProposeResult = { accepted: false, reason: 'not-leader' }
+    await this.#event(id, (node) => {
+      result = node.propose(texts.map((text) => Uint8Array.from(text, (c) => c.charCodeAt(0))))
+      if (!result.accepted) return
+      const { term, first } = result
+      texts.forEach((text, at) => {
+        this.host(id).proposals.set(first + at, { term, text })
+      })
+    })
+    return result
+  }
+
+  /** `done` hears the outcome: true when the state of `id` may be read. */
+  async read(id: NodeId, done: (confirmed: boolean) => void = () => {}): Promise<void> {
+    const host = this.host(id)
+    const { floor } = this.invariants
+    const { machine } = host
+    host.readsPending++
+    await this.#event(id, (node) => {
+      node.read((confirmed) => {
+        if (host.machine !== machine) throw new InvariantError(`I9: a dead process of ${id} reads`)
+        host.readsPending--
+        if (confirmed) {
+          this.readsServed++
+          this.invariants.readServed(id, floor, machine.appliedIndex())
+        } else this.readsLost++
+        done(confirmed)
+      })
+    })
+  }
+
+  async unreachable(id: NodeId, peer: NodeId): Promise<void> {
+    await this.#event(id, (node) => node.unreachable(peer))
+  }
+
+  async restarted(id: NodeId, peer: NodeId): Promise<void> {
+    await this.#event(id, (node) => node.restarted(peer))
+  }
+
+  /** The state of `id` is durable up to what it applied: the log behind it may go. */
+  async checkpoint(id: NodeId): Promise<void> {
+    const { machine } = this.host(id)
+    machine.checkpoint = machine.appliedIndex()
+    await this.#event(id, (node) => node.compactTo(machine.checkpoint))
+  }
+
+  /** Opens or closes the state machine, as a full memtable does. */
+  async openMachine(id: NodeId, open: boolean): Promise<void> {
+    const host = this.host(id)
+    host.machine.open = open
+    host.awake = true
+    await this.#event(id, () => {})
+  }
+
+  async pump(id: NodeId): Promise<void> {
+    await this.#settle(this.host(id))
+  }
+
+  /** The process ends at once; `landed`: its persist in flight had reached the disk. */
+  crash(id: NodeId, landed: boolean): void {
+    const host = this.host(id)
+    const batch = host.log.pending
+    host.log = new MemoryLog(host.log.crash(landed))
+    if (landed && batch !== undefined) this.invariants.persisted(id, batch.entries)
+    host.node = undefined
+    host.proposals = new Map()
+    host.readsPending = 0
+    host.awake = false
+    const { applied, checkpoint } = host.machine
+    host.machine = this.#machine(id)
+    host.machine.checkpoint = checkpoint
+    host.machine.applied.push(...applied.slice(0, checkpoint))
+  }
+
+  /** A new process on what the disk holds. `disk` replaces it: a disk that was lost or rolled back. */
+  restart(id: NodeId, disk?: DurableState): void {
+    const host = this.host(id)
+    if (disk !== undefined) {
+      host.log = new MemoryLog(disk)
+      host.machine = this.#machine(id)
+    }
+    this.#start(host)
+  }
+
+  // ---- The network's shape --------------------------------------------------------------------------------------
+
+  cut(from: NodeId, to: NodeId): void {
+    this.#cuts.add(`${from}>${to}`)
+  }
+
+  heal(): void {
+    this.#cuts.clear()
+  }
+
+  isCut(from: NodeId, to: NodeId): boolean {
+    return this.#cuts.has(`${from}>${to}`)
+  }
+
+  /** Delivers everything and lets every disk answer until nothing is left to do; no time passes. */
+  async settle(): Promise<void> {
+    for (let work = 0; work < 100_000; work++) {
+      const message = this.packets[0]
+      if (message !== undefined) {
+        await this.deliver(message)
+        continue
+      }
+      const busy = this.ids.find((id) => this.host(id).log.pending !== undefined)
+      if (busy === undefined) return
+      await this.persist(busy)
+    }
+    throw new InvariantError('I19 bounds: the cluster does not come to rest')
+  }
+
+  // ---- Inside ---------------------------------------------------------------------------------------------------
+
+  #machine(id: NodeId): ListMachine {
+    return new ListMachine((entry) => this.#onApply(id, entry))
+  }
+
+  #onApply(id: NodeId, entry: Entry): void {
+    const host = this.host(id)
+    this.#trace(`${id} applies ${entryList([entry])}`)
+    this.invariants.applied(id, entry)
+    const proposal = host.proposals.get(entry.index)
+    if (proposal === undefined) return
+    host.proposals.delete(entry.index)
+    if (proposal.term !== entry.term) {
+      this.#trace(`${id} "${proposal.text}" was replaced`)
+      return
+    }
+    if (entryText(entry) !== proposal.text) {
+      throw new InvariantError(`I8: ${entry.index}@${entry.term} is not "${proposal.text}"`)
+    }
+    this.acks++
+    this.invariants.acknowledged(entry.index, proposal.text)
+  }
+
+  #start(host: Host): void {
+    const { id, log, machine } = host
+    host.node = new RaftNode({
+      id,
+      hardState: log.hardState(),
+      log,
+      machine,
+      membership: this.#membership,
+      random: this.#options.random,
+      electionTicks: this.electionTicks,
+      heartbeatTicks: this.#options.heartbeatTicks ?? 2,
+      limits: this.limits,
+      transport: { send: (messages) => this.#onSend(id, messages) },
+      events: {
+        wake: () => {
+          host.awake = true
+        },
+        fatal: (error) => {
+          this.#violation ??= error
+        },
+      },
+      applySliceBytes: 4096,
+      compactStepEntries: 3,
+    })
+    host.seenBatch = undefined
+    this.invariants.started(host.node.status())
+  }
+
+  #onSend(id: NodeId, messages: readonly Message[]): void {
+    for (const message of messages) {
+      this.#guard(() => this.invariants.sent(id, message))
+      const cut = this.isCut(message.from, message.to)
+      this.#trace(`${message.from}>${message.to} ${describe(message)}${cut ? ' (cut)' : ''}`)
+      if (!cut) this.packets.push(message)
+    }
+  }
+
+  #take(message: Message): void {
+    const at = this.packets.indexOf(message)
+    if (at >= 0) this.packets.splice(at, 1)
+  }
+
+  async #event(id: NodeId, run: (node: RaftNode) => void): Promise<void> {
+    const host = this.host(id)
+    const { node } = host
+    if (node === undefined) return
+    const before = node.status()
+    run(node)
+    this.#check(host, before)
+    await microtasks()
+    this.#check(host, before)
+    if (this.eager) await this.#settle(host)
+  }
+
+  async #settle(host: Host): Promise<void> {
+    for (let turns = 0; host.awake && host.node !== undefined; turns++) {
+      if (turns > 1_000) throw new InvariantError(`I19 bounds: ${host.id} never comes to rest`)
+      host.awake = false
+      const before = host.node.status()
+      host.node.pump()
+      this.#check(host, before)
+      await microtasks()
+      this.#noticePersist(host)
+      this.#check(host, before)
+    }
+  }
+
+  /** A violation inside a reaction of the driver surfaces at the next check, where the test awaits it. */
+  #guard(check: () => void): void {
+    try {
+      check()
+    } catch (error) {
+      if (this.#violation !== undefined) throw error
+      this.#violation = error
+    }
+  }
+
+  #check(host: Host, before: { role: string; term: number }): void {
+    if (this.#violation !== undefined) throw this.#violation
+    if (host.node === undefined) return
+    const status = host.node.status()
+    if (status.role !== before.role || status.term !== before.term) {
+      const line = `${host.id} is ${status.role} of term ${status.term}`
+      if (line !== this.#lastRole) this.#trace(line)
+      this.#lastRole = line
+    }
+    this.invariants.changed(status)
+  }
+  #lastRole = ''
+
+  #noticePersist(host: Host): void {
+    const batch = host.log.pending
+    if (batch === undefined || batch === host.seenBatch) return
+    host.seenBatch = batch
+    const { hardState, entries } = batch
+    const state = hardState && ` term ${hardState.term} vote ${hardState.vote ?? '-'}`
+    const log = entries.length > 0 ? ` ${entryList(entries)}` : ''
+    this.#trace(`${host.id} disk: writes${state ?? ''}${log}`)
+  }
+}
+
+/** Lets every promise that is settled by now run its reactions; the driver's longest chain is five deep. */
+async function microtasks(): Promise<void> {
+  for (let turn = 0; turn < 8; turn++) await undefined
+}
+
+/** mulberry32: a small seeded generator in [0, 1). */
+export function seeded(seed: number): Random {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}

@@ -1,0 +1,323 @@
+/*
+ * What the command tests share: an in-memory twin of the state store, a keyspace over it, a node's facts as a plain
+ * object, and replies as the bytes a client would see.
+ */
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import type { Entry, Index, Membership, Payload } from '../../raft/types.ts'
+import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../../resp/encoder.ts'
+import { CommandError } from '../../src/commands/command.ts'
+import type {
+  ConfigRefusal,
+  InfoFacts,
+  LocalServer,
+  RaftStatus,
+} from '../../src/commands/local-server.ts'
+import { resolve } from '../../src/commands/table.ts'
+import { type ApplyObserver, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
+import { Session } from '../../src/session.ts'
+import { encodeCommands } from '../../storage/codec.ts'
+import type { StoredValue } from '../../storage/state-store.ts'
+
+/** The state store's contract over a Map: what is put is copied, what is handed out is never written to again. */
+export class MemoryStore implements KeyspaceStore {
+  readonly databases: Map<number, Map<string, StoredValue>> = new Map()
+  membership: Membership | undefined
+  failing = false
+  #applied: Index = 0
+  #clock = 0
+  #hashKey: Uint8Array | undefined
+
+  get(database: number, key: string): StoredValue | undefined {
+    if (this.failing) throw new Error('the disk is gone')
+    return this.#database(database).get(key)
+  }
+
+  put(database: number, key: string, value: StoredValue): void {
+    this.#database(database).set(key, { ...value, value: Buffer.from(value.value) })
+  }
+
+  delete(database: number, key: string): boolean {
+    return this.#database(database).delete(key)
+  }
+
+  clear(database: number): void {
+    this.#database(database).clear()
+  }
+
+  size(database: number): number {
+    return this.#database(database).size
+  }
+
+  commitEntry(at: { index: Index; clock: number; membership?: Membership }): void {
+    this.#applied = at.index
+    this.#clock = at.clock
+    if (at.membership !== undefined) this.membership = at.membership
+  }
+
+  appliedIndex(): Index {
+    return this.#applied
+  }
+
+  clock(): number {
+    return this.#clock
+  }
+
+  canWrite(): boolean {
+    return true
+  }
+
+  hashKey(): Uint8Array | undefined {
+    return this.#hashKey
+  }
+
+  setHashKey(key: Uint8Array): void {
+    this.#hashKey = key
+  }
+
+  #database(database: number): Map<string, StoredValue> {
+    let keys = this.databases.get(database)
+    if (keys === undefined) {
+      keys = new Map()
+      this.databases.set(database, keys)
+    }
+    return keys
+  }
+}
+
+/** Bytes from a latin1 text, so that a test can write any byte. */
+export function bytes(text: string): Uint8Array {
+  return Buffer.from(text, 'latin1')
+}
+
+/** The words of a command as arguments: strings are latin1. */
+export function argv(words: readonly (string | Uint8Array)[]): readonly Uint8Array[] {
+  return words.map((word) => (typeof word === 'string' ? bytes(word) : word))
+}
+
+/** What the client would read. */
+export function wire(reply: Reply, protocol: Protocol = 2): string {
+  const buffer = new ReplyBuffer()
+  buffer.append(reply, protocol)
+  return Buffer.from(buffer.take()).toString('latin1')
+}
+
+export const silent: ApplyObserver = {
+  applied: () => {},
+  internalError: (_index, _command, error) => {
+    throw error
+  },
+}
+
+/** Entries of one term, in order, as a leader would make them. */
+export class EntryMaker {
+  #index: Index = 0
+  term = 1
+
+  commands(commands: readonly (readonly (string | Uint8Array)[])[], at = 1): Entry {
+    const logged = commands.map((words) => ({ database: 0, argv: argv(words) }))
+    return this.make({ type: 'commands', data: encodeCommands(at, logged) })
+  }
+
+  make(payload: Payload): Entry {
+    this.#index++
+    return { index: this.#index, term: this.term, payload, encoded: undefined }
+  }
+}
+
+/** A keyspace to which commands are applied one by one. */
+export class Applied {
+  readonly store: MemoryStore = new MemoryStore()
+  readonly keyspace: Keyspace
+  readonly entries: EntryMaker = new EntryMaker()
+
+  constructor(observer: ApplyObserver = silent) {
+    this.keyspace = new Keyspace(this.store, observer)
+  }
+
+  /** Runs a command where it belongs and gives its reply as the client reads it. */
+  run(...words: (string | Uint8Array)[]): string {
+    const args = argv(words)
+    const command = resolve(args)
+    if (command instanceof ErrorReply) return wire(command)
+    if (command.kind === 'read') return wire(this.keyspace.read(command, 0, args))
+    assert.equal(command.kind, 'write')
+    assert.ok(command.kind === 'write')
+    const entry = this.entries.commands([words])
+    let answer = ''
+    this.keyspace.expect(entry.index, {
+      term: entry.term,
+      items: [
+        {
+          command,
+          database: 0,
+          args,
+          answer: (reply, index) => {
+            assert.equal(index, entry.index)
+            answer = wire(reply)
+          },
+        },
+      ],
+      overwritten: () => assert.fail('overwritten'),
+    })
+    this.keyspace.apply(entry)
+    return answer
+  }
+}
+
+const idA = 'a'.repeat(40)
+const idB = 'b'.repeat(40)
+const idC = 'c'.repeat(40)
+const members = [
+  { id: idA, peerAddress: '10.0.0.1:16379', clientAddress: '10.0.0.1:6379' },
+  { id: idB, peerAddress: '[::1]:16380', clientAddress: '[::1]:6380' },
+  { id: idC, peerAddress: '10.0.0.3:16381', clientAddress: '10.0.0.3:6381' },
+] as const
+
+/** Node a leads b (a link, 1.5 s silent) and c (no link). */
+export const leading: RaftStatus = {
+  nodeId: idA,
+  clusterId: 'f'.repeat(40),
+  role: 'leader',
+  term: 7,
+  leader: members[0],
+  members: [
+    { member: members[0], connected: true, match: 42, silentForMs: undefined },
+    { member: members[1], connected: true, match: 40, silentForMs: 1500 },
+    { member: members[2], connected: false, match: 12, silentForMs: 90_000 },
+  ],
+  commit: 41,
+  applied: 41,
+  logFirst: 3,
+  logLast: 43,
+  durable: 42,
+  checkpoint: 30,
+  slowest: { id: idC, match: 12 },
+  logCacheHits: 5,
+  logCacheMisses: 2,
+  pendingProposals: 2,
+  parkedCommands: 0,
+}
+
+/** Node a follows b. */
+export const following: RaftStatus = {
+  ...leading,
+  role: 'follower',
+  leader: members[1],
+  members: leading.members.map((one) => ({ ...one, match: undefined, silentForMs: undefined })),
+}
+
+/** Node a knows no leader. */
+export const leaderless: RaftStatus = { ...following, role: 'candidate', leader: undefined }
+
+export const facts: InfoFacts = {
+  holdfastVersion: '0.1.0',
+  processId: 4711,
+  port: 6379,
+  startedAt: 1000,
+  operatingSystem: 'Linux 6.1 x64',
+  nodeVersion: '20.20.2',
+  executable: '/usr/bin/node',
+  configFile: '',
+  maxClients: 10_000,
+  connectedClients: 2,
+  usedMemoryBytes: 1536,
+  usedMemoryPeakBytes: 3 * 1024 * 1024,
+  residentMemoryBytes: 1000,
+  connectionsReceived: 9,
+  connectionsRejected: 1,
+  commandsProcessed: 1234,
+  inputBytes: 5000,
+  outputBytes: 6000,
+  keys: [3],
+}
+
+/** A node as local commands see it; tests change its fields. */
+export class FakeServer implements LocalServer {
+  time = 91_500
+  password: string | undefined
+  status: RaftStatus = leading
+  facts: InfoFacts = facts
+  unready: string | undefined
+  shutdowns = 0
+  readonly open: Session[] = []
+  readonly options: Map<string, string> = new Map([
+    ['port', '6379'],
+    ['peer-port', '16379'],
+    ['loglevel', 'notice'],
+    ['requirepass', ''],
+  ])
+
+  readonly config = {
+    entries: (): Iterable<readonly [string, string]> => this.options,
+    set: (changes: readonly (readonly [string, string])[]): ConfigRefusal | undefined => {
+      for (const [name] of changes) {
+        if (!this.options.has(name)) return { name, reason: undefined }
+        if (name === 'port') return { name, reason: "can't set immutable config" }
+      }
+      for (const [name, value] of changes) this.options.set(name, value)
+      return undefined
+    },
+  }
+
+  now(): number {
+    return this.time
+  }
+
+  passwordDigest(): Uint8Array | undefined {
+    return this.password === undefined
+      ? undefined
+      : createHash('sha256').update(this.password).digest()
+  }
+
+  sessions(): Iterable<Session> {
+    return this.open
+  }
+
+  raft(): RaftStatus {
+    return this.status
+  }
+
+  info(): InfoFacts {
+    return this.facts
+  }
+
+  ready(): Promise<string | undefined> {
+    return Promise.resolve(this.unready)
+  }
+
+  shutdown(): Promise<Reply> {
+    this.shutdowns++
+    return new Promise(() => {})
+  }
+
+  /** A new connection to this node. */
+  connect(): Session {
+    const session = new Session({
+      id: this.open.length + 1,
+      address: `127.0.0.1:${5000 + this.open.length}`,
+      localAddress: '127.0.0.1:6379',
+      now: this.time,
+      authenticated: this.password === undefined,
+    })
+    this.open.push(session)
+    return session
+  }
+
+  /** Runs a local command of the session and gives its reply in the session's protocol. */
+  run(session: Session, ...words: (string | Uint8Array)[]): string {
+    const args = argv(words)
+    const command = resolve(args)
+    if (command instanceof ErrorReply) return wire(command)
+    assert.ok(command.kind === 'local')
+    try {
+      const reply = command.run(session, args, this)
+      assert.ok(!(reply instanceof Promise))
+      return wire(reply, session.protocol)
+    } catch (error) {
+      if (error instanceof CommandError) return wire(error.reply)
+      throw error
+    }
+  }
+}

@@ -1,0 +1,260 @@
+/*
+ * The operator's commands over a node made of plain facts: CONFIG, INFO, ROLE, SHUTDOWN and RAFT.
+ */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import { resolve } from '../../src/commands/table.ts'
+import { argv, FakeServer, facts, following, leaderless, leading, wire } from './command-fixture.ts'
+
+function node(): { server: FakeServer; run: (...words: string[]) => string } {
+  const server = new FakeServer()
+  const session = server.connect()
+  return { server, run: (...words) => server.run(session, ...words) }
+}
+
+/** The text of INFO, out of its bulk string. */
+function info(run: (...words: string[]) => string, ...sections: string[]): string {
+  const reply = run('INFO', ...sections)
+  return reply.slice(reply.indexOf('\r\n') + 2, -2)
+}
+
+const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`
+const syntax = '-ERR syntax error\r\n'
+
+test('CONFIG GET takes several globs in any case', () => {
+  const { server, run } = node()
+  assert.equal(run('CONFIG', 'GET', 'port'), `*2\r\n${bulk('port')}${bulk('6379')}`)
+  assert.equal(
+    run('CONFIG', 'GET', '*PORT', 'log?evel', 'nope', 'port'),
+    `*6\r\n${['port', '6379', 'peer-port', '16379', 'loglevel', 'notice'].map(bulk).join('')}`,
+  )
+  assert.equal(run('CONFIG', 'GET', 'nope'), '*0\r\n')
+  assert.equal(run('CONFIG', 'GET', 'x'.repeat(1025)), '-ERR pattern is too long\r\n')
+  for (const session of server.open) session.protocol = 3
+  assert.equal(run('CONFIG', 'GET', 'nope'), '%0\r\n')
+  assert.equal(run('CONFIG', 'GET', 'port'), `%1\r\n${bulk('port')}${bulk('6379')}`)
+})
+
+test('CONFIG SET changes all or nothing', () => {
+  const { server, run } = node()
+  assert.equal(run('CONFIG', 'SET', 'LogLevel', 'debug', 'requirepass', 'é\0'), '+OK\r\n')
+  assert.equal(server.options.get('loglevel'), 'debug')
+  assert.equal(run('CONFIG', 'SET', 'loglevel', 'x', 'requirepass'), syntax)
+  assert.equal(
+    run('CONFIG', 'SET', 'loglevel', 'x', 'foo', 'x'),
+    "-ERR Unknown option or number of arguments for CONFIG SET - 'foo'\r\n",
+  )
+  assert.equal(
+    run('CONFIG', 'SET', 'loglevel', 'x', 'port', '1'),
+    "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
+  )
+  assert.equal(
+    run('CONFIG', 'SET', 'loglevel', 'x', 'LOGLEVEL', 'y'),
+    "-ERR CONFIG SET failed (possibly related to argument 'loglevel') - duplicate parameter\r\n",
+  )
+  assert.equal(server.options.get('loglevel'), 'debug')
+})
+
+test('INFO without arguments, all, everything and default tell every section', () => {
+  const { run } = node()
+  const text = info(run)
+  assert.deepEqual(text.match(/^# .*/gm), [
+    '# Server',
+    '# Clients',
+    '# Memory',
+    '# Persistence',
+    '# Stats',
+    '# Replication',
+    '# Raft',
+    '# Cluster',
+    '# Keyspace',
+  ])
+  for (const line of text.split('\r\n')) {
+    assert.match(line, /^$|^# [A-Z][a-z]+$|^[a-z0-9_]+:.*$/)
+    assert.doesNotMatch(line, /undefined|NaN|\[object/)
+  }
+  for (const word of ['all', 'everything', 'default', 'ALL']) assert.equal(info(run, word), text)
+  assert.equal(info(run, 'server', 'all'), text)
+})
+
+test('INFO tells the named sections, in its own order', () => {
+  const { run } = node()
+  const text = info(run, 'Keyspace', 'CLIENTS', 'nope', 'clients')
+  assert.equal(
+    text,
+    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n',
+  )
+  assert.equal(run('INFO', 'nope'), '$0\r\n\r\n')
+})
+
+test('INFO has what clients and tools look for', () => {
+  const { server, run } = node()
+  const text = info(run)
+  for (const line of [
+    'redis_version:7.2.4',
+    'holdfast_version:0.1.0',
+    'redis_mode:standalone',
+    'tcp_port:6379',
+    'uptime_in_seconds:90',
+    'uptime_in_days:0',
+    'used_memory:1536',
+    'used_memory_human:1.50K',
+    'used_memory_rss_human:1000B',
+    'used_memory_peak_human:3.00M',
+    'maxmemory:0',
+    'maxmemory_policy:noeviction',
+    'loading:0',
+    'total_commands_processed:1234',
+    'cluster_enabled:0',
+  ]) {
+    assert.ok(text.includes(`\r\n${line}\r\n`), line)
+  }
+  server.facts = { ...facts, keys: [0] }
+  assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
+  for (const session of server.open) session.protocol = 3
+  assert.ok(run('INFO', 'clients').startsWith('=53\r\ntxt:# Clients\r\n'))
+})
+
+test('INFO replication of a leader counts the members that are connected', () => {
+  const { run } = node()
+  assert.equal(
+    info(run, 'replication'),
+    [
+      '# Replication',
+      'role:master',
+      'connected_slaves:1',
+      'slave0:ip=::1,port=6380,state=online,offset=40,lag=1',
+      'master_repl_offset:41',
+      '',
+    ].join('\r\n'),
+  )
+})
+
+test('INFO replication of a follower names its master, and none while it knows none', () => {
+  const { server, run } = node()
+  server.status = following
+  assert.equal(
+    info(run, 'replication'),
+    [
+      '# Replication',
+      'role:slave',
+      'master_host:::1',
+      'master_port:6380',
+      'master_link_status:up',
+      'slave_repl_offset:41',
+      'master_repl_offset:41',
+      '',
+    ].join('\r\n'),
+  )
+  server.status = leaderless
+  assert.equal(
+    info(run, 'replication'),
+    '# Replication\r\nrole:slave\r\nmaster_link_status:down\r\nslave_repl_offset:41\r\nmaster_repl_offset:41\r\n',
+  )
+})
+
+test('INFO raft names who holds compaction back', () => {
+  const { server, run } = node()
+  const [a, b, c] = ['a', 'b', 'c'].map((digit) => digit.repeat(40))
+  assert.equal(
+    info(run, 'raft'),
+    [
+      '# Raft',
+      `raft_node_id:${a}`,
+      `raft_cluster_id:${'f'.repeat(40)}`,
+      'raft_role:leader',
+      'raft_term:7',
+      `raft_leader_id:${a}`,
+      'raft_leader_address:10.0.0.1:6379',
+      'raft_members:3',
+      'raft_commit_index:41',
+      'raft_applied_index:41',
+      'raft_durable_index:42',
+      'raft_log_first_index:3',
+      'raft_log_last_index:43',
+      'raft_checkpoint_index:30',
+      `raft_slowest_id:${c}`,
+      'raft_slowest_match_index:12',
+      'raft_pending_proposals:2',
+      'raft_parked_commands:0',
+      'raft_log_cache_hits:5',
+      'raft_log_cache_misses:2',
+      `raft_member0:id=${a},peer_address=10.0.0.1:16379,client_address=10.0.0.1:6379,role=leader,connected=yes,match_index=42`,
+      `raft_member1:id=${b},peer_address=[::1]:16380,client_address=[::1]:6380,role=follower,connected=yes,match_index=40,silent_ms=1500`,
+      `raft_member2:id=${c},peer_address=10.0.0.3:16381,client_address=10.0.0.3:6381,role=follower,connected=no,match_index=12,silent_ms=90000`,
+      '',
+    ].join('\r\n'),
+  )
+  server.status = { ...leaderless, slowest: undefined }
+  const text = info(run, 'raft')
+  assert.doesNotMatch(text, /leader_id|leader_address|slowest|match_index|silent/)
+  assert.match(text, /raft_role:candidate\r\n/)
+})
+
+test('ROLE', () => {
+  const { server, run } = node()
+  const replica = `*3\r\n${bulk('::1')}${bulk('6380')}${bulk('40')}`
+  assert.equal(run('ROLE'), `*3\r\n${bulk('master')}:41\r\n*1\r\n${replica}`)
+  server.status = following
+  assert.equal(
+    run('ROLE'),
+    `*5\r\n${bulk('slave')}${bulk('::1')}:6380\r\n${bulk('connected')}:41\r\n`,
+  )
+  const cut = following.members.map((one) => ({ ...one, connected: false }))
+  server.status = { ...following, members: cut }
+  assert.ok(run('ROLE').includes(bulk('connect')))
+  server.status = leaderless
+  assert.equal(run('ROLE'), `*5\r\n${bulk('slave')}${bulk('')}:0\r\n${bulk('connect')}:41\r\n`)
+})
+
+/** The reply of a command that may answer later. */
+async function later(server: FakeServer, ...words: string[]): Promise<string> {
+  const args = argv(words)
+  const command = resolve(args)
+  assert.ok(!(command instanceof ErrorReply) && command.kind === 'local')
+  const reply: Reply = await command.run(server.connect(), args, server)
+  return wire(reply)
+}
+
+test('RAFT READY', async () => {
+  const server = new FakeServer()
+  assert.equal(await later(server, 'RAFT', 'READY'), '+OK\r\n')
+  server.unready = 'no leader is known'
+  assert.equal(await later(server, 'RAFT', 'READY'), '-NOTREADY no leader is known\r\n')
+})
+
+test('RAFT STATUS and MEMBERS are maps', () => {
+  const { server, run } = node()
+  for (const session of server.open) session.protocol = 3
+  assert.ok(run('RAFT', 'STATUS').startsWith(`%19\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'STATUS').includes(`${bulk('term')}:7\r\n`))
+  assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%6\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
+  server.status = { ...leading, members: leading.members.slice(0, 1) }
+  assert.ok(run('RAFT', 'MEMBERS').startsWith('*1\r\n'))
+  assert.equal(
+    run('RAFT', 'STATUS', 'x'),
+    "-ERR wrong number of arguments for 'raft|status' command\r\n",
+  )
+  assert.ok(run('RAFT', 'HELP').includes('+READY\r\n'))
+})
+
+test('SHUTDOWN ends the process once its words make sense, and answers nothing', () => {
+  const server = new FakeServer()
+  const session = server.connect()
+  const refused = (...words: string[]) => server.run(session, 'SHUTDOWN', ...words)
+  assert.equal(refused('foo'), syntax)
+  assert.equal(refused('SAVE', 'NOSAVE'), syntax)
+  assert.equal(refused('ABORT', 'NOW'), syntax)
+  assert.equal(refused('ABORT'), '-ERR No shutdown in progress.\r\n')
+  assert.equal(server.shutdowns, 0)
+  let asked = 0
+  for (const words of [[], ['NOSAVE'], ['save', 'now', 'FORCE'], ['NOW', 'now']]) {
+    const args = argv(['SHUTDOWN', ...words])
+    const command = resolve(args)
+    assert.ok(!(command instanceof ErrorReply) && command.kind === 'local')
+    assert.ok(command.run(session, args, server) instanceof Promise)
+    assert.equal(server.shutdowns, ++asked)
+  }
+})

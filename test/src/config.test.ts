@@ -1,0 +1,270 @@
+/*
+ * The table of options: every bound on both sides, what is printed is read back, CONFIG SET as Redis has it, and
+ * the rules between options.
+ */
+
+import assert from 'node:assert/strict'
+import { resolve } from 'node:path'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type Config, type OptionName, optionNames, options } from '../../src/config.ts'
+import { describeOptions, loadConfig } from '../../src/config-load.ts'
+import { humanBytes } from '../../src/option-kinds.ts'
+
+function load(...argv: readonly string[]): Config {
+  return loadConfig({ argv, environment: {}, readFile: () => '' })
+}
+
+const MB = 1024 ** 2
+
+/** For every option with an order: [least, one below it, most, one above it]. */
+const bounds: Partial<Record<OptionName, readonly [string, string, string, string]>> = {
+  port: ['1', '0', '65535', '65536'],
+  'peer-port': ['1', '0', '65535', '65536'],
+  maxclients: ['1', '0', '100000', '100001'],
+  timeout: ['0', '-1', '2147483', '2147484'],
+  'tcp-keepalive': ['0', '-1', '2147483', '2147484'],
+  'proto-max-bulk-len': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
+  'client-query-buffer-limit': ['1mb', `${MB - 1}`, '1gb', `${1024 * MB + 1}`],
+  'park-timeout-ms': ['0', '-1', '60000', '60001'],
+  'park-bytes': ['0', '-1', '1gb', `${1024 * MB + 1}`],
+  'election-timeout-ms': ['50', '49', '60000', '60001'],
+  'heartbeat-interval-ms': ['10', '9', '10000', '10001'],
+  'commit-timeout-ms': ['100', '99', '600000', '600001'],
+  'log-retain-max': ['1mb', `${MB - 1}`, '1024gb', '1025gb'],
+  'log-cache-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
+  'log-cache-entries': ['16', '15', '1048576', '1048577'],
+  'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
+}
+
+/** For every option without an order: what is allowed and what is not. */
+const words: Partial<Record<OptionName, { good: readonly string[]; bad: readonly string[] }>> = {
+  bind: {
+    good: ['127.0.0.1', '127.0.0.1 -::1', '*', '::*', 'localhost', '0.0.0.0 ::'],
+    bad: ['', '-::1', '1.2.3', '300.1.1.1', 'a b!', 'x '.repeat(17), '-'],
+  },
+  dir: { good: ['.', '/a', 'a b'], bad: ['', 'a\0b', 'x'.repeat(4097)] },
+  'peer-announce': {
+    good: ['h:1', '[::1]:65535'],
+    bad: ['', 'h', 'h:0', 'h:65536', '::1:5', '1.2:3'],
+  },
+  announce: { good: ['node_1.example:6379'], bad: [':1', 'h:', 'h:x', '[h]:1', '[::1:1'] },
+  cluster: {
+    good: ['', 'a:1', 'a:1,b:2', 'a:1, b:2'],
+    bad: ['a', 'a:1,', ',', 'a:1,A:1', Array.from({ length: 10 }, (_, i) => `h${i}:1`).join(',')],
+  },
+  'peer-secret': { good: ['', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
+  requirepass: { good: ['', ' a "b" ', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
+  'protected-mode': { good: ['yes', 'NO'], bad: ['', 'true', '1'] },
+  'client-output-buffer-limit': {
+    good: ['normal 1gb 1gb 3600', 'NORMAL 1mb 1mb 1', 'normal 70m 64mb 60'],
+    bad: [
+      'normal 0 0 0',
+      'normal 1mb 2mb 1',
+      'normal 2mb 1mb',
+      'normal 2mb 1mb 0',
+      'normal 2mb 1mb 3601',
+      'replica 2mb 1mb 1',
+      'normal 2mb 1mb 1 1',
+    ],
+  },
+  'read-consistency': { good: ['linearizable', 'STALE'], bad: ['', 'strong'] },
+  redirect: { good: ['forward', 'moved'], bad: ['ask'] },
+  loglevel: { good: ['debug', 'verbose', 'notice', 'Warning'], bad: ['info', 'nothing'] },
+  logfile: { good: ['', 'x.log'], bad: ['\0'] },
+}
+
+test('every option at its bounds, and one past them', () => {
+  for (const name of optionNames) {
+    const { kind } = options[name]
+    const [least, below, most, above] = bounds[name] ?? []
+    const good = words[name]?.good ?? [least, most]
+    const bad = words[name]?.bad ?? [below, above, '', '1x', '0x10', '1.5', ' 1', '1e3', 'NaN']
+    for (const text of good) {
+      assert.ok(text !== undefined, `${name} has no bounds in this test`)
+      assert.notEqual(kind.parse(text), undefined, `${name} ${text}`)
+    }
+    for (const text of bad) assert.equal(kind.parse(text ?? ''), undefined, `${name} ${text}`)
+  }
+})
+
+test('what an option prints it reads back as the same value', () => {
+  function roundTrip(name: OptionName, text: string): void {
+    const { kind } = options[name] as {
+      kind: { parse(t: string): unknown; print(v: unknown): string }
+    }
+    const value = kind.parse(text)
+    if (value !== undefined)
+      assert.deepEqual(kind.parse(kind.print(value)), value, `${name} ${text}`)
+  }
+  for (const name of optionNames) {
+    for (const text of [...(bounds[name] ?? []), ...(words[name]?.good ?? [])])
+      roundTrip(name, text)
+  }
+  const amount = fc.tuple(fc.nat(), fc.constantFrom('', 'b', 'k', 'KB', 'm', 'mb', 'g', 'gB'))
+  const host = fc.oneof(
+    fc.ipV4(),
+    fc.ipV6().map((ip) => `[${ip}]`),
+    fc.domain(),
+  )
+  const endpoint = fc
+    .tuple(host, fc.integer({ min: 1, max: 65_535 }))
+    .map((parts) => parts.join(':'))
+  const guess = fc.oneof(
+    fc.string(),
+    amount.map((parts) => parts.join('')),
+    fc.array(endpoint, { maxLength: 9 }).map((list) => list.join(',')),
+    fc.array(fc.oneof(fc.ipV4(), fc.ipV6()), { maxLength: 5 }).map((list) => list.join(' -')),
+    fc
+      .tuple(amount, amount, fc.nat(4000))
+      .map(([a, b, s]) => `normal ${a.join('')} ${b.join('')} ${s}`),
+  )
+  fc.assert(
+    fc.property(fc.constantFrom(...optionNames), guess, (name, text) => roundTrip(name, text)),
+    { numRuns: 2000 },
+  )
+})
+
+test("memory takes Redis' units", () => {
+  const { kind } = options['park-bytes']
+  const sizes = {
+    '5': 5,
+    '5b': 5,
+    '1k': 1000,
+    '1KB': 1024,
+    '2m': 2e6,
+    '2mb': 2 * MB,
+    '1g': 1e9,
+    '1Gb': 1024 * MB,
+  }
+  for (const [text, size] of Object.entries(sizes)) assert.equal(kind.parse(text), size, text)
+  for (const text of ['', 'kb', '1tb', '1.5mb', '-1', '1 mb'])
+    assert.equal(kind.parse(text), undefined)
+  assert.equal(humanBytes(64 * MB), '64mb')
+  assert.equal(humanBytes(1000), '1000 bytes')
+})
+
+test('the defaults, and what follows from other options', () => {
+  const config = load()
+  assert.equal(config.get('port'), 6379)
+  assert.equal(config.get('peer-port'), 16379)
+  assert.deepEqual(config.get('bind'), [{ host: '127.0.0.1', optional: false }])
+  assert.equal(config.get('announce'), '127.0.0.1:6379')
+  assert.equal(config.get('peer-announce'), '127.0.0.1:16379')
+  assert.equal(config.get('dir'), resolve('data'))
+  assert.equal(config.get('proto-max-bulk-len'), 64 * MB)
+
+  const other = load('--port', '7000', '--bind', '-::1', '10.0.0.7', '*')
+  assert.equal(other.get('peer-announce'), '10.0.0.7:17000')
+  assert.equal(other.get('announce'), '10.0.0.7:7000')
+  assert.equal(load('--bind', '*').get('announce'), '127.0.0.1:6379')
+  assert.equal(load('--bind', '::').get('peer-announce'), '[::1]:16379')
+  assert.equal(load('--peer-announce', 'N1.example:9').get('announce'), 'n1.example:6379')
+})
+
+test('rules between options are one line that names both and where they came from', () => {
+  const broken: readonly (readonly [argv: readonly string[], message: RegExp])[] = [
+    [
+      ['--election-timeout-ms', '100', '--heartbeat-interval-ms=40'],
+      /^election-timeout-ms '100' \(command line\) and heartbeat-interval-ms '40' \(command line\); .*three heartbeats$/,
+    ],
+    [['--election-timeout-ms=149'], /and heartbeat-interval-ms '50' \(default\); /],
+    [['--port', '7000', '--peer-port', '7000'], /different ports/],
+    [['--proto-max-bulk-len', '512mb'], /client-query-buffer-limit '134217728' \(default\)/],
+    [
+      ['--proto-max-bulk-len', '512mb', '--client-query-buffer-limit', '1gb'],
+      /client-output-buffer-limit 'normal 268435456 67108864 60' \(default\)/,
+    ],
+    [['--cluster', '127.0.0.1:1,127.0.0.1:2'], /peer-announce '127.0.0.1:16379' \(default\)/],
+    [
+      ['--cluster', '127.0.0.1:16379,10.0.0.1:16379'],
+      /10\.0\.0\.1:16379 are refused without peer-secret/,
+    ],
+    [['--port', '60000'], /^option peer-port: value '70000' \(default\); allowed: 1 to 65535$/],
+  ]
+  for (const [argv, message] of broken) {
+    assert.throws(() => load(...argv), { code: 'CONFIG', message }, argv.join(' '))
+  }
+  load('--election-timeout-ms', '150')
+  load('--cluster', '127.0.0.1:16379,10.0.0.1:16379', '--peer-secret', 's')
+  load('--cluster', '127.0.0.1:16379,10.0.0.1:16379', '--protected-mode', 'no')
+  load('--cluster', '127.0.0.1:16379,node-2:16379')
+})
+
+test('CONFIG GET lists every option once, secrets included', () => {
+  const entries = new Map(load('--requirepass', 'x', '--bind', '127.0.0.1 -::1').entries())
+  assert.deepEqual([...entries.keys()], [...optionNames])
+  assert.equal(entries.get('requirepass'), 'x')
+  assert.equal(entries.get('proto-max-bulk-len'), String(64 * MB))
+  assert.equal(entries.get('bind'), '127.0.0.1 -::1')
+  assert.equal(entries.get('protected-mode'), 'yes')
+})
+
+test('CONFIG SET changes all or nothing, and tells who watches', () => {
+  const config = load()
+  let calls = 0
+  config.watch('timeout', () => {
+    calls++
+    assert.equal(config.get('timeout'), 5)
+  })
+  assert.deepEqual(
+    config.set([
+      ['timeout', '5'],
+      ['port', '1'],
+    ]),
+    {
+      name: 'port',
+      reason: "can't set immutable config",
+    },
+  )
+  assert.deepEqual(
+    config.set([
+      ['timeout', '5'],
+      ['nothing', '1'],
+    ]),
+    {
+      name: 'nothing',
+      reason: undefined,
+    },
+  )
+  assert.deepEqual(
+    config.set([
+      ['timeout', '5'],
+      ['maxclients', '0'],
+    ]),
+    {
+      name: 'maxclients',
+      reason: 'argument must be between 1 and 100000 inclusive',
+    },
+  )
+  assert.deepEqual(config.set([['protected-mode', 'x']]), {
+    name: 'protected-mode',
+    reason: "argument must be 'yes' or 'no'",
+  })
+  const rule = config.set([
+    ['timeout', '5'],
+    ['proto-max-bulk-len', '512mb'],
+  ])
+  assert.equal(rule?.name, 'proto-max-bulk-len')
+  assert.equal(config.get('timeout'), 0)
+  assert.equal(calls, 0)
+  assert.equal(
+    config.set([
+      ['timeout', '5'],
+      ['loglevel', 'debug'],
+    ]),
+    undefined,
+  )
+  assert.equal(calls, 1)
+  assert.equal(config.get('loglevel'), 'debug')
+  // Options of every object's prototype are no options of ours.
+  assert.equal(config.set([['__proto__', '1']])?.reason, undefined)
+  assert.equal(config.set([['constructor', '1']])?.name, 'constructor')
+})
+
+test('--help names every option with its default', () => {
+  const help = describeOptions()
+  for (const name of optionNames)
+    assert.match(help, new RegExp(`^  --${name}  \\(default: .+\\)$`, 'm'))
+  assert.match(help, /\[1mb to 512mb; CONFIG SET\]/)
+})

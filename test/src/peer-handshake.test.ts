@@ -1,0 +1,340 @@
+/*
+ * The handshake alone, frame by frame: who is let in, what each side says when not, and that neither a wrong
+ * secret, nor an old proof, nor any flipped bit gets through.
+ */
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type FrameKind, FrameReader, PeerProtocolError } from '../../src/peer-frame.ts'
+import {
+  AcceptHandshake,
+  DialHandshake,
+  HANDSHAKE_BYTES_MAX,
+  type Handshake,
+  type Identity,
+  judge,
+  NONCE_BYTES,
+  type Outcome,
+  type RefusalCode,
+} from '../../src/peer-handshake.ts'
+import { encodeFrame } from '../../storage/codec.ts'
+import { nodeId } from '../sim/peer-node.ts'
+
+const CLUSTER = 'c'.repeat(40)
+const [A, B, C] = [nodeId('a'), nodeId('b'), nodeId('d')]
+
+function identity(id: string, rest: Partial<Identity> = {}): Identity {
+  return {
+    id,
+    clusterId: CLUSTER,
+    incarnation: 1,
+    peerAddress: `10.0.0.1:${16_379 + id.charCodeAt(0)}`,
+    clientAddress: '10.0.0.1:6379',
+    listHash: '0'.repeat(64),
+    members: [A, B],
+    ...rest,
+  }
+}
+
+interface Setup {
+  readonly dialler?: Identity
+  readonly acceptor?: Identity
+  readonly secrets?: readonly [string | undefined, string | undefined]
+  readonly receiver?: { id: string | undefined; address: string }
+}
+
+interface Result {
+  dialler: Outcome | undefined
+  acceptor: Outcome | undefined
+  readonly frames: Uint8Array[]
+}
+
+function unframe(bytes: Uint8Array): { kind: FrameKind; body: Uint8Array } {
+  let unframed: { kind: FrameKind; body: Uint8Array } | undefined
+  new FrameReader(HANDSHAKE_BYTES_MAX).push(bytes, (kind, body) => {
+    unframed = { kind, body }
+    return true
+  })
+  assert.ok(unframed !== undefined)
+  return unframed
+}
+
+/** Lets the two talk until one has nothing to say; `tamper` sees each body on its way. */
+function shake(setup: Setup, tamper = (_: number, body: Uint8Array): Uint8Array => body): Result {
+  const self = setup.dialler ?? identity(A)
+  const other = setup.acceptor ?? identity(B)
+  const [ours, theirs] = setup.secrets ?? [undefined, undefined]
+  const dial = new DialHandshake({
+    self,
+    secret: ours,
+    nonce: randomBytes(NONCE_BYTES),
+    kind: 'control',
+    receiver: setup.receiver ?? { id: other.id, address: other.peerAddress },
+    admit: (peer) => judge(self, peer),
+  })
+  const accept = new AcceptHandshake({
+    self: other,
+    secret: theirs,
+    nonce: randomBytes(NONCE_BYTES),
+    admit: (peer) => judge(other, peer),
+  })
+  const result: Result = { dialler: undefined, acceptor: undefined, frames: [] }
+  let turn: 'dialler' | 'acceptor' = 'acceptor'
+  let sent: Uint8Array | undefined = dial.begin()
+  while (sent !== undefined) {
+    result.frames.push(sent)
+    const { kind, body } = unframe(sent)
+    const receiver: Handshake = turn === 'acceptor' ? accept : dial
+    const step = receiver.step(kind, tamper(result.frames.length, body))
+    if (step.outcome !== undefined) result[turn] = step.outcome
+    sent = step.send
+    turn = turn === 'acceptor' ? 'dialler' : 'acceptor'
+  }
+  return result
+}
+
+function codeOf(outcome: Outcome | undefined): RefusalCode | 'established' | undefined {
+  return outcome?.type === 'refused' ? outcome.refusal.code : outcome?.type
+}
+
+function codes(setup: Setup): [string | undefined, string | undefined] {
+  const { dialler, acceptor } = shake(setup)
+  return [codeOf(dialler), codeOf(acceptor)]
+}
+
+test('members of one cluster let each other in, with and without a secret, and learn who it is', () => {
+  for (const secret of [undefined, 'open sesame']) {
+    const { dialler, acceptor } = shake({ secrets: [secret, secret] })
+    assert.ok(dialler?.type === 'established' && acceptor?.type === 'established')
+    assert.deepEqual(dialler.other, identity(B))
+    assert.deepEqual(acceptor.other, identity(A))
+    assert.equal(acceptor.kind, 'control')
+  }
+})
+
+test('the secret never travels, and a wrong or missing one is refused before anything else is said', () => {
+  const { frames } = shake({ secrets: ['open sesame', 'open sesame'] })
+  assert.ok(!Buffer.concat(frames).includes('open sesame'))
+  for (const secrets of [
+    ['x', 'y'],
+    ['x', undefined],
+    [undefined, 'y'],
+  ] as const) {
+    // Even of another cluster: the acceptor does not say so to whom it cannot trust.
+    const result = shake({ secrets, acceptor: identity(B, { clusterId: 'e'.repeat(40) }) })
+    assert.equal(codeOf(result.acceptor), 'secret')
+    assert.equal(codeOf(result.dialler), 'secret')
+    assert.ok(!Buffer.concat(result.frames.slice(1)).includes('e'.repeat(40)))
+  }
+})
+
+test('an acceptor that does not know the secret is refused by the dialler', () => {
+  // It skips the check of the dialler's proof and answers with a proof under its own secret.
+  const self = identity(A)
+  const dial = new DialHandshake({
+    self,
+    secret: 'right',
+    nonce: randomBytes(NONCE_BYTES),
+    kind: 'append',
+    receiver: { id: B, address: identity(B).peerAddress },
+    admit: () => undefined,
+  })
+  dial.begin()
+  dial.step(2, encodeFrame([1, randomBytes(NONCE_BYTES)]))
+  const statement = encodeFrame([[B, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B]], null])
+  const { outcome } = dial.step(4, encodeFrame([statement, randomBytes(32)]))
+  assert.equal(codeOf(outcome), 'secret')
+})
+
+test('a proof that was heard once is of no use to another connection, nor to its maker', () => {
+  const nonce = randomBytes(NONCE_BYTES)
+  const self = identity(A)
+  const dial = (): DialHandshake =>
+    new DialHandshake({
+      self,
+      secret: 's',
+      nonce,
+      kind: 'control',
+      receiver: { id: B, address: identity(B).peerAddress },
+      admit: () => undefined,
+    })
+  const accept = (): AcceptHandshake =>
+    new AcceptHandshake({
+      self: identity(B),
+      secret: 's',
+      nonce: randomBytes(NONCE_BYTES),
+      admit: () => undefined,
+    })
+  const first = { dial: dial(), accept: accept() }
+  const hello = unframe(first.dial.begin())
+  const challenge = unframe(first.accept.step(hello.kind, hello.body).send ?? new Uint8Array(0))
+  const proof = unframe(first.dial.step(challenge.kind, challenge.body).send ?? new Uint8Array(0))
+  const second = accept()
+  second.step(hello.kind, hello.body)
+  assert.equal(codeOf(second.step(proof.kind, proof.body).outcome), 'secret')
+  const answer = unframe(first.accept.step(proof.kind, proof.body).send ?? new Uint8Array(0))
+  assert.equal(codeOf(first.dial.step(answer.kind, answer.body).outcome), 'established')
+})
+
+test('with a secret no flipped bit of any frame is let in by both', () => {
+  for (let which = 1; which <= 4; which++) {
+    for (let bit = 0; bit < 2_400; bit += 7) {
+      let flipped = false
+      const flip = (count: number, body: Uint8Array): Uint8Array => {
+        if (count !== which || bit >>> 3 >= body.length) return body
+        const bad = Uint8Array.from(body)
+        bad[bit >>> 3] = (bad[bit >>> 3] ?? 0) ^ (1 << (bit & 7))
+        flipped = true
+        return bad
+      }
+      let result: Result | undefined
+      try {
+        result = shake({ secrets: ['s', 's'] }, flip)
+      } catch (error) {
+        assert.ok(error instanceof PeerProtocolError, `frame ${which}, bit ${bit}: ${error}`)
+      }
+      const both =
+        codeOf(result?.dialler) === 'established' && codeOf(result?.acceptor) === 'established'
+      assert.ok(!flipped || !both, `frame ${which}, bit ${bit} went unnoticed`)
+    }
+  }
+})
+
+test('who is meant and who is there', () => {
+  const elsewhere = identity(B).peerAddress
+  assert.deepEqual(codes({ receiver: { id: C, address: elsewhere } }), ['receiver', 'receiver'])
+  assert.deepEqual(codes({ receiver: { id: undefined, address: '10.0.0.9:1' } }), [
+    'receiver',
+    'receiver',
+  ])
+  const known = { id: undefined, address: elsewhere }
+  assert.deepEqual(codes({ receiver: known }), ['established', 'established'])
+  // The id is what counts once it is known: a member may have moved.
+  assert.deepEqual(codes({ receiver: { id: B, address: '10.0.0.9:1' } }), [
+    'established',
+    'established',
+  ])
+  assert.deepEqual(codes({ acceptor: identity(A) }), ['self', 'self'])
+})
+
+test('another cluster, an unknown sender, another list', () => {
+  const stranger = identity(B, { clusterId: 'e'.repeat(40) })
+  assert.deepEqual(codes({ acceptor: stranger }), ['cluster', 'cluster'])
+  assert.deepEqual(codes({ dialler: identity(C) }), ['sender', 'sender'])
+  const unbound = { clusterId: undefined, members: undefined }
+  const one = identity(A, unbound)
+  assert.deepEqual(codes({ dialler: one, acceptor: identity(B, unbound) }), [
+    'established',
+    'established',
+  ])
+  const other = identity(B, { ...unbound, listHash: '1'.repeat(64) })
+  assert.deepEqual(codes({ dialler: one, acceptor: other }), ['list', 'list'])
+})
+
+test('an empty disk: invited when the membership names it, refused with a clear line on both sides when not', () => {
+  const empty = { clusterId: undefined, members: undefined }
+  const invited = { dialler: identity(A, empty), acceptor: identity(B) }
+  assert.deepEqual(codes(invited), ['joining', 'joining'])
+  assert.deepEqual(codes({ dialler: identity(B), acceptor: identity(A, empty) }), [
+    'joining',
+    'joining',
+  ])
+  const { dialler, acceptor } = shake({ dialler: identity(C, empty), acceptor: identity(B) })
+  assert.ok(dialler?.type === 'refused' && acceptor?.type === 'refused')
+  assert.match(dialler.refusal.text, /this node's disk is empty, but the cluster c+ exists already/)
+  assert.match(
+    acceptor.refusal.text,
+    /node d+ at 10.0.0.1:\d+ has an empty disk and is not a member/,
+  )
+})
+
+test('bound without a log: only members that name both are let in', () => {
+  const waiting = identity(A, { members: undefined })
+  assert.deepEqual(codes({ dialler: waiting }), ['established', 'established'])
+  assert.deepEqual(codes({ dialler: identity(B), acceptor: waiting }), [
+    'established',
+    'established',
+  ])
+  assert.deepEqual(codes({ dialler: waiting, acceptor: identity(B, { members: undefined }) }), [
+    'unready',
+    'unready',
+  ])
+  assert.deepEqual(codes({ dialler: waiting, acceptor: identity(C, { members: [B, C] }) }), [
+    'unready',
+    'sender',
+  ])
+})
+
+test('versions: the highest that both know is chosen, and none in common is refused in words', () => {
+  const accept = (min: number, max: number): Outcome | undefined => {
+    const handshake = new AcceptHandshake({
+      self: identity(B),
+      secret: undefined,
+      nonce: randomBytes(NONCE_BYTES),
+      admit: () => undefined,
+    })
+    const fields = [A, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B]]
+    const rest = ['control', fields, B, 'h:1', randomBytes(NONCE_BYTES), 'of a later version']
+    return handshake.step(1, encodeFrame(['holdfast-peer', min, max, ...rest])).outcome
+  }
+  assert.equal(accept(1, 1), undefined)
+  assert.equal(accept(1, 7), undefined)
+  const refused = accept(2, 3)
+  assert.equal(codeOf(refused), 'version')
+  assert.match(
+    refused?.type === 'refused' ? refused.refusal.text : '',
+    /versions 2 to 3, .* 1 to 1/,
+  )
+  assert.equal(codeOf(accept(0, 0)), 'version')
+})
+
+test('whatever bytes come, they are refused as a PeerProtocolError', () => {
+  const fields = fc.letrec((tie) => ({
+    field: fc.oneof(
+      fc.constant(null),
+      fc.integer(),
+      fc.double(),
+      fc.string(),
+      fc.uint8Array({ maxLength: 40 }),
+      fc.array(tie('field'), { maxLength: 8 }),
+    ),
+  }))
+  const body = fc.oneof(
+    fc.uint8Array({ maxLength: 80 }),
+    fc.array(fields.field, { maxLength: 9 }).map((array) => encodeFrame(array as never)),
+    fc
+      .array(fields.field, { maxLength: 6 })
+      .map((array) => encodeFrame(['holdfast-peer', 1, 1, 'control', ...(array as never[])])),
+  )
+  const frames = fc.array(fc.tuple(fc.integer({ min: 1, max: 5 }), body), { maxLength: 3 })
+  fc.assert(
+    fc.property(frames, (received) => {
+      const common = { secret: 's', nonce: randomBytes(NONCE_BYTES), admit: () => undefined }
+      const both: Handshake[] = [
+        new AcceptHandshake({ self: identity(B), ...common }),
+        new DialHandshake({
+          self: identity(A),
+          kind: 'control',
+          receiver: { id: B, address: 'h:1' },
+          ...common,
+        }),
+      ]
+      for (const handshake of both) {
+        handshake.begin()
+        for (const [kind, bytes] of received) {
+          try {
+            const { outcome } = handshake.step(kind as FrameKind, bytes)
+            assert.notEqual(outcome?.type, 'established')
+            if (outcome !== undefined) break
+          } catch (error) {
+            assert.ok(error instanceof PeerProtocolError, String(error))
+            break
+          }
+        }
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
