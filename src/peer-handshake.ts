@@ -240,7 +240,7 @@ export class DialHandshake implements Handshake {
     }
     const [fields, verdict] = decode(statement)
     const other = readIdentity(fields)
-    const refusal = misdirected(receiver.id, receiver.address, other) ?? admit(other, kind)
+    const refusal = admit(other, kind) ?? misdirected(receiver.id, receiver.address, other)
     if (refusal !== undefined) return { type: 'refused', refusal, other, byOther: false }
     if (verdict === null) return { type: 'established', other, kind }
     if (!isArray(verdict)) throw badHandshake('an answer without a verdict')
@@ -295,7 +295,7 @@ export class AcceptHandshake implements Handshake {
     }
     const other = hello.sender
     const refusal =
-      misdirected(hello.receiverId, hello.receiverAddress, self) ?? admit(other, hello.kind)
+      admit(other, hello.kind) ?? misdirected(hello.receiverId, hello.receiverAddress, self)
     const verdict = refusal === undefined ? null : [refusal.code, refusal.text]
     const statement = encodeFrame([identityFields(self), verdict])
     const own = prove(secret, 'acceptor', [bytes, challenge, statement])

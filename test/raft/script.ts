@@ -46,7 +46,14 @@ export class Script {
   /** Runs one line of commands, separated by semicolons; returns what it traced. */
   async run(line: string): Promise<readonly string[]> {
     this.#out = []
-    for (const command of line.split(';')) await this.#command(command.trim().split(/\s+/))
+    for (const command of line.split(';')) {
+      try {
+        await this.#command(command.trim().split(/\s+/))
+      } catch (error) {
+        // Part of the transcript: no reviewer lets it through, and the rest still shows what happened before.
+        this.#out.push(`! ${command.trim()}: ${error}`)
+      }
+    }
     return this.#out
   }
 
@@ -63,8 +70,9 @@ export class Script {
     const [name = '', ...args] = words
     if (name === 'quietly') {
       this.#quiet = true
-      await this.#command(args)
-      this.#quiet = false
+      await this.#command(args).finally(() => {
+        this.#quiet = false
+      })
       return
     }
     const known =

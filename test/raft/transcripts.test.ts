@@ -24,7 +24,7 @@ async function replay(text: string): Promise<string> {
     const isCommand = line.startsWith('>')
     if (!isCommand && !line.startsWith('#') && line !== '') continue
     lines.push(line)
-    if (isCommand) lines.push(...(await script.run(line.slice(1))))
+    if (isCommand) lines.push(...(await script.run(line.slice(1).trim())))
   }
   return lines.join('\n')
 }

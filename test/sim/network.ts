@@ -102,8 +102,10 @@ export class SimTime {
 export interface SimOptions {
   /** One-way delay of every piece, drawn evenly. */
   readonly delayMs: { readonly min: number; readonly max: number }
-  /** The most bytes one received() gets; pieces are cut at random below it. */
+  /** The most bytes one received() gets. */
   readonly pieceBytesMax: number
+  /** How often a piece is cut at random below that. */
+  readonly splitChance: number
   /** What the "system" takes from a connection whose other side does not read. */
   readonly windowBytes: number
 }
@@ -111,6 +113,7 @@ export interface SimOptions {
 const defaults: SimOptions = {
   delayMs: { min: 0.1, max: 2 },
   pieceBytesMax: 65_536,
+  splitChance: 0.5,
   windowBytes: 262_144,
 }
 
@@ -379,13 +382,14 @@ export class SimConnection implements Connection {
       if (this.#outBytes > 0) this.#later(this.#sim.delay(), () => this.fail('ECONNRESET'))
       if (this.#outBytes > 0) return
     }
-    const { pieceBytesMax, windowBytes } = this.#sim.options
+    const { pieceBytesMax, splitChance, windowBytes } = this.#sim.options
     while (this.#out.length > 0 && other.#inboundBytes < windowBytes) {
       const [next] = this.#out
       if (next === undefined) break
       const most = Math.min(next.length, pieceBytesMax)
-      const take = this.#sim.random() < 0.5 ? most : 1 + Math.floor(this.#sim.random() * most)
-      const piece = next.slice(0, Math.min(take, next.length))
+      const split = this.#sim.random() < splitChance
+      const take = split ? 1 + Math.floor(this.#sim.random() * most) : most
+      const piece = next.slice(0, take)
       if (piece.length === next.length) this.#out.shift()
       else this.#out[0] = next.subarray(piece.length)
       this.#outBytes -= piece.length

@@ -1,0 +1,288 @@
+/*
+ * The durable log and the cache over it: the conformance suite on memory and on LMDB, with and without cache, and
+ * what only the durable log promises: identity, binding, refusal of damage.
+ */
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { AssertionError } from '../../raft/assert.ts'
+import type { LogStore } from '../../raft/ports.ts'
+import { encodeEntry } from '../../storage/codec.ts'
+import type { Engine } from '../../storage/engine.ts'
+import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { LogCache } from '../../storage/log-cache.ts'
+import { CorruptLogError, DiskLogStore } from '../../storage/log-store.ts'
+import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
+import {
+  entriesOf,
+  entryOf,
+  type LogStoreUnderTest,
+  runLogStoreConformance,
+} from './log-store-conformance.ts'
+import { MemoryEngine } from './memory-engine.ts'
+import { scratchDirectory } from './scratch.ts'
+
+type Wrap = (store: DiskLogStore) => LogStore
+
+async function under(engine: Engine, wrap: Wrap, remove: () => void): Promise<LogStoreUnderTest> {
+  const disk = await DiskLogStore.open(engine)
+  return {
+    store: wrap(disk),
+    hardState: () => disk.hardState(),
+    reopen: async () => {
+      await disk.close()
+      return under(engine, wrap, remove)
+    },
+    destroy: async () => {
+      await disk.close()
+      remove()
+    },
+  }
+}
+
+const bare: Wrap = (store) => store
+/** Small enough that the ring wraps, and that bytes are the tighter bound now and then. */
+const cached: Wrap = (store) => new LogCache(store, { entries: 7, bytes: 500 })
+
+for (const [name, wrap] of [
+  ['', bare],
+  ['cache over ', cached],
+] as const) {
+  runLogStoreConformance(`${name}memory`, () => under(new MemoryEngine(), wrap, () => {}))
+  runLogStoreConformance(`${name}LMDB`, () => {
+    const scratch = scratchDirectory()
+    return under(new LmdbEngine(scratch.path, assert.fail), wrap, scratch.remove)
+  })
+}
+
+function key(index: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes.writeBigUInt64BE(BigInt(index))
+  return bytes
+}
+
+/** A memory engine that holds a closed log with entries 1 to 9, for tests that damage it. */
+async function engineWithLog(): Promise<MemoryEngine> {
+  const engine = new MemoryEngine()
+  const store = await DiskLogStore.open(engine)
+  await store.bind({
+    clusterId: 'c1',
+    hardState: { term: 2, vote: 'v' },
+    entries: entriesOf(1, 10, 2),
+  })
+  await store.close()
+  return engine
+}
+
+describe('identity', () => {
+  it('is made once: 40 random hex digits', async () => {
+    const engine = new MemoryEngine()
+    const store = await DiskLogStore.open(engine)
+    const { nodeId, clusterId } = store.identity()
+    assert.match(nodeId, /^[0-9a-f]{40}$/)
+    assert.equal(clusterId, undefined)
+    await store.close()
+    const again = await DiskLogStore.open(engine)
+    assert.deepEqual(again.identity(), { nodeId, clusterId: undefined })
+    const other = await DiskLogStore.open(new MemoryEngine())
+    assert.notEqual(other.identity().nodeId, nodeId)
+  })
+
+  it('is bound to a cluster once, with hard state and first entries in one transaction', async () => {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    assert.equal(store.identity().clusterId, 'c1')
+    assert.deepEqual(store.hardState(), { term: 2, vote: 'v' })
+    assert.equal(store.lastIndex(), 9)
+    const again = { clusterId: 'c2', hardState: { term: 3, vote: undefined }, entries: [] }
+    await assert.rejects(store.bind(again), AssertionError)
+  })
+
+  it('is not bound by a bind that the disk never finished', async () => {
+    const engine = new MemoryEngine()
+    const store = await DiskLogStore.open(engine)
+    engine.holdCommits()
+    void store.bind({
+      clusterId: 'c1',
+      hardState: { term: 1, vote: undefined },
+      entries: [entryOf(1, 1)],
+    })
+    assert.equal(store.identity().clusterId, undefined)
+    engine.crash()
+    const again = await DiskLogStore.open(engine)
+    assert.equal(again.identity().clusterId, undefined)
+    assert.equal(again.lastIndex(), 0)
+    assert.deepEqual(again.hardState(), { term: 0, vote: undefined })
+  })
+})
+
+describe('a durable log', () => {
+  it('acknowledges nothing before the commit is durable', async () => {
+    const engine = new MemoryEngine()
+    const store = await DiskLogStore.open(engine)
+    engine.holdCommits()
+    let resolved = false
+    const persisted = store
+      .persist({ hardState: { term: 1, vote: 'v' }, entries: entriesOf(1, 4, 1) })
+      .then(() => {
+        resolved = true
+      })
+    await new Promise((turn) => setImmediate(turn))
+    assert.equal(engine.heldCommits, 1)
+    assert.equal(resolved, false)
+    assert.equal(store.lastIndex(), 0)
+    assert.equal(store.hardState().term, 0)
+    await engine.releaseCommits()
+    await persisted
+    assert.equal(store.lastIndex(), 3)
+    assert.equal(store.hardState().term, 1)
+  })
+
+  it('rejects, reports fatal once, and takes nothing more when a commit fails', async () => {
+    const reasons: string[] = []
+    const engine = new MemoryEngine((reason) => reasons.push(reason))
+    const store = await DiskLogStore.open(engine)
+    engine.failCommits('EIO')
+    const batch = { hardState: undefined, entries: [entryOf(1, 1)] }
+    await assert.rejects(store.persist(batch), /EIO/)
+    assert.deepEqual(reasons, ['EIO'])
+    assert.equal(store.lastIndex(), 0)
+    await assert.rejects(store.persist(batch), AssertionError, 'never retried')
+  })
+
+  it('does not read what a commit under way may already have replaced', async () => {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    engine.holdCommits()
+    const cut = store.persist({ hardState: undefined, entries: [entryOf(5, 3)] })
+    assert.equal(store.entries(1, 5, 1e9).length, 4)
+    assert.throws(() => store.entries(4, 7, 1e9), AssertionError)
+    await engine.releaseCommits()
+    await cut
+  })
+
+  it('loses no entry and no base to a crash between the batches of a compaction', async () => {
+    const engine = new MemoryEngine()
+    const store = await DiskLogStore.open(engine)
+    await store.persist({ hardState: undefined, entries: entriesOf(1, 1001, 1) })
+    engine.holdCommits()
+    void store.compact(900)
+    await new Promise((turn) => setImmediate(turn))
+    engine.crash()
+    const again = await DiskLogStore.open(engine)
+    assert.equal(again.lastIndex(), 1000)
+    assert.equal(again.entries(again.base().index + 1, 1001, 1e9).length, 1000 - again.base().index)
+  })
+
+  it('starts anew after a reset, and keeps its hard state and identity', async () => {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    await store.reset({ index: 50, term: 4 })
+    await store.persist({ hardState: undefined, entries: [entryOf(51, 4)] })
+    const { nodeId } = store.identity()
+    await store.close()
+    const again = await DiskLogStore.open(engine)
+    assert.deepEqual(again.identity(), { nodeId, clusterId: 'c1' })
+    assert.deepEqual(again.hardState(), { term: 2, vote: 'v' })
+    assert.deepEqual(again.base(), { index: 50, term: 4 })
+    assert.equal(again.lastIndex(), 51)
+  })
+})
+
+describe('a damaged log is refused', () => {
+  const operatorText = /must not vote again\. Do not copy files.*remove memory.*join as a new node/
+
+  async function assertRefused(
+    damage: (engine: MemoryEngine) => void,
+    text: RegExp,
+  ): Promise<void> {
+    const engine = await engineWithLog()
+    damage(engine)
+    await assert.rejects(DiskLogStore.open(engine), (error: Error) => {
+      assert.ok(error instanceof CorruptLogError, `${error}`)
+      assert.equal(error.code, 'CORRUPT_LOG')
+      assert.match(error.message, text)
+      assert.match(error.message, operatorText)
+      return true
+    })
+    // Refusing closes what was opened: the operator may look at it.
+    engine.drop('log')
+  }
+
+  it('a hole', () =>
+    assertRefused((engine) => engine.tamper('log', 'log', key(5), undefined), /entry 5 .* missing/))
+
+  it('a missing beginning', () =>
+    assertRefused((engine) => engine.tamper('log', 'log', key(1), undefined), /entry 1 .* missing/))
+
+  it('any flipped byte of an entry', async () => {
+    const { length } = encodeEntry(entryOf(5, 2))
+    for (let at = 0; at < length; at++) {
+      const bytes = Uint8Array.from(encodeEntry(entryOf(5, 2)))
+      bytes[at] = (bytes[at] ?? 0) ^ 0x10
+      await assertRefused(
+        (engine) => engine.tamper('log', 'log', key(5), bytes),
+        /entry 5 .* damaged/,
+      )
+    }
+  })
+
+  it('an entry in the place of another', () =>
+    assertRefused(
+      (engine) => engine.tamper('log', 'log', key(10), encodeEntry(entryOf(4, 2))),
+      /entry 4 .* another one's place|deleted|missing/,
+    ))
+
+  it('an entry that compaction had deleted', async () => {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    await store.compact(6)
+    await store.close()
+    engine.tamper('log', 'log', key(3), encodeEntry(entryOf(3, 2)))
+    await assert.rejects(DiskLogStore.open(engine), /entry 3 is in the log although/)
+  })
+
+  it('a falling term', () =>
+    assertRefused(
+      (engine) => engine.tamper('log', 'log', key(9), encodeEntry(entryOf(9, 1))),
+      /entry 9 .* term 1, after term 2/,
+    ))
+
+  it('a flipped bit of term and vote', () =>
+    assertRefused((engine) => {
+      const sealed = sealFrame(1, ['a', 'c1', 2, 'v', 0, 0, 1])
+      sealed[sealed.length - 4] = (sealed[sealed.length - 4] ?? 0) ^ 1
+      engine.tamper('log', 'stable', Buffer.from('stable'), sealed)
+    }, /record of this node has a bad checksum/))
+
+  it('no record of the node', () =>
+    assertRefused(
+      (engine) => engine.tamper('log', 'stable', Buffer.from('stable'), undefined),
+      /no record of its node/,
+    ))
+
+  it('while it runs, too', async () => {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    engine.tamper('log', 'log', key(7), undefined)
+    assert.equal(store.entries(1, 7, 1e9).length, 6)
+    assert.throws(() => store.entries(1, 9, 1e9), CorruptLogError)
+    assert.throws(() => store.entries(7, 8, 1e9), CorruptLogError)
+    engine.tamper('log', 'log', key(9), undefined)
+    assert.throws(() => store.entries(9, 10, 1e9), CorruptLogError)
+  })
+})
+
+describe('a log of another build', () => {
+  it('is refused, whatever else its record holds', async () => {
+    for (const fields of [['a', 'c1', 2, 'v', 0, 0, 1], [], [[1, 2], 'new']]) {
+      const engine = await engineWithLog()
+      engine.tamper('log', 'stable', Buffer.from('stable'), sealFrame(2, fields))
+      await assert.rejects(DiskLogStore.open(engine), (error: Error) => {
+        assert.ok(error instanceof FormatVersionError)
+        assert.match(error.message, /format version 2, this build knows 1/)
+        return true
+      })
+    }
+  })
+})
