@@ -5,7 +5,7 @@
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -13,6 +13,7 @@ import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { checkReady } from '../src/check.ts'
+import { makeDirectory } from '../src/data-lock.ts'
 import { prettyLine } from '../src/logger.ts'
 import { fromSystemError, OperatorError, operatorLine } from '../src/operator-error.ts'
 
@@ -112,7 +113,7 @@ async function checkPort(port: number): Promise<void> {
 function claimFolder(plan: Plan): void {
   const { dir } = plan
   try {
-    mkdirSync(dir, { recursive: true })
+    makeDirectory(dir)
     accessSync(dir, constants.W_OK | constants.X_OK)
     const entries = readdirSync(dir).filter((name) => !name.startsWith('.'))
     if (entries.length > 0) checkContents(plan, entries)

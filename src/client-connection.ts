@@ -186,8 +186,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     session.lastCommandAt = this.#owner.server.now()
     const locked = mustAuthenticate(session, this.#owner.server)
     if (command instanceof ErrorReply) {
-      if (locked) this.#answerLocal(noAuth)
-      else if (isHttp(args)) this.#offend('it speaks HTTP')
+      if (isHttp(args)) this.#offend('it speaks HTTP')
       else this.#answerLocal(command)
       return
     }

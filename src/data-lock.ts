@@ -23,7 +23,7 @@ import {
 } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { limits } from './config.ts'
 import { fromSystemError, OperatorError } from './operator-error.ts'
@@ -149,9 +149,21 @@ class SocketLock implements DataLock {
   }
 }
 
+/** Like `mkdir -p`. Node's own never comes back where mkdir says ENOENT below an existing directory, as in /proc. */
+export function makeDirectory(path: string): void {
+  if (existsSync(path)) return
+  makeDirectory(dirname(path))
+  try {
+    mkdirSync(path, { mode: 0o750 })
+  } catch (error) {
+    // Another process that starts at the same moment may have been quicker.
+    if (!existsSync(path)) throw error
+  }
+}
+
 function openDirectory(directory: string): number {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o750 })
+    makeDirectory(directory)
     return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   } catch (error) {
     throw fromSystemError(`the data directory ${directory}`, error) ?? error

@@ -1,8 +1,9 @@
 /*
- * The state machine behind the log: applies each entry by running its commands over the state store, and runs
- * reads against what is applied. Applying is the same on every node to the bit: it reads nothing but the entry
- * and the state, its clock is the logged one, and a command that fails leaves nothing behind. Who waits for a
- * reply is registered per entry, so that a node where nobody waits keeps none. It knows no log, peer or socket.
+ * The state machine behind the log: applies each entry by running its commands over the state
+ * store, and runs reads against what is applied. Applying is the same on every node to the bit: it
+ * reads nothing but the entry and the state, its clock is the logged one, and a command that fails
+ * leaves nothing behind. Who waits for a reply is registered per entry, so that a node where nobody
+ * waits keeps none. It knows no log, peer or socket.
  */
 
 import { Buffer } from 'node:buffer'
@@ -44,15 +45,15 @@ export type KeyspaceStore = Pick<
 /** One command of an entry that this node proposed, and who waits for its reply. */
 export interface BatchItem {
   /**
-   * A write is the entry's next command. A read rides: it is not in the entry, and runs on this node only, after
-   * the items before it and before those behind it.
+   * A write is the entry's next command. A read rides: it is not in the entry, and runs on this
+   * node only, after the items before it and before those behind it.
    */
   readonly command: ReadCommand | WriteCommand
   readonly database: number
   readonly args: Args
   /**
-   * Called once, inside apply: encode and return, start nothing. The memory behind `reply` is only valid during
-   * this call. `index` is that of the entry.
+   * Called once, inside apply: encode and return, start nothing. The memory behind `reply` is only
+   * valid during this call. `index` is that of the entry.
    */
   answer(reply: Reply, index: Index): void
 }
@@ -64,22 +65,31 @@ export interface Batch {
   /** The entry's commands in order, riders among them. */
   readonly items: readonly BatchItem[]
   /**
-   * Instead of every answer: another entry was committed at this index, so none of the writes happened or will.
+   * Instead of every answer: another entry was committed at this index, so none of the writes
+   * happened or will.
    */
   overwritten(): void
 }
 
 export interface ApplyObserver {
-  /** The entry is part of the state now: reads that waited for its index may run, from inside this call too. */
+  /**
+   * The entry is part of the state now: reads that waited for its index may run, from inside this
+   * call too.
+   */
   applied(index: Index, term: Term): void
-  /** A handler has a bug; every node answered the same error and changed nothing. For the log of the node. */
+  /**
+   * A handler has a bug; every node answered the same error and changed nothing. For the log of the
+   * node.
+   */
   internalError(index: Index, command: string, error: unknown): void
 }
 
 /** A name that no client's command can have, because it is in no table. */
 const HASH_KEY_NAME = 'holdfast.hash-key'
 
-/** The command that a new cluster logs first: the random key by which positions of keys are hashed. */
+/**
+ * The command that a new cluster logs first: the random key by which positions of keys are hashed.
+ */
 export function hashKeyCommand(key: Uint8Array): LoggedCommand {
   return { database: 0, argv: [Buffer.from(HASH_KEY_NAME), key] }
 }
@@ -119,8 +129,9 @@ export class Keyspace implements StateMachine {
   }
 
   /**
-   * Registers who waits for the entry just proposed at `index`. A batch that was registered there before belongs
-   * to an entry that has left this node's log; it was or will be answered by its deadline.
+   * Registers who waits for the entry just proposed at `index`. A batch that was registered there
+   * before belongs to an entry that has left this node's log; it was or will be answered by its
+   * deadline.
    */
   expect(index: Index, batch: Batch): void {
     assert(index > this.appliedIndex(), () => `entry ${index} is applied already`)
@@ -148,7 +159,10 @@ export class Keyspace implements StateMachine {
     this.#observer.applied(index, term)
   }
 
-  /** Runs a read now, against what is applied. The reply's memory is valid until the next call of anything here. */
+  /**
+   * Runs a read now, against what is applied. The reply's memory is valid until the next call of
+   * anything here.
+   */
   read(command: ReadCommand, database: number, args: Args): Reply {
     if (database >= DATABASES) return badDatabase.reply
     const reader = this.#reader
@@ -191,7 +205,8 @@ export class Keyspace implements StateMachine {
   #write(index: Index, { database, argv }: LoggedCommand): Reply {
     const command = resolve(argv)
     if (command instanceof ErrorReply) return this.#internalCommand(argv) ?? command
-    // The router logs writes only, but what stands in the log must be answered, not survived by a crash loop.
+    // The router logs writes only, but what stands in the log must be answered, not survived by a
+    // crash loop.
     if (command.kind !== 'write') return unknownCommand(argv)
     if (database >= DATABASES) return badDatabase.reply
     const overlay = this.#overlay
@@ -230,8 +245,9 @@ export class Keyspace implements StateMachine {
 }
 
 /**
- * Whether another node might not throw the same: it must not become a reply, because then the nodes' states part.
- * AssertionErrors end the process anywhere; running out of memory or stack depends on the machine.
+ * Whether another node might not throw the same: it must not become a reply, because then the
+ * nodes' states part. AssertionErrors end the process anywhere; running out of memory or stack
+ * depends on the machine.
  */
 function isOfThisNode(error: unknown): boolean {
   if (error instanceof AssertionError) return true
@@ -280,8 +296,9 @@ class Overlay extends View implements Database {
   beginWrite(database: number, version: Index): void {
     this.begin(database)
     this.#version = version
-    this.#writes.clear()
     this.#cleared = false
+    // Only what a failed command left: clearing a Map allocates, and this runs for every command.
+    if (this.#writes.size > 0) this.#writes.clear()
   }
 
   override get(key: string): StoredValue | undefined {

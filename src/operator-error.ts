@@ -26,7 +26,6 @@ const SYSTEM_ERRORS = new Map([
   ['ENOSPC', 'is on a full disk'],
   ['EDQUOT', 'is over its disk quota'],
   ['ENOTDIR', 'is not a directory'],
-  ['EEXIST', 'exists and is not a directory'],
   ['EISDIR', 'is a directory'],
   ['ENOENT', 'does not exist'],
   ['EMFILE', 'needs more open files than `ulimit -n` allows'],

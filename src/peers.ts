@@ -27,6 +27,7 @@ import { type FrameKind, frameKinds, PeerProtocolError } from './peer-frame.ts'
 import {
   AcceptHandshake,
   DialHandshake,
+  type HandshakeOptions,
   type Identity,
   isTransient,
   judge,
@@ -137,9 +138,7 @@ export class Peers implements Transport, Acquaintances {
         { host, port, connectionsMax: CONNECTIONS_MAX, keepAliveMs: KEEP_ALIVE_MS },
         {
           accepted: (connection) => this.#accept(connection),
-          failed: (error) => {
-            this.#refusals.say(host, error.message, 'cannot accept peers')
-          },
+          failed: (error) => this.#refusals.say(host, error.message, 'cannot accept peers'),
         },
       )
       this.#listeners.push(listener)
@@ -212,6 +211,11 @@ export class Peers implements Transport, Acquaintances {
     return { id, clusterId, incarnation, peerAddress, clientAddress, listHash, members }
   }
 
+  #credentials(): Pick<HandshakeOptions, 'self' | 'secret' | 'nonce'> {
+    const { secret, randomBytes } = this.#options
+    return { self: this.#identity(), secret, nonce: randomBytes(NONCE_BYTES) }
+  }
+
   #add(id: NodeId | undefined, address: string): Peer {
     const peer = new Peer(id, address)
     this.#peers.set(id ?? address, peer)
@@ -248,11 +252,10 @@ export class Peers implements Transport, Acquaintances {
       return { code: 'list', text }
     }
     const known = this.#peers.get(other.id)
-    if (known === undefined) {
-      if (this.#peers.size < LEARNED_MAX) return undefined
+    if (known === undefined && this.#peers.size >= LEARNED_MAX) {
       return { code: 'unready', text: 'too many nodes, and no membership yet' }
     }
-    if (other.incarnation >= known.incarnation) return undefined
+    if (known === undefined || other.incarnation >= known.incarnation) return undefined
     return { code: 'stale', text: `node ${other.id} has restarted since` }
   }
 
@@ -265,16 +268,14 @@ export class Peers implements Transport, Acquaintances {
   // ---- Links ------------------------------------------------------------------------------------
 
   #dial(peer: Peer, kind: LinkKind): PeerLink {
-    const { network, secret, randomBytes, limits } = this.#options
+    const { network, limits } = this.#options
     const target = parseAddress(peer.address)
     assert(target !== undefined, () => `a peer at ${peer.address}, which is no address`)
     const link = new PeerLink({
       connection: network.dial(target.host, target.port),
       role: 'dialler',
       handshake: new DialHandshake({
-        self: this.#identity(),
-        secret,
-        nonce: randomBytes(NONCE_BYTES),
+        ...this.#credentials(),
         kind,
         receiver: { id: peer.id, address: peer.address },
         admit: (other) => this.#admit(other, kind),
@@ -293,19 +294,15 @@ export class Peers implements Transport, Acquaintances {
   }
 
   #accept(connection: Connection): void {
-    if (this.#greeting.size >= GREETING_MAX) {
-      const [oldest] = this.#greeting
-      oldest?.close('too many handshakes at once')
-    }
-    const { secret, randomBytes, limits } = this.#options
+    const [oldest] = this.#greeting
+    if (this.#greeting.size >= GREETING_MAX) oldest?.close('too many handshakes at once')
+    const { limits } = this.#options
     let peer: Peer | undefined
     const link = new PeerLink({
       connection,
       role: 'acceptor',
       handshake: new AcceptHandshake({
-        self: this.#identity(),
-        secret,
-        nonce: randomBytes(NONCE_BYTES),
+        ...this.#credentials(),
         admit: (other, kind) => this.#admit(other, kind),
       }),
       // Only the answers to forwarded commands ever leave on an accepted link.

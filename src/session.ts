@@ -1,12 +1,15 @@
 /*
- * The state of one client connection, without its socket: what HELLO, AUTH, SELECT and CLIENT change and
- * report. The frontend makes one per connection and keeps the counters true; commands read and set the rest.
- * It knows no clock: times are milliseconds of the one clock that the composition hands to everybody.
+ * The state of one client connection, without its socket: what HELLO, AUTH, SELECT and CLIENT
+ * change and report. The frontend makes one per connection and keeps the counters true; commands
+ * read and set the rest. It knows no clock: times are milliseconds of the one clock that the
+ * composition hands to everybody.
  */
 
 import type { Protocol } from '../resp/encoder.ts'
 
-/** Databases that SELECT can choose from, numbered from 0; part of what the log and the state mean. */
+/**
+ * Databases that SELECT can choose from, numbered from 0; part of what the log and the state mean.
+ */
 export const DATABASES = 1
 
 export class Session {

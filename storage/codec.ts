@@ -52,6 +52,9 @@ const DATABASE_MAX = 255
 /** Above this TypedArray.set is quicker than a loop over the bytes. */
 const LOOP_COPY_BYTES_MAX = 24
 
+/** Payloads by encodeCommands that no entry has used yet: memory of their own, with room for an entry's header. */
+const roomBefore = new WeakSet<Uint8Array>()
+
 const packr = new Packr({ useRecords: false })
 
 /**
@@ -61,14 +64,22 @@ const packr = new Packr({ useRecords: false })
 export function encodeEntry(entry: Entry): Uint8Array {
   if (entry.encoded !== undefined) return entry.encoded
   const { payload } = entry
-  const body = payloadBytes(payload)
-  const bytes = allocateBytes(ENTRY_HEADER_BYTES + body.length)
+  const bytes = withRoomForHeader(payload)
   bytes[4] = payloadKind(payload)
   writeUint64(bytes, 5, entry.index)
   writeUint64(bytes, 13, entry.term)
-  bytes.set(body, ENTRY_HEADER_BYTES)
   writeUint32(bytes, 0, crc32(bytes.subarray(4)))
   entry.encoded = bytes
+  return bytes
+}
+
+/** The payload's bytes behind ENTRY_HEADER_BYTES still to be written. */
+function withRoomForHeader(payload: Payload): Uint8Array {
+  const body = payloadBytes(payload)
+  // encodeCommands left that room, so that an entry of many megabytes is not copied once more.
+  if (roomBefore.delete(body)) return new Uint8Array(body.buffer)
+  const bytes = allocateBytes(ENTRY_HEADER_BYTES + body.length)
+  bytes.set(body, ENTRY_HEADER_BYTES)
   return bytes
 }
 
@@ -96,7 +107,9 @@ export function decodeEntry(bytes: Uint8Array): Entry {
  * Numbers are LEB128, so that a short command costs one byte per field.
  */
 export function encodeCommands(at: number, commands: readonly LoggedCommand[]): Uint8Array {
-  const bytes = allocateBytes(commandsLength(commands))
+  const memory = allocateBytes(ENTRY_HEADER_BYTES + commandsLength(commands))
+  const bytes = memory.subarray(ENTRY_HEADER_BYTES)
+  roomBefore.add(bytes)
   writeUint64(bytes, 0, at)
   let offset = writeVarint(bytes, 8, commands.length)
   for (const { database, argv } of commands) {

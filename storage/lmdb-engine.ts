@@ -129,17 +129,18 @@ class LmdbEnvironment implements Environment {
   }
 
   get(database: string, key: Uint8Array): Uint8Array | undefined {
-    return this.#read(() => this.database(database).getBinary(key))
+    const from = this.database(database)
+    return this.#read(() => from.getBinary(key))
   }
 
   has(database: string, key: Uint8Array): boolean {
-    return this.#read(() => this.database(database).doesExist(key))
+    const from = this.database(database)
+    return this.#read(() => from.doesExist(key))
   }
 
   range(database: string, from: Uint8Array, visit: Visitor): void {
-    const pairs = this.#read(() =>
-      this.database(database).getRange({ start: from })[Symbol.iterator](),
-    )
+    const range = this.database(database).getRange({ start: from })
+    const pairs = this.#read(() => range[Symbol.iterator]())
     try {
       for (;;) {
         const { done, value: pair } = this.#read(() => pairs.next())

@@ -16,6 +16,8 @@ const ENTRY_OVERHEAD_BYTES = 160
 const ARENA_BYTES = 64 * 1024
 /** A larger value gets memory of its own, so that it wastes no more than this of an arena. */
 const ARENA_VALUE_BYTES_MAX = ARENA_BYTES / 16
+/** A value so large is kept where it lies when it is most of that memory: entries are never written to again. */
+const SHARED_VALUE_BYTES_MIN = 256 * 1024
 const NO_BYTES = new Uint8Array(0)
 
 interface Table {
@@ -94,6 +96,7 @@ export class Memtable {
     const { length } = value
     if (length === 0) return NO_BYTES
     this.#bytes += length
+    if (length >= SHARED_VALUE_BYTES_MIN && length * 2 > value.buffer.byteLength) return value
     if (length > ARENA_VALUE_BYTES_MAX) return Uint8Array.from(value)
     if (this.#arenaUsed + length > this.#arena.length) {
       this.#arena = new Uint8Array(Buffer.allocUnsafeSlow(ARENA_BYTES).buffer)

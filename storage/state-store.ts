@@ -226,10 +226,13 @@ export class StateStore {
     }
   }
 
-  /** Waits for a running checkpoint; what was applied after it is in the log. */
+  /** Waits for a running checkpoint, and rejects when that failed; what was applied after it is in the log. */
   async close(): Promise<void> {
-    await this.#running
-    await this.#environment.close()
+    try {
+      await this.#running
+    } finally {
+      await this.#environment.close()
+    }
   }
 
   async #write(frozen: Memtable, point: StatePoint, sizes: readonly number[]): Promise<Position> {

@@ -124,6 +124,15 @@ export class Child {
     this.#child.stdin?.end()
   }
 
+  /** From now on nobody reads the child's standard output. */
+  pauseOutput(): void {
+    this.#child.stdout?.pause()
+  }
+
+  resumeOutput(): void {
+    this.#child.stdout?.resume()
+  }
+
   /** Resolves when the process prints `text` on either stream; rejects when it ends first. */
   async prints(text: string, timeoutMs?: number): Promise<void> {
     const shown = (): boolean => this.stdout.includes(text) || this.stderr.includes(text)

@@ -1,7 +1,8 @@
 /*
- * Reading arguments: bytes to keys, words and 64-bit integers, by Redis' own rules (string2ll is strict: no
- * sign but a minus, no leading zero, no space). Integers stay JavaScript numbers while they are exact, because
- * nearly every counter is small and a BigInt costs an allocation. Knows no command and no database.
+ * Reading arguments: bytes to keys, words and 64-bit integers, by Redis' own rules (string2ll is
+ * strict: no sign but a minus, no leading zero, no space). Integers stay JavaScript numbers while
+ * they are exact, because nearly every counter is small and a BigInt costs an allocation. Knows no
+ * command and no database.
  */
 
 import { Buffer } from 'node:buffer'
@@ -39,7 +40,10 @@ export function textOf(bytes: Uint8Array): string {
   return view(bytes).toString()
 }
 
-/** An argument as error texts quote it: up to the first NUL, at most `lengthMax` bytes (Redis' own `%.128s`). */
+/**
+ * An argument as error texts quote it: up to the first NUL, at most `lengthMax` bytes (Redis' own
+ * `%.128s`).
+ */
 export function quoted(bytes: Uint8Array, lengthMax: number = QUOTED_BYTES_MAX): string {
   const head = bytes.subarray(0, lengthMax)
   const nul = head.indexOf(0)

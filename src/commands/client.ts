@@ -1,7 +1,8 @@
 /*
- * CLIENT: what a connection says about itself and may learn of the others. The lines of LIST and INFO are
- * Redis' own `field=value` pairs; a field that this server could only guess (buffer internals of Redis) is left
- * out, because a missing field is honest and every client library copes with it.
+ * CLIENT: what a connection says about itself and may learn of the others. The lines of LIST and
+ * INFO are Redis' own `field=value` pairs; a field that this server could only guess (buffer
+ * internals of Redis) is left out, because a missing field is honest and every client library copes
+ * with it.
  */
 
 import { OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'

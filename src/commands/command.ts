@@ -1,8 +1,8 @@
 /*
- * What a command is: one declarative entry that the frontend, the log, COMMAND and HELP all read, so that
- * there is no second list. The kind decides where a command runs and, by the type of its handler, what it
- * may touch: a read handler gets a database that it cannot change, a local one gets no database at all.
- * Nothing here knows where the data lives or how the command got here.
+ * What a command is: one declarative entry that the frontend, the log, COMMAND and HELP all read,
+ * so that there is no second list. The kind decides where a command runs and, by the type of its
+ * handler, what it may touch: a read handler gets a database that it cannot change, a local one
+ * gets no database at all. Nothing here knows where the data lives or how the command got here.
  */
 
 import { ErrorReply, type Reply } from '../../resp/encoder.ts'
@@ -15,13 +15,19 @@ export type Args = readonly Uint8Array[]
 
 /** One database as a read handler sees it. Keys are the latin1 strings of the client's bytes. */
 export interface ReadonlyDatabase {
-  /** The value belongs to the store: valid until the handler returns its reply, never to be written to. */
+  /**
+   * The value belongs to the store: valid until the handler returns its reply, never to be written
+   * to.
+   */
   get(key: string): StoredValue | undefined
   /** Number of keys. */
   size(): number
 }
 
-/** One database as a write handler sees it: reads see the handler's own writes, an error undoes them all. */
+/**
+ * One database as a write handler sees it: reads see the handler's own writes, an error undoes them
+ * all.
+ */
 export interface Database extends ReadonlyDatabase {
   put(key: string, value: Uint8Array): void
   /** False when there was no such key. */
@@ -103,14 +109,17 @@ export type ReadCommand = Extract<Command, { kind: 'read' }>
 export type WriteCommand = Extract<Command, { kind: 'write' }>
 export type LocalCommand = Extract<Command, { kind: 'local' }>
 
-/** An entry of the table: a command, a command with subcommands (COMMAND), or only their container. */
+/**
+ * An entry of the table: a command, a command with subcommands (COMMAND), or only their container.
+ */
 export type TableEntry = (Command | (Spec & { readonly kind: 'container' })) & {
   readonly subcommands?: readonly Command[]
 }
 
 /**
- * A Redis error as a handler throws it: the command is answered with `reply` and leaves nothing behind. Not
- * an Error, because a client may cause as many as it likes and a stack trace is of no use to anybody.
+ * A Redis error as a handler throws it: the command is answered with `reply` and leaves nothing
+ * behind. Not an Error, because a client may cause as many as it likes and a stack trace is of no
+ * use to anybody.
  */
 export class CommandError {
   readonly reply: ErrorReply

@@ -1,7 +1,8 @@
 /*
- * The commands of the handshake and of the connection itself: what every client sends first, so each reply is
- * Redis 7.2's to the byte. They run on the node that holds the connection and never touch data. Passwords are
- * compared as SHA-256 digests in constant time, whoever the user claims to be.
+ * The commands of the handshake and of the connection itself: what every client sends first, so
+ * each reply is Redis 7.2's to the byte. They run on the node that holds the connection and never
+ * touch data. Passwords are compared as SHA-256 digests in constant time, whoever the user claims
+ * to be.
  */
 
 import { createHash, timingSafeEqual } from 'node:crypto'
@@ -43,7 +44,10 @@ export function mustAuthenticate(session: Session, server: LocalServer): boolean
   return !session.authenticated && server.passwordDigest() !== undefined
 }
 
-/** The name a client gives itself or its library: printable ASCII, so that CLIENT LIST stays one line each. */
+/**
+ * The name a client gives itself or its library: printable ASCII, so that CLIENT LIST stays one
+ * line each.
+ */
 export function clientName(bytes: Uint8Array, refusal: CommandError = badClientName): string {
   for (const byte of bytes) if (byte < 0x21 || byte > 0x7e) throw refusal
   return textOf(bytes)
@@ -94,7 +98,10 @@ function authenticate(
   session.authenticated = true
 }
 
-/** Nothing of a HELLO takes effect unless all of it does, except that a right password stays accepted. */
+/**
+ * Nothing of a HELLO takes effect unless all of it does, except that a right password stays
+ * accepted.
+ */
 function hello(session: Session, args: Args, server: LocalServer): Reply {
   const protocol = args.length === 1 ? session.protocol : helloProtocol(argument(args, 1))
   let credentials: { user: string; password: Uint8Array } | undefined

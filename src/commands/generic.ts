@@ -1,6 +1,6 @@
 /*
- * The commands that concern keys of whatever type, and whole databases. As with every command that touches
- * data, nothing but the arguments and the database decides what they do.
+ * The commands that concern keys of whatever type, and whole databases. As with every command that
+ * touches data, nothing but the arguments and the database decides what they do.
  */
 
 import { OK, type Reply } from '../../resp/encoder.ts'
@@ -23,7 +23,9 @@ function exists(db: ReadonlyDatabase, args: Args): Reply {
   return found
 }
 
-/** ASYNC and SYNC are the same here: clearing is O(1), what was there goes with the next checkpoint. */
+/**
+ * ASYNC and SYNC are the same here: clearing is O(1), what was there goes with the next checkpoint.
+ */
 function flushall(db: Database, args: Args): Reply {
   if (args.length > 2) throw syntaxError
   if (args.length === 2) {

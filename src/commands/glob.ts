@@ -1,13 +1,17 @@
 /*
- * Glob patterns as Redis matches them: `*`, `?`, `[abc]`, `[^a-z]` and a backslash that takes the next character
- * literally. Iterative, with one step back to the latest star, so that no pattern costs more than the product of
- * the two lengths (CVE-2022-36021, CVE-2024-31228 were recursion). Works on latin1 strings: one character, one byte.
+ * Glob patterns as Redis matches them: `*`, `?`, `[abc]`, `[^a-z]` and a backslash that takes the
+ * next character literally. Iterative, with one step back to the latest star, so that no pattern
+ * costs more than the product of the two lengths (CVE-2022-36021, CVE-2024-31228 were recursion).
+ * Works on latin1 strings: one character, one byte.
  */
 
 import { keyOf } from './arguments.ts'
 import { CommandError } from './command.ts'
 
-/** Longer patterns are refused: matching costs their length times that of everything they are held against. */
+/**
+ * Longer patterns are refused: matching costs their length times that of everything they are held
+ * against.
+ */
 const PATTERN_BYTES_MAX = 1024
 
 /** The pattern in an argument. Throws CommandError when it is too long. */
@@ -16,7 +20,9 @@ export function patternOf(bytes: Uint8Array): string {
   return keyOf(bytes)
 }
 
-/** Whether all of `text` matches `pattern`. Compares exactly; who wants any case lowers both before. */
+/**
+ * Whether all of `text` matches `pattern`. Compares exactly; who wants any case lowers both before.
+ */
 export function globMatches(pattern: string, text: string): boolean {
   let p = 0
   let t = 0
@@ -44,7 +50,9 @@ export function globMatches(pattern: string, text: string): boolean {
   return p === pattern.length
 }
 
-/** Where the pattern goes on after its element at `p` has matched `char`; -1 when it does not match. */
+/**
+ * Where the pattern goes on after its element at `p` has matched `char`; -1 when it does not match.
+ */
 function matchOne(pattern: string, p: number, char: number): number {
   switch (pattern[p]) {
     case '?':

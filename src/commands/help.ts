@@ -1,12 +1,15 @@
 /*
- * The HELP subcommand of any container, made from the table: the usage of each subcommand and what it does.
- * There is no help text besides the descriptions that COMMAND DOCS gives too.
+ * The HELP subcommand of any container, made from the table: the usage of each subcommand and what
+ * it does. There is no help text besides the descriptions that COMMAND DOCS gives too.
  */
 
 import { SimpleReply } from '../../resp/encoder.ts'
 import type { ArgumentDoc, Command, OwnCategory } from './command.ts'
 
-/** The command `container|help`; `subcommands` is read when HELP runs, so that HELP can be one of them. */
+/**
+ * The command `container|help`; `subcommands` is read when HELP runs, so that HELP can be one of
+ * them.
+ */
 export function helpCommand(
   container: string,
   subcommands: () => readonly Command[],

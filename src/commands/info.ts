@@ -1,7 +1,7 @@
 /*
- * INFO: the node's facts as Redis writes them, section by section. Monitoring tools and clients read these names
- * (`redis_version`, `role`, `loading`), so they are Redis' where it has the fact; a field this server could only
- * make up is not there. Pure text-making over LocalServer's facts.
+ * INFO: the node's facts as Redis writes them, section by section. Monitoring tools and clients
+ * read these names (`redis_version`, `role`, `loading`), so they are Redis' where it has the fact;
+ * a field this server could only make up is not there. Pure text-making over LocalServer's facts.
  */
 
 import type { InfoFacts, LocalServer, RaftStatus } from './local-server.ts'
@@ -30,7 +30,10 @@ const sections: readonly (readonly [title: string, fields: (facts: Facts) => rea
 /** Each of these means every section: there is none that is left out for being costly. */
 const ALL = ['all', 'everything', 'default']
 
-/** The text of the named sections (lower case); of all when none is named; '' when none of the names is known. */
+/**
+ * The text of the named sections (lower case); of all when none is named; '' when none of the names
+ * is known.
+ */
 export function infoText(server: LocalServer, names: readonly string[]): string {
   const all = names.length === 0 || names.some((name) => ALL.includes(name))
   const wanted = sections.filter(([title]) => all || names.includes(title.toLowerCase()))
@@ -100,7 +103,10 @@ function statFields(facts: Facts): readonly Field[] {
   ]
 }
 
-/** Raft in the words of replication: whoever does not lead is a replica, of no master while nobody leads. */
+/**
+ * Raft in the words of replication: whoever does not lead is a replica, of no master while nobody
+ * leads.
+ */
 function replicationFields({ raft }: Facts): readonly Field[] {
   const { leader } = raft
   if (raft.role !== 'leader') {

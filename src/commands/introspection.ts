@@ -1,7 +1,8 @@
 /*
- * COMMAND: the table as clients read it. Cluster clients place commands by these key positions and flags, redis-cli
- * makes its hints of DOCS, so the shapes are Redis 7.2's; flags and categories that follow from a command's kind
- * are derived here and stand nowhere else. Tips stay empty: they would make clients spread one command over shards.
+ * COMMAND: the table as clients read it. Cluster clients place commands by these key positions and
+ * flags, redis-cli makes its hints of DOCS, so the shapes are Redis 7.2's; flags and categories
+ * that follow from a command's kind are derived here and stand nowhere else. Tips stay empty: they
+ * would make clients spread one command over shards.
  */
 
 import { MapReply, type Reply, SetReply, SimpleReply } from '../../resp/encoder.ts'
@@ -125,7 +126,9 @@ function argumentDoc(arg: ArgumentDoc): MapReply {
   return new MapReply(entries)
 }
 
-/** Finds what COMMAND INFO and DOCS are asked about: `get`, `client` or `client|id`, in any case. */
+/**
+ * Finds what COMMAND INFO and DOCS are asked about: `get`, `client` or `client|id`, in any case.
+ */
 function named(table: readonly TableEntry[], bytes: Uint8Array): TableEntry | Command | undefined {
   for (const entry of table) {
     if (isWord(bytes, entry.name)) return entry

@@ -1,14 +1,17 @@
 /*
- * What local commands may ask of the node they run on: the one narrow door that src/server.ts implements. A
- * command sees facts here, never sockets, stores or timers, so all of them run in a test with a plain object.
- * Every number is true at the moment it is asked for; what a node cannot know is undefined, never a guess.
+ * What local commands may ask of the node they run on: the one narrow door that src/server.ts
+ * implements. A command sees facts here, never sockets, stores or timers, so all of them run in a
+ * test with a plain object. Every number is true at the moment it is asked for; what a node cannot
+ * know is undefined, never a guess.
  */
 
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 
-/** The server whose behaviour and texts this one follows: clients choose features by this number. */
+/**
+ * The server whose behaviour and texts this one follows: clients choose features by this number.
+ */
 export const REDIS_VERSION = '7.2.4'
 
 export interface LocalServer {
@@ -21,23 +24,32 @@ export interface LocalServer {
   readonly config: ConfigPort
   raft(): RaftStatus
   info(): InfoFacts
-  /** Resolves with undefined once this node has served a linearizable read, else with why it could not. */
+  /**
+   * Resolves with undefined once this node has served a linearizable read, else with why it could
+   * not.
+   */
   ready(): Promise<string | undefined>
   /**
-   * Ends the process in order. Its connections end without a reply, as in Redis, so the promise settles only
-   * when the shutdown could not be begun.
+   * Ends the process in order. Its connections end without a reply, as in Redis, so the promise
+   * settles only when the shutdown could not be begun.
    */
   shutdown(): Promise<Reply>
 }
 
 export interface ConfigPort {
-  /** Every option by its redis.conf name (lower case) with its present value as redis.conf would have it. */
+  /**
+   * Every option by its redis.conf name (lower case) with its present value as redis.conf would
+   * have it.
+   */
   entries(): Iterable<readonly [name: string, value: string]>
   /** All of them or none. Names are in lower case and differ from each other. */
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined
 }
 
-/** Why CONFIG SET changed nothing; `reason` as Redis words it, for instance `can't set immutable config`. */
+/**
+ * Why CONFIG SET changed nothing; `reason` as Redis words it, for instance `can't set immutable
+ * config`.
+ */
 export interface ConfigRefusal {
   readonly name: string
   /** undefined: there is no such option. */

@@ -1,6 +1,7 @@
 /*
- * RAFT: what Redis has no words for. STATUS and MEMBERS tell what this node knows, without asking anybody; READY
- * makes the node prove that it can serve a linearizable read now, which is what `holdfast --check` asks.
+ * RAFT: what Redis has no words for. STATUS and MEMBERS tell what this node knows, without asking
+ * anybody; READY makes the node prove that it can serve a linearizable read now, which is what
+ * `holdfast --check` asks.
  */
 
 import { ErrorReply, MapReply, OK, type Reply } from '../../resp/encoder.ts'
@@ -53,7 +54,10 @@ const subcommands: readonly Command[] = [
   },
 ]
 
-/** `since` is a version of Redis to those who read it; these commands came with the one that is followed here. */
+/**
+ * `since` is a version of Redis to those who read it; these commands came with the one that is
+ * followed here.
+ */
 function doc(summary: string): Command['doc'] {
   return { summary, since: REDIS_VERSION, group: 'server', complexity: 'O(1)' }
 }

@@ -1,6 +1,6 @@
 /*
- * The commands by which an operator looks at a node and steers it: CONFIG, INFO, ROLE and SHUTDOWN. They concern
- * this node only, run without Raft, and know the node through LocalServer alone.
+ * The commands by which an operator looks at a node and steers it: CONFIG, INFO, ROLE and SHUTDOWN.
+ * They concern this node only, run without Raft, and know the node through LocalServer alone.
  */
 
 import { MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
@@ -50,7 +50,9 @@ function info(_session: Session, args: Args, server: LocalServer): Reply {
   return new VerbatimReply(infoText(server, sections))
 }
 
-/** Offsets are indices of the log: what this node has applied, what the leader knows of each member. */
+/**
+ * Offsets are indices of the log: what this node has applied, what the leader knows of each member.
+ */
 function role(_session: Session, _args: Args, server: LocalServer): Reply {
   const status = server.raft()
   if (status.role === 'leader') {

@@ -1,6 +1,7 @@
 /*
- * What a node says about its place in the cluster, as fields: INFO's section raft and RAFT STATUS tell the same
- * under the same names, and a fact the node does not have is no field. Pure text-making over RaftStatus.
+ * What a node says about its place in the cluster, as fields: INFO's section raft and RAFT STATUS
+ * tell the same under the same names, and a fact the node does not have is no field. Pure
+ * text-making over RaftStatus.
  */
 
 import { assert } from '../../raft/assert.ts'

@@ -1,7 +1,8 @@
 /*
- * The string commands. Each is a few lines over the same steps: read the value, decide, put the new one. What
- * they answer and refuse is Redis 7.2's, text by text; they are deterministic, because apply runs them on every
- * replica. Values that came from the database are never changed in place: it owns their memory.
+ * The string commands. Each is a few lines over the same steps: read the value, decide, put the new
+ * one. What they answer and refuse is Redis 7.2's, text by text; they are deterministic, because
+ * apply runs them on every replica. Values that came from the database are never changed in place:
+ * it owns their memory.
  */
 
 import { Buffer } from 'node:buffer'
@@ -20,8 +21,8 @@ import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } 
 import { CommandError, notAnInteger, syntaxError, wrongArity } from './command.ts'
 
 /**
- * The longest value that APPEND makes. A constant, not `proto-max-bulk-len`: apply must decide alike on nodes
- * that are configured differently.
+ * The longest value that APPEND makes. A constant, not `proto-max-bulk-len`: apply must decide
+ * alike on nodes that are configured differently.
  */
 export const STRING_BYTES_MAX: number = 512 * 1024 * 1024
 

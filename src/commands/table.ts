@@ -1,7 +1,8 @@
 /*
- * THE command table: every command there is, and the one choke point that turns bytes into one of them. Frontend,
- * apply and COMMAND use it alike. Names are found by a hash over their folded bytes, because this runs for every
- * command twice (when it arrives and when it is applied) and must not make a string each time.
+ * THE command table: every command there is, and the one choke point that turns bytes into one of
+ * them. Frontend, apply and COMMAND use it alike. Names are found by a hash over their folded
+ * bytes, because this runs for every command twice (when it arrives and when it is applied) and
+ * must not make a string each time.
  */
 
 import { Buffer } from 'node:buffer'
@@ -80,8 +81,9 @@ const index = new Names<Indexed>(
 )
 
 /**
- * The command that `args` (at least a name) calls, subcommand included, with the right number of arguments; else
- * Redis' error for it. Whether the connection may run it is another question (the flag `no_auth`).
+ * The command that `args` (at least a name) calls, subcommand included, with the right number of
+ * arguments; else Redis' error for it. Whether the connection may run it is another question (the
+ * flag `no_auth`).
  */
 export function resolve(args: Args): Command | ErrorReply {
   const found = index.find(argument(args, 0))

@@ -62,6 +62,9 @@ export interface Host {
   /** Accepted by this process and not applied yet: index to term and text. */
   proposals: Map<Index, { term: number; text: string }>
   readsPending: number
+  /** As last seen, to trace what changes. */
+  role: string
+  term: number
 }
 
 const defaultLimits: CoreLimits = {
@@ -109,6 +112,8 @@ export class Cluster {
         seenBatch: undefined,
         proposals: new Map(),
         readsPending: 0,
+        role: '',
+        term: 0,
       })
     }
     this.invariants = new Invariants(this.hosts, this.limits)
@@ -333,7 +338,10 @@ export class Cluster {
       compactStepEntries: 3,
     })
     host.seenBatch = undefined
-    this.invariants.started(host.node.status())
+    const status = host.node.status()
+    host.role = status.role
+    host.term = status.term
+    this.invariants.started(status)
   }
 
   #onSend(id: NodeId, messages: readonly Message[]): void {
@@ -354,11 +362,10 @@ export class Cluster {
     const host = this.host(id)
     const { node } = host
     if (node === undefined) return
-    const before = node.status()
     run(node)
-    this.#check(host, before)
+    this.#check(host)
     await microtasks()
-    this.#check(host, before)
+    this.#check(host)
     if (this.eager) await this.#settle(host)
   }
 
@@ -366,12 +373,11 @@ export class Cluster {
     for (let turns = 0; host.awake && host.node !== undefined; turns++) {
       if (turns > 1_000) throw new InvariantError(`I19 bounds: ${host.id} never comes to rest`)
       host.awake = false
-      const before = host.node.status()
       host.node.pump()
-      this.#check(host, before)
+      this.#check(host)
       await microtasks()
       this.#noticePersist(host)
-      this.#check(host, before)
+      this.#check(host)
     }
   }
 
@@ -385,18 +391,17 @@ export class Cluster {
     }
   }
 
-  #check(host: Host, before: { role: string; term: number }): void {
+  #check(host: Host): void {
     if (this.#violation !== undefined) throw this.#violation
     if (host.node === undefined) return
     const status = host.node.status()
-    if (status.role !== before.role || status.term !== before.term) {
-      const line = `${host.id} is ${status.role} of term ${status.term}`
-      if (line !== this.#lastRole) this.#trace(line)
-      this.#lastRole = line
+    if (status.role !== host.role || status.term !== host.term) {
+      host.role = status.role
+      host.term = status.term
+      this.#trace(`${host.id} is ${status.role} of term ${status.term}`)
     }
     this.invariants.changed(status)
   }
-  #lastRole = ''
 
   #noticePersist(host: Host): void {
     const batch = host.log.pending

@@ -238,8 +238,6 @@ test('a node alone binds at once: with no list, and with itself as the only entr
       list: only,
     })
     const binding = node.bootstrap()
-    // What it waits for is a promise first, and then its disk in virtual time.
-    world.time.after(0, () => {})
     await world.time.runFor(10)
     await world.time.runFor(10)
     const { clusterId, membership } = await binding

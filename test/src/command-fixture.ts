@@ -1,13 +1,13 @@
 /*
- * What the command tests share: an in-memory twin of the state store, a keyspace over it, a node's facts as a plain
- * object, and replies as the bytes a client would see.
+ * What the command tests share: an in-memory twin of the state store, a keyspace over it, a node's
+ * facts as a plain object, and replies as the bytes a client would see.
  */
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { Entry, Index, Membership, Payload } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../../resp/encoder.ts'
-import { CommandError } from '../../src/commands/command.ts'
+import { CommandError, type ReadCommand, type WriteCommand } from '../../src/commands/command.ts'
 import type {
   ConfigRefusal,
   InfoFacts,
@@ -15,14 +15,17 @@ import type {
   RaftStatus,
 } from '../../src/commands/local-server.ts'
 import { resolve } from '../../src/commands/table.ts'
-import { type ApplyObserver, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
+import { type ApplyObserver, type Batch, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
 import { Session } from '../../src/session.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import type { StoredValue } from '../../storage/state-store.ts'
 
-/** The state store's contract over a Map: what is put is copied, what is handed out is never written to again. */
+/**
+ * The state store's contract over a Map: what is put is copied, what is handed out is never written
+ * to again.
+ */
 export class MemoryStore implements KeyspaceStore {
-  readonly databases: Map<number, Map<string, StoredValue>> = new Map()
+  readonly databases: Map<number, Map<string, StoredValue>> = new Map([[0, new Map()]])
   membership: Membership | undefined
   failing = false
   #applied: Index = 0
@@ -320,4 +323,36 @@ export class FakeServer implements LocalServer {
       throw error
     }
   }
+}
+
+/** The read or write command that these words call. */
+export function dataCommand(words: readonly string[]): ReadCommand | WriteCommand {
+  const command = resolve(argv(words))
+  assert.ok(!(command instanceof ErrorReply) && command.kind !== 'local')
+  return command
+}
+
+/** A batch of these commands that writes down every answer. */
+export function batchOf(
+  term: number,
+  lines: readonly (readonly string[])[],
+): Batch & { readonly answers: (readonly [string, Index])[]; overwrites: number } {
+  const answers: (readonly [string, Index])[] = []
+  const batch = {
+    term,
+    answers,
+    overwrites: 0,
+    items: lines.map((words) => ({
+      command: dataCommand(words),
+      database: 0,
+      args: argv(words),
+      answer: (reply: Reply, index: Index) => {
+        answers.push([wire(reply), index])
+      },
+    })),
+    overwritten: () => {
+      batch.overwrites++
+    },
+  }
+  return batch
 }

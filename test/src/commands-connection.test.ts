@@ -1,6 +1,6 @@
 /*
- * The handshake and connection commands: HELLO, AUTH, SELECT, PING, ECHO, QUIT and CLIENT, on a session without a
- * socket, in both protocols, with the texts that client libraries look for.
+ * The handshake and connection commands: HELLO, AUTH, SELECT, PING, ECHO, QUIT and CLIENT, on a
+ * session without a socket, in both protocols, with the texts that client libraries look for.
  */
 
 import assert from 'node:assert/strict'

@@ -1,6 +1,6 @@
 /*
- * Every command that touches data, against the replies that redis-server gives (tried by hand on 7.0.15 for each
- * line here): values, null, integers and error texts.
+ * Every command that touches data, against the replies that redis-server gives (tried by hand on
+ * 7.0.15 for each line here): values, null, integers and error texts.
  */
 
 import assert from 'node:assert/strict'

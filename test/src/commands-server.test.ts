@@ -114,7 +114,7 @@ test('INFO has what clients and tools look for', () => {
   server.facts = { ...facts, keys: [0] }
   assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('INFO', 'clients').startsWith('=53\r\ntxt:# Clients\r\n'))
+  assert.ok(run('INFO', 'clients').startsWith('=54\r\ntxt:# Clients\r\n'))
 })
 
 test('INFO replication of a leader counts the members that are connected', () => {

@@ -1,6 +1,6 @@
 /*
- * The table and what COMMAND says of it, against what redis-server says (dumped from 7.0.15, whose values for these
- * commands 7.2 kept; SETINFO came with 7.2), and the way from bytes to a command.
+ * The table and what COMMAND says of it, against what redis-server says (dumped from 7.0.15, whose
+ * values for these commands 7.2 kept; SETINFO came with 7.2), and the way from bytes to a command.
  */
 
 import assert from 'node:assert/strict'

@@ -95,13 +95,13 @@ test('a directory that cannot be one is one line', async (context) => {
   writeFileSync(file, '')
   await assert.rejects(acquireDataLock(file), {
     name: 'OperatorError',
-    message: `the data directory ${file} exists and is not a directory (EEXIST)`,
+    message: `the data directory ${file} is not a directory (ENOTDIR)`,
   })
   await assert.rejects(acquireDataLock(join(file, 'below')), {
     name: 'OperatorError',
     message: /is not a directory \(ENOTDIR\)$/,
   })
-  await assert.rejects(acquireDataLock('/proc/nothing'), { name: 'OperatorError' })
+  await assert.rejects(acquireDataLock(join('/proc', 'nothing')), { name: 'OperatorError' })
 })
 
 test("files with a lock's name that are no sockets are no lock", async (context) => {

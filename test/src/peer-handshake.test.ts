@@ -219,6 +219,22 @@ test('who is meant and who is there', () => {
   assert.deepEqual(codes({ acceptor: identity(A) }), ['self', 'self'])
 })
 
+test('a dialler does not take its word for it that an acceptor is who was meant', () => {
+  const dial = new DialHandshake({
+    self: identity(A),
+    secret: undefined,
+    nonce: randomBytes(NONCE_BYTES),
+    kind: 'append',
+    receiver: { id: B, address: 'h:1' },
+    admit: () => undefined,
+  })
+  dial.begin()
+  dial.step(2, encodeFrame([1, randomBytes(NONCE_BYTES)]))
+  const statement = encodeFrame([[C, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, C]], null])
+  const { outcome } = dial.step(4, encodeFrame([statement, new Uint8Array(0)]))
+  assert.equal(codeOf(outcome), 'receiver')
+})
+
 test('another cluster, an unknown sender, another list', () => {
   const stranger = identity(B, { clusterId: 'e'.repeat(40) })
   assert.deepEqual(codes({ acceptor: stranger }), ['cluster', 'cluster'])

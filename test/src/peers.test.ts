@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Append, Heartbeat, Member, Message } from '../../raft/types.ts'
+import type { Append, Heartbeat, Member } from '../../raft/types.ts'
 import { frame, frameKinds } from '../../src/peer-frame.ts'
 import { defaultPeerLimits } from '../../src/peer-link.ts'
 import { encodeMessage } from '../../storage/codec.ts'
@@ -122,34 +122,28 @@ test('the process of a peer is announced before its first message, and again whe
 })
 
 test('nothing of an earlier process is delivered after the new one was announced', async () => {
-  for (let seed = 0; seed < 20; seed++) {
-    const made = world({ delayMs: { min: 1, max: 40 } }, seed)
-    const a = await made.node(0)
-    const b = await made.node(1)
-    await made.time.until(() => a.upWith(B) && b.upWith(A))
-    // The old process floods, its bytes are stuck on the way, and it is killed while they are.
-    const flood = Array.from({ length: 50 }, () => heartbeat(B, A, 1))
-    b.peers.send(flood)
-    await made.time.runFor(seed)
-    b.host.kill()
-    const again = await made.node(1, {}, b.disk)
-    await made.time.until(() => again.upWith(A))
-    again.peers.send([heartbeat(B, A, 2)])
-    await made.time.until(() => a.messages().some((message) => roundOf(message) === 2))
-    await made.time.runFor(200)
-    const renewed = a.events.findIndex(
-      (event) => event.type === 'restarted' && event.incarnation === 2,
-    )
-    const late = a.events
-      .slice(renewed)
-      .filter((event) => event.type === 'message' && roundOf(event.message) === 1)
-    assert.deepEqual(late, [], `seed ${seed}`)
-  }
+  const { time, node, sim } = world()
+  const a = await node(0)
+  const b = await node(1)
+  await time.until(() => a.upWith(B) && b.upWith(A))
+  const reply = { type: 'append-reply', from: B, to: A, term: 1, match: 7 } as const
+  await time.until(() => {
+    b.peers.send([reply])
+    return a.messages().length > 0
+  })
+  // What the old process sent is held up on the way, as by a lost packet, while it dies and comes back.
+  const old = [...sim.connections].filter(({ host }) => host === a.host)
+  for (const connection of old) connection.pause()
+  b.peers.send([reply, heartbeat(B, A, 1)])
+  await time.runFor(50)
+  b.host.kill()
+  await node(1, {}, b.disk)
+  await time.until(() => a.of('restarted').length === 2)
+  const told = a.messages().length
+  for (const connection of old) connection.resume()
+  await time.runFor(500)
+  assert.equal(a.messages().length, told)
 })
-
-function roundOf(message: Message): number {
-  return message.type === 'heartbeat' ? message.round : 0
-}
 
 test('a process that has ended is refused when its connection comes late, without a word', async () => {
   const { time, node, sim } = world()
@@ -158,9 +152,12 @@ test('a process that has ended is refused when its connection comes late, withou
   await time.until(() => a.of('restarted').length === 1)
   const old = new PeerNode(sim, names[1], disk(B), { list, incarnation: 6 })
   old.peers.setMembers(members)
-  await time.runFor(3_000)
+  for (let i = 0; i < 30; i++) {
+    await time.runFor(100)
+    old.peers.send([heartbeat(B, A)])
+  }
   assert.deepEqual(a.of('restarted'), [{ type: 'restarted', id: B, incarnation: 7 }])
-  assert.equal(old.upWith(A), false)
+  assert.deepEqual(a.messages(), [])
   assert.deepEqual(a.lines, [])
 })
 
@@ -172,12 +169,15 @@ test('of two links of one process the newest counts, and the change is no outage
   // The same process once more (the same incarnation), as after a change of its address or a lost close.
   const twin = new PeerNode(sim, names[1], disk(B), { list, incarnation: 1 })
   twin.peers.setMembers(members)
-  await time.until(() =>
-    twin.peers.stats().some((peer) => peer.id === A && peer.error === undefined),
-  )
-  await time.runFor(20)
-  twin.peers.send([heartbeat(B, A, 5)])
-  await time.until(() => a.messages().length === 1)
+  await time.until(() => {
+    twin.peers.send([heartbeat(B, A, 5)])
+    return (twin.peers.stats().find((peer) => peer.id === A)?.messagesOut ?? 0) > 0
+  })
+  // The older link still looks whole to its maker, but nothing of it counts any more.
+  b.peers.send([heartbeat(B, A, 4)])
+  await time.until(() => a.messages().length > 0)
+  await time.runFor(10)
+  assert.deepEqual(a.messages(), [heartbeat(B, A, 5)])
   assert.equal(a.of('unreachable').length, 0)
   assert.equal(a.of('down').length, 0)
   assert.equal(a.of('restarted').length, 1)
@@ -451,7 +451,7 @@ test('setMembers drops who is gone, dials who is new, and tells it later than th
   await time.until(() => a.upWith(B) && a.upWith(C) && b.upWith(C))
   a.peers.setMembers(members.slice(0, 2))
   assert.equal(a.of('unreachable').length, 0)
-  await time.until(() => a.of('down').length === 1)
+  await time.until(() => a.of('down').length === 1, 100)
   assert.deepEqual(a.of('down'), [{ type: 'down', id: C }])
   await time.runFor(5_000)
   assert.equal(a.upWith(C) || c.upWith(A), false)

@@ -30,17 +30,20 @@ switch (behaviour) {
     break
   case 'stall':
     for (;;) JSON.parse('1')
-    break
   case 'end':
     process.on('exit', () => process.stdout.write('exit handlers ran\n'))
     endProcess(logger, 'the disk failed')
     break
-  case 'busy':
+  case 'busy': {
     // A commit is nearly always under way, and each one settles: no reason to end.
+    let settled = 0
     setInterval(() => {
       watchdog.log.commitSettled()
       watchdog.log.commitStarted()
+      settled++
+      process.stdout.write(`settled ${settled}\n`)
     }, BOUND_MS / 8)
     watchdog.log.commitStarted()
     break
+  }
 }

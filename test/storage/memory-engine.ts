@@ -98,6 +98,7 @@ export class MemoryEngine implements Engine {
     this.#boots.set(name, boots)
     const environment = new MemoryEnvironment(boots, disk, {
       gate: () => this.#gate(),
+      fatal: (reason) => this.#onFatal(reason),
       closed: () => this.#open.delete(name),
     })
     this.#open.set(name, environment)
@@ -118,6 +119,7 @@ type Databases = Map<string, Table>
 
 interface Hooks {
   gate(): Promise<void>
+  fatal(reason: string): void
   closed(): void
 }
 
@@ -238,11 +240,20 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment {
     const taken = [...chunks]
     return this.#inOrder(() => {
       const copies = new Map([...this.#databases].map(([name, table]) => [name, table.copy()]))
-      const summary = runCheckpoint(new MemoryTransaction(copies), header, taken)
+      const summary = this.#run(copies, header, taken)
       for (const [name, table] of copies) this.#table(name).assign(table)
       this.#checkpointing = false
       return summary
     })
+  }
+
+  #run(copies: Databases, header: Uint8Array, chunks: readonly Chunk[]): CheckpointSummary {
+    try {
+      return runCheckpoint(new MemoryTransaction(copies), header, chunks)
+    } catch (error) {
+      this.#hooks.fatal(`a checkpoint failed: ${error}`)
+      throw error
+    }
   }
 
   async close(): Promise<void> {

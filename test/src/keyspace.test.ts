@@ -1,0 +1,373 @@
+/*
+ * The state machine: what an entry does to the state, what is left behind by a command that fails,
+ * and who hears of replies. Any commands in any order are keyspace-model.test.ts.
+ */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { AssertionError } from '../../raft/assert.ts'
+import type { Index } from '../../raft/types.ts'
+import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import {
+  type Database,
+  notAnInteger,
+  type ReadCommand,
+  type WriteCommand,
+} from '../../src/commands/command.ts'
+import { hashKeyCommand } from '../../src/keyspace.ts'
+import { encodeCommands } from '../../storage/codec.ts'
+import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
+
+/** A write command of the table that runs `run` instead, while `body` lasts. */
+function withHandler(name: string, run: (db: Database) => Reply, body: () => void): void {
+  const command = dataCommand([name, 'k']) as { run: WriteCommand['run'] }
+  const original = command.run
+  command.run = run
+  try {
+    body()
+  } finally {
+    command.run = original
+  }
+}
+
+test('an entry moves the applied index, and a value carries the index that wrote it', () => {
+  const db = new Applied()
+  assert.equal(db.keyspace.appliedIndex(), 0)
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  db.keyspace.apply(
+    db.entries.commands([
+      ['SET', 'a', '1'],
+      ['SET', 'b', '2'],
+    ]),
+  )
+  db.keyspace.apply(db.entries.commands([['INCR', 'a']]))
+  assert.equal(db.keyspace.appliedIndex(), 3)
+  assert.equal(db.store.get(0, 'a')?.version, 3)
+  assert.equal(db.store.get(0, 'b')?.version, 2)
+  assert.equal(db.store.get(0, 'b')?.expireAt, 0)
+  assert.equal(db.keyspace.size(0), 2)
+})
+
+test('a membership entry goes to the store', () => {
+  const db = new Applied()
+  const id = 'a'.repeat(40)
+  const membership = { members: [{ id, peerAddress: 'h:1', clientAddress: 'h:2' }] }
+  db.keyspace.apply(db.entries.make({ type: 'membership', membership }))
+  assert.deepEqual(db.store.membership, membership)
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  assert.deepEqual(db.store.membership, membership)
+})
+
+test('the clock of the state follows the entries and never falls', () => {
+  const db = new Applied()
+  db.keyspace.apply(db.entries.commands([['SET', 'a', '1']], 5000))
+  assert.equal(db.keyspace.clock(), 5000)
+  db.keyspace.apply(db.entries.commands([['SET', 'a', '1']], 4000))
+  assert.equal(db.keyspace.clock(), 5000)
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  assert.equal(db.keyspace.clock(), 5000)
+  db.keyspace.apply(db.entries.commands([['SET', 'a', '1']], 5001))
+  assert.equal(db.keyspace.clock(), 5001)
+})
+
+test('an entry out of order is a bug, not something to apply', () => {
+  const db = new Applied()
+  const first = db.entries.make({ type: 'noop' })
+  const second = db.entries.make({ type: 'noop' })
+  assert.throws(() => db.keyspace.apply(second), AssertionError)
+  db.keyspace.apply(first)
+  assert.throws(() => db.keyspace.apply(first), AssertionError)
+})
+
+test('whoever waits gets one reply per item in order, and reads that ride see what is before them only', () => {
+  const db = new Applied()
+  db.run('SET', 'n', '5')
+  const entry = db.entries.commands([
+    ['INCR', 'n'],
+    ['SET', 'n', 'x'],
+    ['INCR', 'n'],
+  ])
+  const batch = batchOf(1, [
+    ['GET', 'n'],
+    ['DBSIZE'],
+    ['INCR', 'n'],
+    ['GET', 'n'],
+    ['SET', 'n', 'x'],
+    ['INCR', 'n'],
+    ['GET', 'n'],
+  ])
+  db.keyspace.expect(entry.index, batch)
+  db.keyspace.apply(entry)
+  assert.deepEqual(batch.answers, [
+    ['$1\r\n5\r\n', 2],
+    [':1\r\n', 2],
+    [':6\r\n', 2],
+    ['$1\r\n6\r\n', 2],
+    ['+OK\r\n', 2],
+    ['-ERR value is not an integer or out of range\r\n', 2],
+    ['$1\r\nx\r\n', 2],
+  ])
+})
+
+test('a batch whose index went to another term is told so, once, and gets no answer', () => {
+  const db = new Applied()
+  const batch = batchOf(1, [['SET', 'a', 'mine']])
+  db.keyspace.expect(1, batch)
+  db.entries.term = 2
+  db.keyspace.apply(db.entries.commands([['SET', 'a', 'theirs']]))
+  db.keyspace.apply(db.entries.commands([['SET', 'b', 'x']]))
+  assert.deepEqual([batch.answers, batch.overwrites], [[], 1])
+  assert.equal(db.run('GET', 'a'), '$6\r\ntheirs\r\n')
+})
+
+test('a batch is told by a no-op at its index too', () => {
+  const db = new Applied()
+  const batch = batchOf(1, [['SET', 'a', 'mine']])
+  db.keyspace.expect(1, batch)
+  db.entries.term = 2
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  assert.equal(batch.overwrites, 1)
+})
+
+test('a batch that was given up hears nothing, and giving up an old one leaves the new one', () => {
+  const db = new Applied()
+  const old = batchOf(1, [['SET', 'a', '1']])
+  const given = batchOf(1, [['SET', 'a', '1']])
+  db.keyspace.expect(1, old)
+  db.keyspace.expect(1, given)
+  db.keyspace.forget(1, old)
+  const entry = db.entries.commands([['SET', 'a', '1']])
+  db.keyspace.apply(entry)
+  assert.deepEqual(given.answers, [['+OK\r\n', 1]])
+  const late = batchOf(1, [['SET', 'a', '2']])
+  db.keyspace.expect(2, late)
+  db.keyspace.forget(2, late)
+  db.keyspace.apply(db.entries.commands([['SET', 'a', '2']]))
+  assert.deepEqual([old.answers, old.overwrites, late.answers, late.overwrites], [[], 0, [], 0])
+  assert.throws(() => db.keyspace.expect(2, late), AssertionError)
+})
+
+test('a batch that does not hold the commands of its entry is a bug', () => {
+  for (const [logged, awaited] of [
+    [
+      [['SET', 'a', '1']],
+      [
+        ['SET', 'a', '1'],
+        ['SET', 'b', '1'],
+      ],
+    ],
+    [
+      [
+        ['SET', 'a', '1'],
+        ['SET', 'b', '1'],
+      ],
+      [['SET', 'a', '1']],
+    ],
+  ] as const) {
+    const db = new Applied()
+    db.keyspace.expect(1, batchOf(1, awaited))
+    const entry = db.entries.commands(logged)
+    assert.throws(() => db.keyspace.apply(entry), AssertionError)
+  }
+})
+
+test('every applied index is reported when its state can be read', () => {
+  const get = dataCommand(['GET', 'k'])
+  assert.ok(get.kind === 'read')
+  const seen: (readonly [Index, number, string])[] = []
+  const db: Applied = new Applied({
+    ...silent,
+    applied: (index, term) => {
+      assert.equal(db.keyspace.appliedIndex(), index)
+      seen.push([index, term, wire(db.keyspace.read(get, 0, argv(['GET', 'k'])))])
+    },
+  })
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  db.entries.term = 3
+  db.keyspace.apply(db.entries.commands([['SET', 'k', 'v']]))
+  assert.deepEqual(seen, [
+    [1, 1, '$-1\r\n'],
+    [2, 3, '$1\r\nv\r\n'],
+  ])
+})
+
+test('a handler with a bug leaves nothing behind, and the commands around it are not touched', () => {
+  const reported: (readonly [Index, string, string])[] = []
+  const db = new Applied({
+    applied: () => {},
+    internalError: (index, command, error) => reported.push([index, command, String(error)]),
+  })
+  db.run('MSET', 'k', 'old', 'gone', 'here')
+  const entry = db.entries.commands([
+    ['SET', 'a', '1'],
+    ['GETSET', 'k', 'new'],
+    ['SET', 'b', '2'],
+  ])
+  const batch = batchOf(1, [
+    ['SET', 'a', '1'],
+    ['GETSET', 'k', 'new'],
+    ['SET', 'b', '2'],
+  ])
+  db.keyspace.expect(entry.index, batch)
+  const command = dataCommand(['GETSET', 'k', 'v']) as { run: WriteCommand['run'] }
+  const original = command.run
+  command.run = (database) => {
+    database.put('k', bytes('new'))
+    database.delete('gone')
+    database.clear()
+    database.put('other', bytes('x'))
+    throw new TypeError('undefined is not a function')
+  }
+  try {
+    db.keyspace.apply(entry)
+  } finally {
+    command.run = original
+  }
+  assert.deepEqual(
+    batch.answers.map(([reply]) => reply),
+    ['+OK\r\n', '-ERR internal error\r\n', '+OK\r\n'],
+  )
+  assert.deepEqual(reported, [[2, 'getset', 'TypeError: undefined is not a function']])
+  assert.equal(
+    db.run('MGET', 'k', 'gone', 'other', 'a', 'b'),
+    '*5\r\n$3\r\nold\r\n$4\r\nhere\r\n$-1\r\n$1\r\n1\r\n$1\r\n2\r\n',
+  )
+})
+
+test('a Redis error after writes leaves nothing behind either, thrown or returned', () => {
+  const db = new Applied()
+  db.run('SET', 'k', '5')
+  const fail = new ErrorReply('ERR no')
+  withHandler(
+    'incr',
+    (database) => {
+      database.put('k', bytes('9'))
+      return fail
+    },
+    () => assert.equal(db.run('INCR', 'k'), '-ERR no\r\n'),
+  )
+  withHandler(
+    'incr',
+    (database) => {
+      database.delete('k')
+      throw notAnInteger
+    },
+    () => assert.match(db.run('INCR', 'k'), /^-ERR value is not an integer/),
+  )
+  assert.equal(db.run('GET', 'k'), '$1\r\n5\r\n')
+})
+
+test('what only this node suffers from ends the process instead of becoming a reply', () => {
+  const faults = [
+    new AssertionError('broken'),
+    new RangeError('Maximum call stack size exceeded'),
+    new RangeError('Array buffer allocation failed'),
+  ]
+  for (const fault of faults) {
+    const db = new Applied()
+    db.run('SET', 'k', '5')
+    const broken = () => {
+      throw fault
+    }
+    withHandler('incr', broken, () => assert.throws(() => db.run('INCR', 'k'), fault))
+  }
+  const db = new Applied()
+  db.run('SET', 'k', '5')
+  db.store.failing = true
+  assert.throws(() => db.run('INCR', 'k'), /the disk is gone/)
+  assert.throws(() => db.run('GET', 'k'), /the disk is gone/)
+})
+
+test('a read with a bug is an error of that read only', () => {
+  const reported: string[] = []
+  const db = new Applied({
+    applied: () => {},
+    internalError: (index, command) => reported.push(`${index} ${command}`),
+  })
+  db.run('SET', 'k', '5')
+  const get = dataCommand(['GET', 'k']) as { run: ReadCommand['run'] }
+  const original = get.run
+  get.run = () => {
+    throw new TypeError('bug')
+  }
+  try {
+    assert.equal(db.run('GET', 'k'), '-ERR internal error\r\n')
+  } finally {
+    get.run = original
+  }
+  assert.deepEqual(reported, ['1 get'])
+  assert.equal(db.run('GET', 'k'), '$1\r\n5\r\n')
+})
+
+test('a handler sees its own writes', () => {
+  const db = new Applied()
+  db.run('MSET', 'a', '1', 'b', '2', 'c', '3')
+  const seen: unknown[] = []
+  const note = (database: Database, key: string) => {
+    const value = database.get(key)?.value
+    seen.push(value === undefined ? undefined : Buffer.from(value).toString())
+  }
+  withHandler(
+    'incr',
+    (database) => {
+      database.put('a', bytes('new'))
+      note(database, 'a')
+      seen.push(database.delete('b'), database.delete('b'), database.delete('none'))
+      note(database, 'b')
+      database.put('d', bytes('4'))
+      seen.push(database.size())
+      database.clear()
+      note(database, 'c')
+      seen.push(database.size(), database.delete('a'))
+      database.put('e', bytes('5'))
+      database.put('c', bytes('6'))
+      database.delete('c')
+      seen.push(database.size())
+      return 1
+    },
+    () => db.run('INCR', 'k'),
+  )
+  assert.deepEqual(seen, ['new', true, false, false, undefined, 3, undefined, 0, false, 1])
+  assert.equal(db.run('MGET', 'a', 'e', 'c'), '*3\r\n$-1\r\n$1\r\n5\r\n$-1\r\n')
+  assert.equal(db.run('DBSIZE'), ':1\r\n')
+})
+
+test('whatever stands in the log is answered alike and crashes nobody', () => {
+  const lines: readonly (readonly [number, readonly string[], string])[] = [
+    [0, ['NOPE', 'a'], "-ERR unknown command 'NOPE', with args beginning with: 'a' \r\n"],
+    [0, ['GET', 'k'], "-ERR unknown command 'GET', with args beginning with: 'k' \r\n"],
+    [0, ['SHUTDOWN'], "-ERR unknown command 'SHUTDOWN', with args beginning with: \r\n"],
+    [0, ['SET', 'k'], "-ERR wrong number of arguments for 'set' command\r\n"],
+    [9, ['SET', 'k', 'v'], '-ERR DB index is out of range\r\n'],
+    [0, ['client', 'nope'], "-ERR unknown subcommand 'nope'. Try CLIENT HELP.\r\n"],
+  ]
+  const db = new Applied()
+  for (const [database, words, reply] of lines) {
+    const data = encodeCommands(1, [{ database, argv: argv(words) }])
+    const entry = db.entries.make({ type: 'commands', data })
+    const batch = batchOf(1, [['SET', 'stands', 'for it']])
+    db.keyspace.expect(entry.index, batch)
+    db.keyspace.apply(entry)
+    assert.deepEqual(batch.answers, [[reply, entry.index]])
+  }
+  assert.equal(db.run('DBSIZE'), ':0\r\n')
+})
+
+test('the first hash key that the log carries is the one', () => {
+  const db = new Applied()
+  const log = (key: string) =>
+    db.keyspace.apply(
+      db.entries.make({ type: 'commands', data: encodeCommands(1, [hashKeyCommand(bytes(key))]) }),
+    )
+  log('12345678')
+  log('87654321')
+  assert.deepEqual(Buffer.from(db.store.hashKey() ?? []), Buffer.from('12345678'))
+})
+
+test('a database that does not exist is not read', () => {
+  const db = new Applied()
+  const get = dataCommand(['GET', 'k'])
+  assert.ok(get.kind === 'read')
+  const reply = db.keyspace.read(get, 1, argv(['GET', 'k']))
+  assert.equal(wire(reply), '-ERR DB index is out of range\r\n')
+})

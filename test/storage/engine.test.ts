@@ -1,0 +1,248 @@
+/*
+ * The engine port's contract, over memory and over LMDB; then what only LMDB's side of it has: files that change
+ * behind its back, and the directory it lives in.
+ */
+
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, it } from 'node:test'
+import { AssertionError } from '../../raft/assert.ts'
+import { ChunkWriter, encodeCheckpointHeader } from '../../storage/checkpoint.ts'
+import type { Engine, LogEnvironment, Operation } from '../../storage/engine.ts'
+import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { decodeMeta, EMPTY_META, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
+import { MemoryEngine } from './memory-engine.ts'
+import { type Scratch, scratchDirectory } from './scratch.ts'
+
+function bytes(text: string): Buffer {
+  return Buffer.from(text)
+}
+
+function putOf(key: string, value: string, database = 'a'): Operation {
+  return { type: 'put', database, key: bytes(key), value: bytes(value) }
+}
+
+function pairs(environment: LogEnvironment, from = '\u0001', limit = 1000): string[] {
+  const found: string[] = []
+  environment.range('a', bytes(from), (key, value) => {
+    found.push(`${Buffer.from(key)}=${Buffer.from(value)}`)
+    return found.length < limit
+  })
+  return found
+}
+
+function runEngineConformance(name: string, make: () => { engine: Engine; remove(): void }): void {
+  describe(`engine: ${name}`, () => {
+    let made: { engine: Engine; remove(): void }
+    beforeEach(() => {
+      made = make()
+    })
+    afterEach(() => made.remove())
+
+    const openLog = (): Promise<LogEnvironment> => made.engine.openLog('log', ['a', 'b'])
+
+    it('reads what was committed, in key order, also after a reopen', async () => {
+      let log = await openLog()
+      await log.commit([putOf('k2', 'two'), putOf('k1', 'one'), putOf('k1', 'b', 'b')])
+      await log.commit([putOf('k10', ''), putOf('\u0000', 'nul')])
+      for (let round = 0; round < 2; round++) {
+        assert.deepEqual(pairs(log), ['k1=one', 'k10=', 'k2=two'])
+        assert.deepEqual(pairs(log, '\u0000', 2), ['\u0000=nul', 'k1=one'])
+        assert.deepEqual(pairs(log, 'k10'), ['k10=', 'k2=two'])
+        assert.deepEqual(pairs(log, 'k3'), [])
+        assert.equal(Buffer.from(log.get('a', bytes('k1')) ?? []).toString(), 'one')
+        assert.equal(log.get('a', bytes('k10'))?.length, 0)
+        assert.equal(log.get('a', bytes('k3')), undefined)
+        assert.equal(log.has('b', bytes('k1')), true)
+        assert.equal(log.has('b', bytes('k2')), false)
+        assert.ok(log.bytes() > 0)
+        await log.close()
+        log = await openLog()
+      }
+      await log.close()
+    })
+
+    it('applies a batch in order and as a whole', async () => {
+      const log = await openLog()
+      await log.commit([putOf('x', '1'), putOf('y', '1'), putOf('k', '1', 'b')])
+      await log.commit([
+        { type: 'clear', database: 'a' },
+        putOf('y', '2'),
+        putOf('z', '2'),
+        { type: 'remove', database: 'a', key: bytes('z') },
+        { type: 'remove', database: 'a', key: bytes('never was') },
+      ])
+      assert.deepEqual(pairs(log), ['y=2'])
+      assert.equal(log.has('b', bytes('k')), true)
+      await log.close()
+    })
+
+    it('shows no part of a batch, and keeps the order of batches', async () => {
+      const log = await openLog()
+      const settled: number[] = []
+      const commits = [1, 2, 3].map((n) =>
+        log.commit([putOf('k', `${n}`), putOf(`only${n}`, '')]).then(() => {
+          settled.push(n)
+        }),
+      )
+      assert.deepEqual(pairs(log), [])
+      await Promise.all(commits)
+      assert.deepEqual(settled, [1, 2, 3])
+      assert.deepEqual(pairs(log), ['k=3', 'only1=', 'only2=', 'only3='])
+      await log.close()
+    })
+
+    it('gives memory that the caller owns', async () => {
+      const log = await openLog()
+      const big = 'b'.repeat(100_000)
+      await log.commit([putOf('k1', 'one'), putOf('k2', big)])
+      const first = log.get('a', bytes('k1'))
+      const second = log.get('a', bytes('k2'))
+      const ranged: Uint8Array[] = []
+      log.range('a', bytes('k1'), (key, value) => ranged.push(key, value) > 0)
+      first?.fill(0)
+      log.get('a', bytes('k2'))
+      assert.equal(Buffer.from(second ?? []).toString(), big)
+      assert.equal(Buffer.from(ranged[1] ?? []).toString(), 'one')
+      assert.equal(Buffer.from(ranged[3] ?? []).toString(), big)
+      assert.equal(Buffer.from(log.get('a', bytes('k1')) ?? []).toString(), 'one')
+      await log.close()
+    })
+
+    it('refuses keys out of bounds before anything of the batch is written', async () => {
+      const log = await openLog()
+      for (const key of ['', 'x'.repeat(1979)]) {
+        const commit = async (): Promise<void> => log.commit([putOf('good', '1'), putOf(key, '1')])
+        await assert.rejects(commit, AssertionError)
+      }
+      await log.commit([putOf('x'.repeat(1978), '1')])
+      assert.deepEqual(pairs(log), [`${'x'.repeat(1978)}=1`])
+      await log.close()
+    })
+
+    it('knows its databases, and its environments by name', async () => {
+      const log = await openLog()
+      assert.throws(() => log.get('c', bytes('k')), AssertionError)
+      const state = await made.engine.openState('state-3', STATE_DATABASES)
+      assert.deepEqual([...made.engine.list()].sort(), ['log', 'state-3'])
+      await state.close()
+      made.engine.drop('state-3')
+      assert.deepEqual(made.engine.list(), ['log'])
+      await log.close()
+    })
+
+    it('runs a checkpoint in one transaction, visible when it resolves', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      const writer = new ChunkWriter()
+      const value = { type: 'string', expireAt: 0, version: 1, value: bytes('v') } as const
+      for (let i = 0; i < 100; i++) assert.ok(writer.add(i % 2, `k${i}`, value))
+      const chunk = writer.take() ?? assert.fail()
+      const { counts: _, digests: __, ...point } = EMPTY_META
+      const header = encodeCheckpointHeader({
+        ...point,
+        index: 7,
+        hashKey: bytes('12345678'),
+        cleared: [],
+      })
+      const running = state.checkpoint(header, [chunk])
+      await assert.rejects(async () => state.checkpoint(header, []), AssertionError)
+      const summary = await running
+      assert.equal(summary.writes, 100)
+      assert.deepEqual(summary.counts.slice(0, 3), [50, 50, 0])
+      const meta = decodeMeta(state.get('meta', META_KEY))
+      assert.equal(meta.index, 7)
+      assert.deepEqual(meta.counts, summary.counts)
+      assert.deepEqual(meta.digests, summary.digests)
+      await state.close()
+    })
+  })
+}
+
+runEngineConformance('memory', () => ({ engine: new MemoryEngine(), remove: () => {} }))
+runEngineConformance('LMDB', () => {
+  const { path, remove } = scratchDirectory()
+  return { engine: new LmdbEngine(path, assert.fail), remove }
+})
+
+describe('the memory engine is strict', () => {
+  it('about values that change while they are borrowed', async () => {
+    const log = await new MemoryEngine().openLog('log', ['a'])
+    const value = bytes('before')
+    const commit = log.commit([{ type: 'put', database: 'a', key: bytes('k'), value }])
+    value.write('after!')
+    await assert.rejects(commit, /changed while the engine had borrowed it/)
+  })
+
+  it('about what a crash leaves: only what was durable', async () => {
+    const engine = new MemoryEngine()
+    const log = await engine.openLog('log', ['a'])
+    await log.commit([putOf('durable', '1')])
+    engine.holdCommits()
+    void log.commit([putOf('lost', '1')])
+    engine.crash()
+    assert.throws(() => log.get('a', bytes('durable')), /dead/)
+    assert.deepEqual(pairs(await engine.openLog('log', ['a'])), ['durable=1'])
+  })
+})
+
+describe('LMDB on real files', () => {
+  let scratch: Scratch
+  beforeEach(() => {
+    scratch = scratchDirectory()
+  })
+  afterEach(() => scratch.remove())
+
+  it('makes its directory, and lists nothing that is not its own', async () => {
+    const engine = new LmdbEngine(join(scratch.path, 'deep', 'data'), assert.fail)
+    assert.deepEqual(engine.list(), [])
+    const log = await engine.openLog('log', ['a'])
+    await log.close()
+    assert.ok(existsSync(join(scratch.path, 'deep', 'data', 'log', 'data.mdb')))
+    writeFileSync(join(engine.location, 'notes.txt'), 'mine')
+    assert.deepEqual(engine.list(), ['log'])
+    await assert.rejects(engine.openLog('../elsewhere', ['a']), AssertionError)
+  })
+
+  it('writes a boot record at every open, before it answers', async () => {
+    const engine = new LmdbEngine(scratch.path, assert.fail)
+    for (let boot = 1; boot < 4; boot++) {
+      const log = await engine.openLog('log', ['boot', 'a'])
+      const count = log.get('boot', bytes('count'))
+      assert.equal(Buffer.from(count ?? []).readBigUInt64BE(), BigInt(boot))
+      await log.close()
+    }
+  })
+
+  it('refuses values on shared memory', async () => {
+    const log = await new LmdbEngine(scratch.path, assert.fail).openLog('log', ['a'])
+    const value = new Uint8Array(new SharedArrayBuffer(4))
+    const operation: Operation = { type: 'put', database: 'a', key: bytes('k'), value }
+    await assert.rejects(log.commit([operation]), /shared memory/)
+    await log.close()
+  })
+
+  it('reports pages that it cannot read, once', async () => {
+    const path = join(scratch.path, 'log', 'data.mdb')
+    const engine = new LmdbEngine(scratch.path, assert.fail)
+    const log = await engine.openLog('log', ['a'])
+    const many = Array.from({ length: 200 }, (_, i) => putOf(`key${1000 + i}`, 'v'.repeat(900)))
+    await log.commit(many)
+    await log.close()
+    const file = readFileSync(path)
+    // Every page that holds one of the values, but none of those that lead to them.
+    for (let page = 2 * 4096; page < file.length; page += 4096) {
+      if (file.subarray(page, page + 4096).includes('v'.repeat(900)))
+        file.fill(0, page, page + 4096)
+    }
+    writeFileSync(path, file)
+    const reasons: string[] = []
+    const broken = new LmdbEngine(scratch.path, (reason) => reasons.push(reason))
+    const again = await broken.openLog('log', ['a'])
+    assert.throws(() => again.get('a', bytes('key1100')))
+    assert.throws(() => again.get('a', bytes('key1100')))
+    assert.equal(reasons.length, 1)
+    assert.match(reasons[0] ?? '', /^reading .*log failed: /)
+    await again.close()
+  })
+})

@@ -1,0 +1,515 @@
+/*
+ * The state store against a plain model, over memory and over LMDB: whatever is written, cleared, checkpointed,
+ * lost and reopened, reads and sizes are the model's at that index. Then the parts one by one.
+ */
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { AssertionError } from '../../raft/assert.ts'
+import type { Engine, StateEnvironment } from '../../storage/engine.ts'
+import { DiskKeyWriter } from '../../storage/layout.ts'
+import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { CorruptStateError } from '../../storage/record.ts'
+import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
+import { decodeMeta, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
+import { StateStore, type StoredValue } from '../../storage/state-store.ts'
+import { MemoryEngine } from './memory-engine.ts'
+import { scratchDirectory } from './scratch.ts'
+
+const HASH_KEY = Buffer.from('hash key')
+const OPTIONS = { memtableBytes: 20_000, now: () => 0 }
+
+/** Keys that have gone wrong somewhere: empty, prototype names, every byte, at and beyond the engine's limit. */
+const KEYS = [
+  '',
+  'a',
+  '__proto__',
+  'constructor',
+  '{tag}x',
+  '\u0000\r\n\u00ff',
+  'x'.repeat(1969),
+  'x'.repeat(1970),
+  'x'.repeat(1971),
+  'x'.repeat(1979),
+  'y'.repeat(100_000),
+]
+
+function stored(version: number, bytes: Uint8Array | string, expireAt = 0): StoredValue {
+  return { type: 'string', expireAt, version, value: Buffer.from(bytes) }
+}
+
+async function openStore(
+  engine: Engine,
+): Promise<{ store: StateStore; environment: StateEnvironment }> {
+  const environment = await engine.openState('state-1', STATE_DATABASES)
+  return { store: StateStore.open(environment, OPTIONS), environment }
+}
+
+/** A store that has its hash key: entry 1. */
+async function startedStore(
+  engine: Engine,
+): Promise<{ store: StateStore; environment: StateEnvironment }> {
+  const opened = await openStore(engine)
+  opened.store.setHashKey(HASH_KEY)
+  commit(opened.store)
+  return opened
+}
+
+function commit(store: StateStore): void {
+  store.commitEntry({ index: store.appliedIndex() + 1, term: 1, clock: store.clock() + 1 })
+}
+
+function put(store: StateStore, key: string, value: string, database = 0): void {
+  store.put(database, key, stored(store.appliedIndex() + 1, value))
+  commit(store)
+}
+
+function text(store: StateStore, key: string, database = 0): string | undefined {
+  const found = store.get(database, key)
+  return found && Buffer.from(found.value).toString()
+}
+
+type Write =
+  | {
+      readonly type: 'put'
+      readonly database: number
+      readonly key: string
+      readonly value: Uint8Array
+    }
+  | { readonly type: 'delete'; readonly database: number; readonly key: string }
+  | { readonly type: 'clear'; readonly database: number }
+type Step =
+  | { readonly type: 'entry'; readonly writes: readonly Write[] }
+  | { readonly type: 'checkpoint' | 'await' | 'reopen' }
+
+const database = fc.constantFrom(0, 1, 15)
+const key = fc.constantFrom(...KEYS)
+const write: fc.Arbitrary<Write> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      type: fc.constant('put'),
+      database,
+      key,
+      value: fc.uint8Array({ maxLength: 50 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ type: fc.constant('delete'), database, key }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('clear'), database }) },
+)
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({ type: fc.constant('entry'), writes: fc.array(write, { maxLength: 6 }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ type: fc.constantFrom('checkpoint', 'await') }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('reopen') }) },
+)
+
+/** Everything that was applied, by index, so that it can be replayed behind a checkpoint, and the model of it. */
+class Model {
+  entries: (readonly Write[])[] = []
+  #databases = new Map<string, StoredValue>()
+
+  at(index: number): Map<string, StoredValue> {
+    this.#databases = new Map()
+    for (const [offset, writes] of this.entries.slice(0, index).entries()) {
+      for (const one of writes) this.#apply(one, offset + 1)
+    }
+    return this.#databases
+  }
+
+  #apply(one: Write, index: number): void {
+    const prefix = `${one.database}/`
+    if (one.type === 'put') {
+      this.#databases.set(prefix + one.key, stored(index, one.value, index % 3))
+    } else if (one.type === 'delete') {
+      this.#databases.delete(prefix + one.key)
+    } else {
+      for (const name of this.#databases.keys()) {
+        if (name.startsWith(prefix)) this.#databases.delete(name)
+      }
+    }
+  }
+}
+
+function applyEntry(store: StateStore, writes: readonly Write[]): void {
+  const index = store.appliedIndex() + 1
+  if (index === 1) store.setHashKey(HASH_KEY)
+  for (const one of writes) {
+    if (one.type === 'put') store.put(one.database, one.key, stored(index, one.value, index % 3))
+    else if (one.type === 'delete') {
+      const existed = store.get(one.database, one.key) !== undefined
+      assert.equal(store.delete(one.database, one.key), existed)
+    } else store.clear(one.database)
+  }
+  commit(store)
+}
+
+function assertEqual(store: StateStore, model: Map<string, StoredValue>): void {
+  for (const number of [0, 1, 15]) {
+    const names = [...model.keys()].filter((name) => name.startsWith(`${number}/`))
+    assert.equal(store.size(number), names.length)
+    for (const one of KEYS) {
+      const found = store.get(number, one)
+      const expected = model.get(`${number}/${one}`)
+      assert.deepEqual(found && { ...found, value: Buffer.from(found.value) }, expected)
+    }
+  }
+}
+
+async function runModel(engine: Engine, steps: readonly Step[]): Promise<void> {
+  const model = new Model()
+  let { store } = await openStore(engine)
+  let running: Promise<unknown> = Promise.resolve()
+  for (const at of steps) {
+    if (at.type === 'entry') {
+      model.entries.push(at.writes)
+      applyEntry(store, at.writes)
+    } else if (at.type === 'checkpoint') {
+      running = store.checkpoint()
+    } else {
+      await running
+    }
+    if (at.type === 'reopen') {
+      // What no checkpoint made durable is gone, and comes back from the log.
+      await store.close()
+      ;({ store } = await openStore(engine))
+      assert.equal(store.appliedIndex(), store.durableAt().index)
+      assertEqual(store, model.at(store.appliedIndex()))
+      for (const writes of model.entries.slice(store.appliedIndex())) applyEntry(store, writes)
+    }
+    assertEqual(store, model.at(store.appliedIndex()))
+  }
+  await store.close()
+}
+
+describe('the state store does whatever a plain map does', () => {
+  const steps = fc.array(step, { maxLength: 30 })
+
+  it('in memory', async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, (list) => runModel(new MemoryEngine(), list)),
+      { numRuns: 60 },
+    )
+  })
+
+  it('in memory, with checkpoints that take long', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(write, { maxLength: 20 }),
+        fc.array(write, { maxLength: 20 }),
+        async (before, during) => {
+          const engine = new MemoryEngine()
+          const { store } = await openStore(engine)
+          const model = new Model()
+          for (const writes of [[], before]) {
+            model.entries.push(writes)
+            applyEntry(store, writes)
+          }
+          engine.holdCommits()
+          const checkpoint = store.checkpoint()
+          model.entries.push(during)
+          applyEntry(store, during)
+          assertEqual(store, model.at(3))
+          assert.equal(store.durableAt().index, 0)
+          await engine.releaseCommits()
+          assert.deepEqual(await checkpoint, { index: 2, term: 1 })
+          assertEqual(store, model.at(3))
+          await store.checkpoint()
+          assertEqual(store, model.at(3))
+        },
+      ),
+      { numRuns: 60 },
+    )
+  })
+
+  it('on LMDB', async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, async (list) => {
+        const scratch = scratchDirectory()
+        try {
+          await runModel(new LmdbEngine(scratch.path, assert.fail), list)
+        } finally {
+          scratch.remove()
+        }
+      }),
+      { numRuns: 8 },
+    )
+  })
+})
+
+describe('the memtable', () => {
+  it('owns its values: a caller may reuse its memory', async () => {
+    const { store } = await startedStore(new MemoryEngine())
+    const chunk = Buffer.alloc(64 * 1024, 1)
+    store.put(0, 'k', { type: 'string', expireAt: 0, version: 2, value: chunk.subarray(5, 6) })
+    commit(store)
+    chunk.fill(9)
+    const { value } = store.get(0, 'k') ?? assert.fail()
+    assert.deepEqual([...value], [1])
+    assert.notEqual(value.buffer, chunk.buffer)
+  })
+
+  it('takes writes while its predecessor is written, and says when both are full', async () => {
+    const engine = new MemoryEngine()
+    const { store } = await startedStore(engine)
+    const fill = (): void => {
+      while (!store.isFull()) put(store, `k${store.appliedIndex()}`, 'v'.repeat(100))
+    }
+    fill()
+    assert.equal(store.canWrite(), true, 'full, but nothing is in its way')
+    engine.holdCommits()
+    const first = store.checkpoint()
+    assert.equal(store.canWrite(), true)
+    assert.equal(store.isFull(), false)
+    assert.equal(store.metrics().checkpointing, true)
+    fill()
+    assert.equal(store.canWrite(), false)
+    assert.equal(store.checkpoint(), first, 'one at a time')
+    await engine.releaseCommits()
+    await first
+    assert.equal(store.canWrite(), true)
+    await store.checkpoint()
+    assert.equal(store.metrics().memtableBytes, 0)
+    assert.equal(store.metrics().frozenBytes, 0)
+    assert.equal(store.durableAt().index, store.appliedIndex())
+  })
+})
+
+describe('a checkpoint', () => {
+  it('carries index, term, clock, membership and hash key, without any key too', async () => {
+    const engine = new MemoryEngine()
+    const { store } = await openStore(engine)
+    const membership = { members: [{ id: 'n', peerAddress: 'p:1', clientAddress: 'c:1' }] }
+    store.commitEntry({ index: 1, term: 3, clock: 0, membership })
+    await store.checkpoint()
+    store.setHashKey(HASH_KEY)
+    store.commitEntry({ index: 2, term: 4, clock: 1_700_000_000_123 })
+    await store.checkpoint()
+    await store.close()
+    const { store: again } = await openStore(engine)
+    assert.deepEqual(again.durableAt(), { index: 2, term: 4 })
+    assert.equal(again.appliedTerm(), 4)
+    assert.equal(again.clock(), 1_700_000_000_123)
+    assert.deepEqual(again.membership(), membership)
+    assert.deepEqual(Buffer.from(again.hashKey() ?? []), HASH_KEY)
+  })
+
+  it('of nothing new resolves at once', async () => {
+    const engine = new MemoryEngine()
+    const { store } = await startedStore(engine)
+    await store.checkpoint()
+    engine.holdCommits()
+    assert.deepEqual(await store.checkpoint(), { index: 1, term: 1 })
+  })
+
+  it('leaves the same digest, however the same state came about', async () => {
+    const digests = async (write: (store: StateStore) => Promise<void>): Promise<unknown> => {
+      const { store, environment } = await startedStore(new MemoryEngine())
+      await write(store)
+      while (store.appliedIndex() < 20) commit(store)
+      store.put(0, 'last', stored(21, 'z'))
+      commit(store)
+      await store.checkpoint()
+      return decodeMeta(environment.get('meta', META_KEY)).digests
+    }
+    const set = (store: StateStore, key: string, version: number): void => {
+      store.put(0, key, stored(version, `${key}${version}`))
+    }
+    const coalesced = await digests(async (store) => {
+      set(store, 'b', 4)
+      set(store, 'a', 3)
+      commit(store)
+    })
+    const stepwise = await digests(async (store) => {
+      for (const key of ['a', 'gone', 'b']) {
+        set(store, key, 2)
+        commit(store)
+        await store.checkpoint()
+      }
+      store.delete(0, 'gone')
+      set(store, 'a', 3)
+      commit(store)
+      await store.checkpoint()
+      set(store, 'b', 4)
+      commit(store)
+      await store.checkpoint()
+    })
+    const cleared = await digests(async (store) => {
+      set(store, 'other', 2)
+      commit(store)
+      await store.checkpoint()
+      store.clear(0)
+      set(store, 'a', 3)
+      set(store, 'b', 4)
+      commit(store)
+    })
+    const different = await digests(async (store) => {
+      set(store, 'a', 3)
+      set(store, 'b', 5)
+      commit(store)
+    })
+    assert.deepEqual(stepwise, coalesced)
+    assert.deepEqual(cleared, coalesced)
+    assert.notDeepEqual(different, coalesced)
+  })
+
+  it('that fails is fatal, stays failed, and changes nothing', async () => {
+    const reasons: string[] = []
+    const engine = new MemoryEngine((reason) => reasons.push(reason))
+    const { store } = await startedStore(engine)
+    engine.failCommits('EIO')
+    await assert.rejects(store.checkpoint(), /EIO/)
+    await assert.rejects(store.checkpoint(), /EIO/)
+    assert.deepEqual(reasons, ['EIO'])
+    assert.equal(store.durableAt().index, 0)
+  })
+
+  it('lets the loop go on', async () => {
+    const scratch = scratchDirectory()
+    try {
+      const { store } = await startedStore(new LmdbEngine(scratch.path, assert.fail))
+      for (let i = 0; i < 50_000; i++) store.put(0, `key:${i}`, stored(2, 'v'.repeat(100)))
+      commit(store)
+      let turns = 0
+      let done = false
+      const turn = (): void => {
+        turns++
+        if (!done) setImmediate(turn)
+      }
+      turn()
+      await store.checkpoint()
+      done = true
+      // A chunk holds 1,000 writes at most, and after each of them the loop has its turn.
+      assert.ok(turns > 50, `${turns} turns of the loop`)
+      assert.equal(store.size(0), 50_000)
+      assert.equal(text(store, 'key:49999'), 'v'.repeat(100))
+      await store.close()
+    } finally {
+      scratch.remove()
+    }
+  })
+
+  it('takes values of 64 MiB', async () => {
+    const scratch = scratchDirectory()
+    try {
+      const engine = new LmdbEngine(scratch.path, assert.fail)
+      const { store } = await startedStore(engine)
+      const big = Buffer.alloc(64 * 1024 * 1024, 'big')
+      store.put(3, 'big', stored(2, big))
+      store.put(3, 'y'.repeat(5000), stored(2, big.subarray(0, 20_000_000)))
+      commit(store)
+      await store.checkpoint()
+      assert.equal(Buffer.compare(store.get(3, 'big')?.value ?? big.subarray(1), big), 0)
+      put(store, 'big', 'small', 3)
+      await store.checkpoint()
+      await store.close()
+      const { store: again } = await openStore(engine)
+      assert.equal(text(again, 'big', 3), 'small')
+      assert.equal(again.get(3, 'y'.repeat(5000))?.value.length, 20_000_000)
+      assert.equal(again.size(3), 2)
+      assert.equal(again.delete(3, 'big'), true)
+      commit(again)
+      await again.checkpoint()
+      assert.equal(again.get(3, 'big'), undefined)
+      await again.close()
+    } finally {
+      scratch.remove()
+    }
+  })
+})
+
+describe('what only a bug can do is an assertion', () => {
+  it('writes without a hash key, out of order, or across a checkpoint', async () => {
+    const { store } = await openStore(new MemoryEngine())
+    assert.throws(() => store.put(0, 'k', stored(1, 'v')), AssertionError)
+    store.setHashKey(HASH_KEY)
+    assert.throws(() => store.setHashKey(HASH_KEY), AssertionError)
+    assert.throws(() => store.checkpoint(), AssertionError, 'within an entry')
+    store.commitEntry({ index: 1, term: 5, clock: 10 })
+    for (const at of [
+      { index: 1, term: 5, clock: 10 },
+      { index: 3, term: 5, clock: 10 },
+      { index: 2, term: 4, clock: 10 },
+      { index: 2, term: 5, clock: 9 },
+    ]) {
+      assert.throws(() => store.commitEntry(at), AssertionError, JSON.stringify(at))
+    }
+    for (const number of [-1, 16, 0.5]) {
+      assert.throws(() => store.put(number, 'k', stored(2, 'v')), AssertionError)
+      assert.throws(() => store.get(number, 'k'), AssertionError)
+      assert.throws(() => store.size(number), AssertionError)
+    }
+  })
+})
+
+describe('a damaged state is found', () => {
+  async function engineWithState(): Promise<MemoryEngine> {
+    const engine = new MemoryEngine()
+    const { store } = await startedStore(engine)
+    put(store, 'k', 'value')
+    put(store, 'other', 'value')
+    put(store, 'l'.repeat(3000), 'value')
+    await store.checkpoint()
+    await store.close()
+    return engine
+  }
+
+  const diskKey = (key: string): Uint8Array =>
+    Buffer.from(new DiskKeyWriter(HASH_KEY).fromText(key))
+
+  it('at any flipped byte of a record', async () => {
+    const engine = await engineWithState()
+    const { store, environment } = await openStore(engine)
+    for (const name of ['k', 'l'.repeat(3000)]) {
+      const record = environment.get('db0', diskKey(name)) ?? assert.fail()
+      for (let at = 0; at < record.length; at += record.length > 100 ? 97 : 1) {
+        const flipped = Uint8Array.from(record)
+        flipped[at] = (flipped[at] ?? 0) ^ 0x40
+        engine.tamper('state-1', 'db0', diskKey(name), flipped)
+        assert.throws(() => store.get(0, name), CorruptStateError, `byte ${at}`)
+      }
+      engine.tamper('state-1', 'db0', diskKey(name), record.subarray(0, 10))
+      assert.throws(() => store.get(0, name), CorruptStateError)
+      engine.tamper('state-1', 'db0', diskKey(name), record)
+      assert.equal(text(store, name), 'value')
+    }
+    const other = environment.get('db0', diskKey('other')) ?? assert.fail()
+    engine.tamper('state-1', 'db0', diskKey('k'), other)
+    assert.throws(() => store.get(0, 'k'), /damaged on disk.*join as a new node/)
+  })
+
+  it('by the checkpoint that replaces it', async () => {
+    const engine = await engineWithState()
+    const { store } = await openStore(engine)
+    engine.tamper('state-1', 'db0', diskKey('k'), Buffer.alloc(30))
+    store.put(0, 'k', stored(store.appliedIndex() + 1, 'new'))
+    commit(store)
+    await assert.rejects(store.checkpoint(), CorruptStateError)
+  })
+
+  it('by the checkpoint that counts other keys than the store', async () => {
+    const engine = await engineWithState()
+    const { store } = await openStore(engine)
+    put(store, 'k', 'new')
+    engine.tamper('state-1', 'db0', diskKey('k'), undefined)
+    await assert.rejects(store.checkpoint(), /database 0 has 4 keys on disk, not 3/)
+  })
+
+  it('in its own record', async () => {
+    const engine = await engineWithState()
+    engine.tamper('state-1', 'meta', META_KEY, sealFrame(1, [1, 2]))
+    await assert.rejects(openStore(engine), CorruptStateError)
+    engine.crash()
+    engine.tamper('state-1', 'meta', META_KEY, Buffer.alloc(40))
+    await assert.rejects(openStore(engine), CorruptStateError)
+  })
+
+  it('or of another build', async () => {
+    const engine = await engineWithState()
+    engine.tamper('state-1', 'meta', META_KEY, sealFrame(9, ['whatever']))
+    await assert.rejects(openStore(engine), FormatVersionError)
+  })
+})
