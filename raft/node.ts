@@ -60,6 +60,7 @@ export class RaftNode {
   #toApply: Entry[] = []
   /** Reads whose index was confirmed, waiting until it is applied; indices never fall. */
   #confirmed: { index: Index; done: ReadCallback }[] = []
+  #lost: ReadCallback[] = []
   #asked = new Map<ReadId, ReadCallback>()
   #lastReadId: ReadId
   /** The disk does one thing at a time: a compaction step never overlaps a persist. */
@@ -168,9 +169,9 @@ export class RaftNode {
     if (this.#stopped) return
     this.#drain()
     this.#applySlice()
-    this.#serveReads()
     // Applying makes room for more committed entries; they wait for the next slice.
     this.#drain()
+    this.#answerReads()
     if (this.#toApply.length > 0 && this.#machine.canApply()) this.#events.wake()
     this.#compactStep()
   }
@@ -186,11 +187,9 @@ export class RaftNode {
     if (ready.persist !== undefined) this.#persist(ready.persist, ready.afterPersist)
     for (const entry of ready.committed) this.#toApply.push(entry)
     for (const { id, index } of ready.reads) {
-      const done = this.#takeRead(id)
-      if (index <= this.#machine.appliedIndex()) done(true)
-      else this.#confirmed.push({ index, done })
+      this.#confirmed.push({ index, done: this.#takeRead(id) })
     }
-    for (const id of ready.lostReads) this.#takeRead(id)(false)
+    for (const id of ready.lostReads) this.#lost.push(this.#takeRead(id))
   }
 
   #takeRead(id: ReadId): ReadCallback {
@@ -252,7 +251,11 @@ export class RaftNode {
     else if (done > 0) this.#toApply.splice(0, done)
   }
 
-  #serveReads(): void {
+  /** Last in a turn, so that whoever asks again at once asks in the next one. */
+  #answerReads(): void {
+    const lost = this.#lost
+    this.#lost = []
+    for (const done of lost) done(false)
     const applied = this.#machine.appliedIndex()
     let served = 0
     for (const read of this.#confirmed) {

@@ -4,17 +4,20 @@
  * exactly that term, so what is refused is always the end of what was sent; it is never handed on again. Replies
  * come back encoded for the client, on the same link, in any order.
  *
- * Frames are arrays (codec.ts):
+ * A body is the length of its header (u32), the header, and the bytes that are too many to be copied into a header.
+ * Headers are arrays (codec.ts), in which such bytes are represented by their number:
  *   [REQUEST, term, ms to wait for a leader, ...calls], a call being [tag, stream, database, protocol, ...arguments]
  *   [REPLIES, applied index, ...[tag, RESP bytes]]
  *   [REFUSED, ...tags]
  */
 
+import { Buffer } from 'node:buffer'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
 import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
 import { Call, type CallOwner, EncodedReply, Stream } from './call.ts'
 import { resolve } from './commands/table.ts'
+import type { Body } from './peer-frame.ts'
 import type { ForwardChannel } from './peers.ts'
 import type { Router } from './router.ts'
 import { DATABASES } from './session.ts'
@@ -23,9 +26,12 @@ const REQUEST = 1
 const REPLIES = 2
 const REFUSED = 3
 
+/** From this size on bytes stand behind the header. */
+const APART_BYTES_MIN = 64 * 1024
+
 export interface ForwardSenderPorts {
   /** Peers.forward: false means that certainly nothing of it was sent. */
-  send(to: NodeId, body: Uint8Array): boolean
+  send(to: NodeId, body: Body): boolean
   parkTimeoutMs(): number
 }
 
@@ -56,11 +62,13 @@ export class ForwardSender {
   send(leader: NodeId, term: Term, calls: readonly Call[]): boolean {
     const first = this.#lastTag + 1
     const fields: FrameField[] = [REQUEST, term, this.#ports.parkTimeoutMs()]
+    const body = new BodyWriter()
     for (const call of calls) {
       const stream = this.#streamId(call.stream)
-      fields.push([++this.#lastTag, stream, call.database, call.protocol, ...call.args])
+      const args = call.args.map((arg) => body.bytes(arg))
+      fields.push([++this.#lastTag, stream, call.database, call.protocol, ...args])
     }
-    if (!this.#ports.send(leader, encodeFrame(fields))) return false
+    if (!this.#ports.send(leader, body.finish(fields))) return false
     const frame: SentFrame = { first, last: this.#lastTag, open: calls.length }
     calls.forEach((call, i) => {
       this.#sent.set(first + i, { call, frame })
@@ -82,8 +90,9 @@ export class ForwardSender {
 
   /** Throws CodecError on a frame that is none. */
   received(from: NodeId, body: Uint8Array): void {
-    const [kind, ...fields] = decodeFrame(body)
-    if (kind === REPLIES) this.#replies(fields)
+    const reader = new BodyReader(body)
+    const [kind, ...fields] = reader.fields
+    if (kind === REPLIES) this.#replies(fields, reader)
     else if (kind === REFUSED) this.#router.forwardRefused(this.#takeAll(fields.map(integerField)))
     else throw new CodecError(`a forward reply of kind ${String(kind)}`)
     const frames = this.#frames.get(from) ?? []
@@ -91,11 +100,11 @@ export class ForwardSender {
     frames.splice(0, open < 0 ? frames.length : open)
   }
 
-  #replies([index, ...replies]: readonly FrameField[]): void {
+  #replies([index, ...replies]: readonly FrameField[], reader: BodyReader): void {
     const applied = integerField(index)
     for (const reply of replies) {
-      const [tag, bytes] = arrayField(reply)
-      if (!(bytes instanceof Uint8Array)) throw new CodecError('a forward reply without bytes')
+      const [tag, field] = arrayField(reply)
+      const bytes = reader.bytes(field)
       const call = this.#take(integerField(tag))
       if (call !== undefined) this.#router.forwardAnswered(call, bytes, applied)
     }
@@ -152,7 +161,8 @@ export class ForwardReceiver {
 
   /** Throws CodecError on a frame that is none. */
   received(body: Uint8Array, channel: ForwardChannel): void {
-    const [kind, termField, budget, ...fields] = decodeFrame(body)
+    const reader = new BodyReader(body)
+    const [kind, termField, budget, ...fields] = reader.fields
     if (kind !== REQUEST) throw new CodecError(`a forward request of kind ${String(kind)}`)
     const term = integerField(termField)
     const deadline = this.#ports.now() + integerField(budget)
@@ -162,7 +172,14 @@ export class ForwardReceiver {
       this.#links.set(channel, link)
     }
     const accepted = this.#ports.ledTerm() === term
-    for (const field of fields) link.receive(arrayField(field), deadline, accepted, this.#router)
+    for (const field of fields) {
+      const [tag, stream, database, protocol, ...args] = arrayField(field)
+      if (!accepted) link.refuse(integerField(tag))
+      else {
+        const words = args.map((arg) => reader.bytes(arg))
+        link.receive([tag, stream, database, protocol], words, deadline, this.#router)
+      }
+    }
     this.#ports.wake()
   }
 
@@ -181,6 +198,7 @@ class ForwardedCalls implements CallOwner {
   readonly #streamOf = new Map<Stream, number>()
   readonly #encoder = new ReplyBuffer()
   #replies: FrameField[] = []
+  #body = new BodyWriter()
   #refused: number[] = []
   #applied: Index = 0
 
@@ -189,23 +207,20 @@ class ForwardedCalls implements CallOwner {
     this.#changed = changed
   }
 
+  refuse(tag: number): void {
+    this.#refused.push(tag)
+    this.#changed(this)
+  }
+
   receive(
-    fields: readonly FrameField[],
+    [tagField, streamField, databaseField, protocol]: readonly (FrameField | undefined)[],
+    args: readonly Uint8Array[],
     deadline: number,
-    accepted: boolean,
     router: Router,
   ): void {
-    const tag = integerField(fields[0])
-    if (!accepted) {
-      this.#refused.push(tag)
-      this.#changed(this)
-      return
-    }
-    const streamId = integerField(fields[1])
-    const database = integerField(fields[2])
-    const protocol = fields[3]
-    const args = fields.slice(4)
-    if ((protocol !== 2 && protocol !== 3) || !isBytes(args) || args.length === 0) {
+    const tag = integerField(tagField)
+    const database = integerField(databaseField)
+    if ((protocol !== 2 && protocol !== 3) || args.length === 0) {
       throw new CodecError('a forwarded call is malformed')
     }
     const command = resolve(args)
@@ -213,7 +228,7 @@ class ForwardedCalls implements CallOwner {
       // A node of another version; ours would have answered this itself.
       throw new CodecError('a forwarded call is none that this node could run')
     }
-    const stream = this.#stream(streamId)
+    const stream = this.#stream(integerField(streamField))
     router.submit(
       new Call({
         owner: this,
@@ -242,13 +257,13 @@ class ForwardedCalls implements CallOwner {
   answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
     if (reply instanceof EncodedReply) this.#encoder.appendRaw(reply.bytes)
     else this.#encoder.append(reply, call.protocol)
-    this.#replies.push([call.tag, this.#encoder.take()])
+    this.#replies.push([call.tag, this.#body.bytes(this.#encoder.take())])
     this.#applied = Math.max(this.#applied, index)
     this.#settled(call)
   }
 
   refused(call: Call): void {
-    this.#refused.push(call.tag)
+    this.refuse(call.tag)
     this.#settled(call)
   }
 
@@ -264,10 +279,13 @@ class ForwardedCalls implements CallOwner {
   flush(): void {
     // A link that is gone takes no replies, and its other end knows that it must not wait for them.
     if (this.#replies.length > 0) {
-      this.#channel.reply(encodeFrame([REPLIES, this.#applied, ...this.#replies]))
+      this.#channel.reply(this.#body.finish([REPLIES, this.#applied, ...this.#replies]))
     }
-    if (this.#refused.length > 0) this.#channel.reply(encodeFrame([REFUSED, ...this.#refused]))
+    if (this.#refused.length > 0) {
+      this.#channel.reply(new BodyWriter().finish([REFUSED, ...this.#refused]))
+    }
     this.#replies = []
+    this.#body = new BodyWriter()
     this.#refused = []
   }
 }
@@ -282,8 +300,48 @@ function arrayField(field: FrameField | undefined): readonly FrameField[] {
   throw new CodecError('a forward frame lacks a list')
 }
 
-function isBytes(fields: readonly FrameField[]): fields is readonly Uint8Array[] {
-  return fields.every((field) => field instanceof Uint8Array)
+/** Makes a body; see the head of this file. */
+class BodyWriter {
+  readonly #apart: Uint8Array[] = []
+
+  /** The field that stands for `value` in the header. */
+  bytes(value: Uint8Array): FrameField {
+    if (value.length < APART_BYTES_MIN) return value
+    this.#apart.push(value)
+    return value.length
+  }
+
+  finish(fields: readonly FrameField[]): Body {
+    const header = encodeFrame(fields)
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(header.length)
+    return [length, header, ...this.#apart]
+  }
+}
+
+/** Throws CodecError on a body that is none. */
+class BodyReader {
+  readonly fields: readonly FrameField[]
+  readonly #body: Uint8Array
+  #at: number
+
+  constructor(body: Uint8Array) {
+    if (body.length < 4) throw new CodecError('a forward frame is cut short')
+    this.#at = 4 + new DataView(body.buffer, body.byteOffset).getUint32(0)
+    if (this.#at > body.length) throw new CodecError('a forward frame is cut short')
+    this.fields = decodeFrame(body.subarray(4, this.#at))
+    this.#body = body
+  }
+
+  /** The value that a field stands for. In the order in which they were written. */
+  bytes(field: FrameField | undefined): Uint8Array {
+    if (field instanceof Uint8Array) return field
+    const end = this.#at + integerField(field)
+    if (end > this.#body.length) throw new CodecError('a forward frame is cut short')
+    const value = this.#body.subarray(this.#at, end)
+    this.#at = end
+    return value
+  }
 }
 
 function isList(field: FrameField | undefined): field is readonly FrameField[] {

@@ -22,10 +22,7 @@ const ESCAPES = new Map([
   ['a', '\x07'],
 ])
 
-/**
- * Reads `--name value ...` and `--name=value`; words belong to the last flag before them, as in redis-server.
- * `command` names the flags that take their own meaning (--help) and end up in no list.
- */
+/** Reads `--name value ...` and `--name=value`; words belong to the last flag before them, as in redis-server. */
 export function fromArguments(argv: readonly string[]): readonly Assignment[] {
   const assignments: { name: string; words: string[]; origin: string }[] = []
   for (const argument of argv) {

@@ -47,11 +47,23 @@ export class PeerProtocolError extends Error {
   }
 }
 
+/** A message, in one piece or in parts that follow each other: a large value is not copied to join its header. */
+export type Body = Uint8Array | readonly Uint8Array[]
+
 /** A message on its way out: `offset` bytes of it are in frames already made. */
 export interface Outgoing {
   readonly kind: FrameKind
-  readonly bytes: Uint8Array
+  readonly length: number
   offset: number
+  /** The parts with bytes that are in no frame yet; the first of them from `partOffset` on. */
+  parts: readonly Uint8Array[]
+  partOffset: number
+}
+
+export function outgoing(kind: FrameKind, body: Body): Outgoing {
+  const parts = body instanceof Uint8Array ? [body] : body
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  return { kind, length, offset: 0, parts, partOffset: 0 }
 }
 
 /**
@@ -68,7 +80,7 @@ export function frameBatch(
   for (let at = from; at < queue.length && size < FRAME_BYTES_MAX; at++) {
     const next = queue[at]
     assert(next !== undefined, () => 'a hole in the queue of a link')
-    const left = next.bytes.length - next.offset
+    const left = next.length - next.offset
     const length = Math.min(left, FRAME_BODY_BYTES_MAX)
     lengths.push(length)
     size += FRAME_HEADER_BYTES + length
@@ -81,7 +93,6 @@ export function frameBatch(
     const next = queue[from + count]
     assert(next !== undefined, () => 'a hole in the queue of a link')
     writeFrame(chunk, position, next, length)
-    next.offset += length
     position += FRAME_HEADER_BYTES + length
   }
   return { chunk, done }
@@ -93,17 +104,33 @@ export function frame(kind: FrameKind, bytes: Uint8Array): Uint8Array {
     bytes.length <= FRAME_BODY_BYTES_MAX,
     () => `${bytes.length} bytes are more than one frame`,
   )
-  return frameBatch([{ kind, bytes, offset: 0 }], 0).chunk
+  return frameBatch([outgoing(kind, bytes)], 0).chunk
 }
 
 function writeFrame(chunk: Buffer, position: number, next: Outgoing, length: number): void {
-  const { bytes, offset, kind } = next
   chunk.writeUInt32BE(length, position + 4)
-  chunk.writeUInt32BE(bytes.length - offset, position + 8)
-  chunk.writeUInt8(kind, position + 12)
-  chunk.set(bytes.subarray(offset, offset + length), position + FRAME_HEADER_BYTES)
+  chunk.writeUInt32BE(next.length - next.offset, position + 8)
+  chunk.writeUInt8(next.kind, position + 12)
   const end = position + FRAME_HEADER_BYTES + length
+  takeParts(next, chunk.subarray(position + FRAME_HEADER_BYTES, end))
   chunk.writeUInt32BE(crc32(chunk.subarray(position + 4, end)), position)
+}
+
+/** Fills `target` with the next bytes of the message. */
+function takeParts(next: Outgoing, target: Uint8Array): void {
+  let filled = 0
+  let whole = 0
+  for (const part of next.parts) {
+    const taken = Math.min(part.length - next.partOffset, target.length - filled)
+    target.set(part.subarray(next.partOffset, next.partOffset + taken), filled)
+    filled += taken
+    next.partOffset += taken
+    if (next.partOffset < part.length) break
+    next.partOffset = 0
+    whole++
+  }
+  next.parts = next.parts.slice(whole)
+  next.offset += filled
 }
 
 /** Takes a message; false stops the reader, which then drops everything else it is given. */

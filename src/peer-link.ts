@@ -11,12 +11,14 @@
 import { assert } from '../raft/assert.ts'
 import type { Connection } from './network.ts'
 import {
+  type Body,
   type FrameKind,
   FrameReader,
   frame,
   frameBatch,
   frameKinds,
   type Outgoing,
+  outgoing,
   PeerProtocolError,
 } from './peer-frame.ts'
 import {
@@ -46,11 +48,6 @@ export interface PeerLimits {
   readonly queueBytes: Readonly<Record<LinkKind, number>>
   /** Above every entry and forwarded body that this cluster's options allow; alike on all nodes. */
   readonly messageBytes: number
-}
-
-export const defaultPeerLimits: PeerLimits = {
-  queueBytes: { control: 1_048_576, append: 67_108_864, forward: 67_108_864 },
-  messageBytes: 268_435_456,
 }
 
 /** Why a link ended. */
@@ -161,16 +158,17 @@ export class PeerLink {
   }
 
   /** Takes a message for the next flush(). False: not established, or the queue is full; nothing was taken. */
-  enqueue(kind: FrameKind, bytes: Uint8Array): boolean {
+  enqueue(kind: FrameKind, body: Body): boolean {
     if (this.#state !== 'established') return false
+    const message = outgoing(kind, body)
     assert(
-      bytes.length <= this.#options.messageBytesMax,
-      () => `a message of ${bytes.length} bytes is over the limit of every receiver`,
+      message.length <= this.#options.messageBytesMax,
+      () => `a message of ${message.length} bytes is over the limit of every receiver`,
     )
-    const size = bytes.length + QUEUED_OVERHEAD_BYTES
+    const size = message.length + QUEUED_OVERHEAD_BYTES
     if (this.#queuedBytes > 0 && this.#queuedBytes + size > this.#options.queueBytesMax)
       return false
-    this.#queue.push({ kind, bytes, offset: 0 })
+    this.#queue.push(message)
     this.#queuedBytes += size
     // Whoever does not read our answers gets no more questions in: the queue of answers stays bounded.
     if (this.role === 'acceptor' && this.#queuedBytes > this.#options.queueBytesMax / 2) {
@@ -188,7 +186,7 @@ export class PeerLink {
       const before = this.#head
       const { chunk, done } = frameBatch(this.#queue, before)
       for (let at = before; at < before + done; at++) {
-        this.#queuedBytes -= (this.#queue[at]?.bytes.length ?? 0) + QUEUED_OVERHEAD_BYTES
+        this.#queuedBytes -= (this.#queue[at]?.length ?? 0) + QUEUED_OVERHEAD_BYTES
       }
       this.#head += done
       this.counters.messagesOut += done

@@ -23,7 +23,7 @@ import {
 } from './network.ts'
 import { describeEnd, Peer, type PeerStats } from './peer.ts'
 import { Dialler } from './peer-dialler.ts'
-import { type FrameKind, frameKinds, PeerProtocolError } from './peer-frame.ts'
+import { type Body, type FrameKind, frameKinds, PeerProtocolError } from './peer-frame.ts'
 import {
   AcceptHandshake,
   DialHandshake,
@@ -52,7 +52,7 @@ const KEEP_ALIVE_MS = 30_000
 /** Answers the forwarded bodies of one connection, on that connection. The same object for all of them. */
 export interface ForwardChannel {
   /** For the next flush(). False: the connection is gone (also because its answers were not read). */
-  reply(body: Uint8Array): boolean
+  reply(body: Body): boolean
 }
 
 /** What the server is told. Never called from within send(), forward(), reply(), flush() or setMembers(). */
@@ -69,6 +69,7 @@ export interface PeerEvents {
   /** Both can reach each other, and no longer. */
   peerUp(id: NodeId, peerAddress: string): void
   peerDown(id: NodeId, reason: string): void
+  /** These two may throw CodecError on a body that is none: it ends the link, as every broken frame does. */
   forwarded(from: NodeId, body: Uint8Array, channel: ForwardChannel): void
   forwardReplied(from: NodeId, body: Uint8Array): void
   /**
@@ -120,7 +121,6 @@ export class Peers implements Transport, Acquaintances {
   readonly #lost = new Set<NodeId>()
 
   #watcher: Watcher | undefined
-  #inviter: Identity | undefined
   #listeners: Listener[] = []
   #cancelSweep: Cancel | undefined
   #closed = false
@@ -181,8 +181,7 @@ export class Peers implements Transport, Acquaintances {
 
   acquainted(): readonly Identity[] {
     if (this.#clusterId !== undefined) return []
-    const links = [...this.#peers.values()].map((peer) => peer.link('control'))
-    return links.flatMap((link) => (link === undefined ? [] : [link.other]))
+    return [...this.#peers.values()].flatMap((peer) => peer.link('control')?.other ?? [])
   }
 
   watch(watcher: Watcher | undefined): void {
@@ -196,9 +195,6 @@ export class Peers implements Transport, Acquaintances {
     this.#peers.clear()
     for (const link of [...this.#greeting]) link.close('bound to a cluster')
     for (const peer of unbound) peer.dismiss('bound to a cluster')
-    // The member that invited this node is the first it may speak with, before a log says who else there is.
-    if (this.#inviter?.clusterId === clusterId) this.#learn(this.#inviter)
-    this.#inviter = undefined
   }
 
   stats(): readonly PeerStats[] {
@@ -243,7 +239,9 @@ export class Peers implements Transport, Acquaintances {
     const self = this.#identity()
     const refusal = judge(self, other)
     if (refusal !== undefined) {
-      if (refusal.code === 'joining' && self.clusterId === undefined) this.#invited(other)
+      const { clusterId } = other
+      // Only an unbound node is 'joining' a cluster that the other side names.
+      if (refusal.code === 'joining' && clusterId) this.#watcher?.invited(clusterId, other.id)
       return refusal
     }
     if (self.clusterId === undefined) {
@@ -257,12 +255,6 @@ export class Peers implements Transport, Acquaintances {
     }
     if (known === undefined || other.incarnation >= known.incarnation) return undefined
     return { code: 'stale', text: `node ${other.id} has restarted since` }
-  }
-
-  #invited(by: Identity): void {
-    if (by.clusterId === undefined) return
-    this.#inviter = by
-    this.#watcher?.invited(by.clusterId, by.id)
   }
 
   // ---- Links ------------------------------------------------------------------------------------
@@ -409,7 +401,7 @@ export class Peers implements Transport, Acquaintances {
    * True: either it is answered by forwardReplied, or forwardDown comes. Order is kept both ways. A body over
    * limits.messageBytes is a bug of the caller.
    */
-  forward(to: NodeId, body: Uint8Array): boolean {
+  forward(to: NodeId, body: Body): boolean {
     const link = this.#peers.get(to)?.link('forward')
     if (!link?.enqueue(frameKinds.forward, body)) return false
     this.#unflushed.add(link)
@@ -440,28 +432,26 @@ export class Peers implements Transport, Acquaintances {
 
   #delivered(link: PeerLink, kind: FrameKind, bytes: Uint8Array): void {
     const { events, id } = this.#options
+    const from = link.other.id
     if (kind === frameKinds.forward && link.kind === 'forward') {
-      events.forwarded(link.other.id, bytes, this.#channel(link))
+      decoding(() => events.forwarded(from, bytes, this.#channel(link)))
       return
     }
-    if (kind !== frameKinds.message || this.#clusterId === undefined)
+    if (kind !== frameKinds.message || this.#clusterId === undefined) {
       throw badMessage('out of place')
-    let message: Message
-    try {
-      message = decodeMessage(bytes, link.other.id, id)
-    } catch (error) {
-      if (error instanceof CodecError) throw badMessage(error.message)
-      throw error
     }
-    if (linkOf(message) !== link.kind)
+    const message = decoding(() => decodeMessage(bytes, from, id))
+    if (linkOf(message) !== link.kind) {
       throw badMessage(`${message.type} on a link for ${link.kind}`)
+    }
     events.message(message)
   }
 
   #replied(link: PeerLink, kind: FrameKind, bytes: Uint8Array): void {
-    if (kind !== frameKinds.forwardReply || link.kind !== 'forward')
+    if (kind !== frameKinds.forwardReply || link.kind !== 'forward') {
       throw badMessage('out of place')
-    this.#options.events.forwardReplied(link.other.id, bytes)
+    }
+    decoding(() => this.#options.events.forwardReplied(link.other.id, bytes))
   }
 
   #channel(link: PeerLink): ForwardChannel {
@@ -492,6 +482,16 @@ function linkOf(message: Message): LinkKind {
       return 'append'
     default:
       return 'control'
+  }
+}
+
+/** Bytes that are no message are the other side's fault; whatever else is thrown is ours. */
+function decoding<T>(decode: () => T): T {
+  try {
+    return decode()
+  } catch (error) {
+    if (error instanceof CodecError) throw badMessage(error.message)
+    throw error
   }
 }
 

@@ -7,7 +7,6 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { ErrorReply } from '../resp/encoder.ts'
 import { LmdbEngine } from '../storage/lmdb-engine.ts'
@@ -19,7 +18,6 @@ import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { Frontend } from './frontend.ts'
 import type { RootLogger } from './logger.ts'
 import { NodeFacts } from './node-facts.ts'
-import { fromSystemError } from './operator-error.ts'
 import type { BindAddress } from './option-kinds.ts'
 import { Replica } from './replica.ts'
 import { systemClock, systemTimers, TcpNetwork } from './tcp.ts'
@@ -54,7 +52,6 @@ export async function startServer(options: {
   const { config, logger } = options
   const list = readClusterList(config.get('cluster'), config.get('peer-announce'))
   const directory = config.get('dir')
-  makeDirectory(directory)
   const lock = await acquireDataLock(directory)
   const watchdog = new Watchdog({
     logCommitTimeoutMs: config.get('commit-timeout-ms'),
@@ -182,14 +179,6 @@ class Server implements RunningServer {
     await lock.release()
     logger.info({}, 'stopped')
     this.#resolveClosed()
-  }
-}
-
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true })
-  } catch (error) {
-    throw fromSystemError(`the directory ${path}`, error) ?? error
   }
 }
 

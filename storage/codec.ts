@@ -55,6 +55,9 @@ const LOOP_COPY_BYTES_MAX = 24
 /** Payloads by encodeCommands that no entry has used yet: memory of their own, with room for an entry's header. */
 const roomBefore = new WeakSet<Uint8Array>()
 
+/** An entry from this size on is a part of its own in a message. */
+const LONE_PART_BYTES_MIN = 64 * 1024
+
 const packr = new Packr({ useRecords: false })
 
 /**
@@ -167,22 +170,46 @@ export function decodeFrame(bytes: Uint8Array): readonly FrameField[] {
 /**
  * A peer message without its sender and receiver, which the link's handshake has fixed. Layout: crc32 of the header
  * u32, its length u32, the header (a frame), then per entry: length u32, the entry's encoded bytes (which carry a
- * checksum of their own).
+ * checksum of their own). It comes in parts to be sent one after the other, so that a large entry is not copied for
+ * every peer.
  */
-export function encodeMessage(message: Message): Uint8Array {
+export function encodeMessage(message: Message): readonly Uint8Array[] {
   const entries = message.type === 'append' ? message.entries.map(encodeEntry) : []
   const header = packr.pack(messageFields(message))
-  const length = entries.reduce((sum, entry) => sum + 4 + entry.length, 8 + header.length)
-  const bytes = allocateBytes(length)
-  writeUint32(bytes, 0, crc32(header))
-  writeUint32(bytes, 4, header.length)
-  bytes.set(header, 8)
-  let offset = 8 + header.length
+  // Entries up to a size are joined, because many small parts cost more than a copy.
+  const parts: Uint8Array[] = []
+  let joined: Uint8Array[] = [header]
   for (const entry of entries) {
-    writeUint32(bytes, offset, entry.length)
-    bytes.set(entry, offset + 4)
-    offset += 4 + entry.length
+    if (entry.length < LONE_PART_BYTES_MIN) {
+      joined.push(entry)
+      continue
+    }
+    parts.push(joinParts(joined, parts.length === 0, entry.length), entry)
+    joined = []
   }
+  if (joined.length > 0) parts.push(joinParts(joined, parts.length === 0, undefined))
+  return parts
+}
+
+/** The header (when it is the `first` part), entries behind their lengths, and the length of the `next` part. */
+function joinParts(
+  pieces: readonly Uint8Array[],
+  first: boolean,
+  next: number | undefined,
+): Uint8Array {
+  const length = pieces.reduce((sum, piece) => sum + 4 + piece.length, 0)
+  const bytes = allocateBytes((first ? 4 : 0) + length + (next === undefined ? 0 : 4))
+  let offset = 0
+  for (const [at, piece] of pieces.entries()) {
+    if (first && at === 0) {
+      writeUint32(bytes, 0, crc32(piece))
+      offset = 4
+    }
+    writeUint32(bytes, offset, piece.length)
+    bytes.set(piece, offset + 4)
+    offset += 4 + piece.length
+  }
+  if (next !== undefined) writeUint32(bytes, offset, next)
   return bytes
 }
 

@@ -191,9 +191,12 @@ export class Lone {
   }
 
   #run(): void {
-    for (let ready = this.core.ready(); ready !== undefined; ready = this.core.ready()) {
+    for (let turns = 0; turns < 1_000; turns++) {
+      const ready = this.core.ready()
+      if (ready === undefined) return
       this.#handle(ready)
     }
+    throw new Error('the core never comes to rest')
   }
 
   #handle(ready: Ready): void {

@@ -226,6 +226,27 @@ test('a read that was lost tells its caller, who may ask again', async () => {
   assert.deepEqual(outcomes, [false])
 })
 
+test('a caller that asks again at once asks in the next turn, so that no turn is endless', async () => {
+  const bench = new Bench(3, 1_000)
+  let outcomes = 0
+  const again = (): void => {
+    outcomes++
+    bench.node.read(again)
+  }
+  bench.node.read(again)
+  bench.node.pump()
+  assert.equal(outcomes, 1)
+  const sole = await new Bench(1, 1_000).lead()
+  let served = 0
+  const more = (confirmed: boolean): void => {
+    if (confirmed) served++
+    sole.node.read(more)
+  }
+  sole.node.read(more)
+  sole.node.pump()
+  assert.equal(served, 1)
+})
+
 /** Elects somebody; random timeouts, so the test asks who it became. */
 async function elect(cluster: Cluster): Promise<NodeId> {
   for (let tick = 0; tick < 100; tick++) {

@@ -12,11 +12,17 @@ import {
   type ClusterList,
   readClusterList,
 } from '../../src/bootstrap.ts'
-import { defaultPeerLimits, type PeerLimits } from '../../src/peer-link.ts'
+import type { PeerLimits } from '../../src/peer-link.ts'
 import { type ForwardChannel, Peers } from '../../src/peers.ts'
+import { CodecError } from '../../storage/codec.ts'
 import { type SimHost, type SimNetwork, seededRandom } from './network.ts'
 
 export const PEER_PORT = 16379
+
+export const testLimits: PeerLimits = {
+  queueBytes: { control: 1_048_576, append: 67_108_864, forward: 67_108_864 },
+  messageBytes: 134_217_728,
+}
 
 /** 40 hex digits that tell which node it is. */
 export function nodeId(digit: string): NodeId {
@@ -79,6 +85,7 @@ export class PeerNode {
     this.list = readClusterList(options.list ?? [], `${name}:${PEER_PORT}`)
     const echo = (from: NodeId, body: Uint8Array, channel: ForwardChannel): void => {
       const text = Buffer.from(body).toString()
+      if (text === 'undecodable') throw new CodecError(text)
       this.events.push({ type: 'forwarded', from, text })
       if (options.echo !== true) return
       channel.reply(Buffer.from(`(${text})`))
@@ -102,7 +109,7 @@ export class PeerNode {
           this.events.push({ type: 'replied', from, text: Buffer.from(body).toString() }),
         forwardDown: (to, unsent) => this.events.push({ type: 'forwardDown', to, unsent }),
       },
-      limits: options.limits ?? defaultPeerLimits,
+      limits: options.limits ?? testLimits,
       id: disk.id,
       clusterId: disk.clusterId,
       incarnation: options.incarnation ?? ++disk.boots,

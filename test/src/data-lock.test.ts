@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { acquireDataLock } from '../../src/data-lock.ts'
@@ -12,6 +13,14 @@ import { Child, temporaryDirectory } from '../processes.ts'
 
 function holder(context: TestContext, directory: string): Child {
   return new Child(context, 'test/src/lock-holder.js', [directory])
+}
+
+/** Leaves a connection open there; false when the kernel takes none. */
+function connects(context: TestContext, path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path }, () => resolve(true)).once('error', () => resolve(false))
+    context.after(() => socket.destroy())
+  })
 }
 
 test('a second process is told who has the directory', async (context) => {
@@ -55,6 +64,11 @@ test('a holder that is stopped still holds', async (context) => {
   for (let attempt = 0; attempt < 20; attempt++) {
     await assert.rejects(acquireDataLock(directory), { code: 'DATA_LOCKED' })
   }
+  // Even when so many have asked that the kernel takes no more connections for it.
+  const socket = readdirSync(directory).find((name) => name.endsWith('.socket')) ?? ''
+  let refused = false
+  while (!refused) refused = !(await connects(context, join(directory, socket)))
+  await assert.rejects(acquireDataLock(directory), { code: 'DATA_LOCKED' })
   first.kill('SIGCONT')
   await assert.rejects(acquireDataLock(directory), { code: 'DATA_LOCKED' })
   assert.equal(first.ended, undefined)

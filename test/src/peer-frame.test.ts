@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import {
+  type Body,
   FRAME_BYTES_MAX,
   FRAME_HEADER_BYTES,
   type FrameKind,
@@ -13,18 +14,14 @@ import {
   frame,
   frameBatch,
   frameKinds,
-  type Outgoing,
+  outgoing,
   PeerProtocolError,
 } from '../../src/peer-frame.ts'
 
 const LIMIT = 8 * 1_048_576
 
-function framesOf(messages: readonly Uint8Array[]): Uint8Array[] {
-  const queue: Outgoing[] = messages.map((bytes) => ({
-    kind: frameKinds.message,
-    bytes,
-    offset: 0,
-  }))
+function framesOf(messages: readonly Body[]): Uint8Array[] {
+  const queue = messages.map((body) => outgoing(frameKinds.message, body))
   const chunks: Uint8Array[] = []
   for (let at = 0; at < queue.length; ) {
     const { chunk, done } = frameBatch(queue, at)
@@ -81,6 +78,16 @@ test('a large message spans frames of at most FRAME_BYTES_MAX, and a ping may st
     [6, 6, 6, 6, frameKinds.message],
   )
   assert.ok(large.equals(received[4]?.bytes ?? new Uint8Array(0)))
+})
+
+test('a message in parts is the same on the wire as in one piece, wherever the parts end', () => {
+  const large = Buffer.alloc(2_500_000, 'abcdefg')
+  const body = FRAME_BYTES_MAX - FRAME_HEADER_BYTES
+  for (const ends of [[], [0, 0, 1], [4, body - 1], [body], [body + 1, 2 * body], [2_499_999]]) {
+    const bounds = [0, ...ends, large.length]
+    const parts = bounds.slice(1).map((end, at) => large.subarray(bounds[at], end))
+    assert.ok(Buffer.concat(framesOf([parts])).equals(Buffer.concat(framesOf([large]))), `${ends}`)
+  }
 })
 
 test('small messages share one chunk: one write for all of them', () => {

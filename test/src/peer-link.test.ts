@@ -17,6 +17,8 @@ import { SimNetwork, type SimOptions, SimTime, seededRandom } from '../sim/netwo
 import { nodeId } from '../sim/peer-node.ts'
 
 const QUEUE_MAX = 100_000
+/** Of the acceptor, for its answers. */
+const ANSWERS_MAX = 8_000_000
 const MESSAGE_MAX = 4_000_000
 
 function identity(digit: string, port: number): Identity {
@@ -53,7 +55,7 @@ class Side {
         role === 'dialler'
           ? new DialHandshake({ ...options, kind: 'forward', receiver })
           : new AcceptHandshake(options),
-      queueBytesMax: QUEUE_MAX,
+      queueBytesMax: role === 'dialler' ? QUEUE_MAX : ANSWERS_MAX,
       messageBytesMax: MESSAGE_MAX,
       handler: {
         admitAddress: () => undefined,
@@ -191,7 +193,7 @@ test('a dialler that does not read its answers gets no more questions in', async
     await time.runFor(0.5)
     while (answers < acceptor().received.length) {
       assert.ok(
-        acceptor().link.enqueue(frameKinds.forwardReply, Buffer.alloc(20_000)),
+        acceptor().link.enqueue(frameKinds.forwardReply, Buffer.alloc(500_000)),
         'the questions stop before the answers find no room',
       )
       acceptor().link.flush()
@@ -243,6 +245,24 @@ for (const [from, to] of [
     assert.equal(pair.acceptor().end?.type, 'broken')
   })
 }
+
+test('an acceptor that has paused its reading hears in its own progress that the dialler lives', async () => {
+  const slowly = { windowBytes: 10_000, pieceBytesMax: 5_000, delayMs: { min: 15, max: 15 } }
+  const pair = await established(slowly)
+  const answers = 60
+  for (let i = 0; i < answers; i++) {
+    assert.ok(pair.acceptor().link.enqueue(frameKinds.forwardReply, Buffer.alloc(100_000)))
+  }
+  pair.acceptor().link.flush()
+  let slow = 0
+  while (pair.dialler.received.length < answers && pair.acceptor().end === undefined) {
+    await sweeps(pair, 1)
+    slow++
+  }
+  assert.ok(slow > 8, `all was read within ${slow} sweeps`)
+  assert.equal(pair.acceptor().end, undefined)
+  assert.equal(pair.dialler.end, undefined)
+})
 
 test('a process that was stopped itself does not take its own silence for the other side', async () => {
   const pair = await established()

@@ -6,11 +6,10 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import type { Append, Heartbeat, Member, Message, NodeId } from '../../raft/types.ts'
-import { defaultPeerLimits } from '../../src/peer-link.ts'
 import { Peers } from '../../src/peers.ts'
 import { systemClock, systemTimers, TcpNetwork } from '../../src/tcp.ts'
 import { eventually } from '../sim/eventually.ts'
-import { nodeId } from '../sim/peer-node.ts'
+import { nodeId, testLimits } from '../sim/peer-node.ts'
 
 const [A, B] = [nodeId('a'), nodeId('b')]
 const MEBIBYTE = 1_048_576
@@ -49,7 +48,7 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
       forwardReplied: (_, body) => node.replied.push(Buffer.from(body).toString()),
       forwardDown: () => {},
     },
-    limits: { ...defaultPeerLimits, messageBytes: 128 * MEBIBYTE },
+    limits: testLimits,
     id,
     clusterId: 'c'.repeat(40),
     incarnation: 1,

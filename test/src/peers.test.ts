@@ -6,10 +6,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Append, Heartbeat, Member } from '../../raft/types.ts'
 import { frame, frameKinds } from '../../src/peer-frame.ts'
-import { defaultPeerLimits } from '../../src/peer-link.ts'
 import { encodeMessage } from '../../storage/codec.ts'
 import { SimNetwork, type SimOptions, SimTime, seededRandom } from '../sim/network.ts'
-import { type NodeOptions, nodeId, PEER_PORT, PeerNode, SimDisk } from '../sim/peer-node.ts'
+import {
+  type NodeOptions,
+  nodeId,
+  PEER_PORT,
+  PeerNode,
+  SimDisk,
+  testLimits,
+} from '../sim/peer-node.ts'
 
 const CLUSTER = 'c'.repeat(40)
 const [A, B, C] = [nodeId('a'), nodeId('b'), nodeId('d')]
@@ -284,9 +290,10 @@ test('a garbled frame costs the connection and one line, never the process', asy
 
 test('a message out of place or undecodable ends its link with one line, and is never delivered', async () => {
   const message = (bytes: Uint8Array): Uint8Array => frame(frameKinds.message, bytes)
-  const good = encodeMessage(heartbeat(A, B, 9))
+  const good = Buffer.concat(encodeMessage(heartbeat(A, B, 9)))
+  const misplaced = Buffer.concat(encodeMessage(append(A, B, 2, 10)))
   const bad: [link: number, bytes: Uint8Array, says: RegExp][] = [
-    [0, message(encodeMessage(append(A, B, 2, 10))), /bad message: append on a link for control/],
+    [0, message(misplaced), /bad message: append on a link for control/],
     [1, message(good), /bad message: heartbeat on a link for append/],
     [2, message(good), /bad message: heartbeat on a link for forward/],
     [0, message(good.subarray(0, good.length - 1)), /bad message: /],
@@ -350,9 +357,24 @@ test('forward() says false exactly when nothing can have been sent, and a dead l
   assert.equal(a.of('forwardDown').length, 1)
 })
 
+test('a forwarded body that is none ends the link with one line; the next one finds it again', async () => {
+  const { time, a, b } = await pair()
+  a.peers.flush()
+  await time.until(() => b.of('forwarded').length === 1)
+  a.peers.forward(B, Buffer.from('undecodable'))
+  a.peers.forward(B, Buffer.from('behind it'))
+  a.peers.flush()
+  await time.until(() => a.of('forwardDown').length === 1)
+  await time.until(() => a.peers.forward(B, Buffer.from('later')))
+  a.peers.flush()
+  await time.until(() => b.of('forwarded').length === 2)
+  assert.equal(b.of('forwarded')[1]?.text, 'later')
+  assert.deepEqual(b.lines, ['peer refused: bad message: undecodable'])
+})
+
 test('a full forward queue is refused at once and bounded', async () => {
   const limits = {
-    ...defaultPeerLimits,
+    ...testLimits,
     queueBytes: { control: 10_000, append: 10_000, forward: 10_000 },
   }
   const { a, b, sim, time } = await pair({ limits }, { windowBytes: 1_000 })
@@ -372,7 +394,7 @@ test('a full forward queue is refused at once and bounded', async () => {
 
 test('a dropped append is reported, later than the call and once per turn; other drops are not', async () => {
   const limits = {
-    ...defaultPeerLimits,
+    ...testLimits,
     queueBytes: { control: 2_000, append: 10_000, forward: 10_000 },
   }
   const { a, b, sim, time } = await pair({ limits }, { windowBytes: 1_000 })

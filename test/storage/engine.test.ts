@@ -214,6 +214,40 @@ describe('LMDB on real files', () => {
     }
   })
 
+  it('shows a checkpoint to whoever hears of it, also amid reads', async () => {
+    const state = await new LmdbEngine(scratch.path, assert.fail).openState(
+      'state-1',
+      STATE_DATABASES,
+    )
+    const { counts: _, digests: __, ...point } = EMPTY_META
+    const seen = (): number => decodeMeta(state.get('meta', META_KEY)).index
+    let next: NodeJS.Immediate | undefined
+    const read = (): void => {
+      // A read transaction outlives its turn: the one begun here must not answer after the commit.
+      seen()
+      next = setImmediate(read)
+    }
+    read()
+    for (let index = 1; index <= 20; index++) {
+      await state.checkpoint(encodeCheckpointHeader({ ...point, index, cleared: [] }), [])
+      assert.equal(seen(), index)
+    }
+    clearImmediate(next)
+    await state.close()
+  })
+
+  it('does not grow with ranges that end early', async () => {
+    const log = await new LmdbEngine(scratch.path, assert.fail).openLog('log', ['a'])
+    for (let round = 0; round < 150; round++) {
+      await log.commit(
+        Array.from({ length: 20 }, (_, i) => putOf(`k${i}`, `${round}`.repeat(1000))),
+      )
+      assert.equal(pairs(log, 'k', 1).length, 1)
+    }
+    assert.ok(log.bytes() < 3e6, `${log.bytes()} bytes for 20 values of 3 KB`)
+    await log.close()
+  })
+
   it('refuses values on shared memory', async () => {
     const log = await new LmdbEngine(scratch.path, assert.fail).openLog('log', ['a'])
     const value = new Uint8Array(new SharedArrayBuffer(4))

@@ -127,6 +127,14 @@ export function runLogStoreConformance(
       assertLog(entriesOf(1, 3, 4))
     })
 
+    it('replaces entries by entries of a lower term, as long as terms rise', async () => {
+      await append([...entriesOf(1, 4, 1), ...entriesOf(4, 7, 5)])
+      await append(entriesOf(4, 6, 3))
+      assertLog([...entriesOf(1, 4, 1), ...entriesOf(4, 6, 3)])
+      under = await under.reopen()
+      assertLog([...entriesOf(1, 4, 1), ...entriesOf(4, 6, 3)])
+    })
+
     it('limits reads by bytes, cut after the entry that exceeds them', async () => {
       await append(entriesOf(1, 9, 1, 68))
       const size = entryBytes(entryOf(1, 1, 68))
