@@ -4,6 +4,7 @@
  * reply turns into (bytes to a client, a frame to the node that forwarded it) is its owner's business.
  */
 
+import { assert } from '../raft/assert.ts'
 import type { Index, Term } from '../raft/types.ts'
 import type { Protocol, Reply } from '../resp/encoder.ts'
 import type { Args, ReadCommand, WriteCommand } from './commands/command.ts'
@@ -54,6 +55,8 @@ export class Call {
   readonly tag: number
   /** It came from another node, which wants it back rather than sent on when this node does not lead. */
   readonly remote: boolean
+  /** Its place among the calls of its stream. */
+  readonly sequence: number
   place: Place = 'waiting'
   /** The term of the leader it was handed to, while forwarded. */
   forwardTerm: Term = 0
@@ -80,6 +83,7 @@ export class Call {
     this.deadline = options.deadline
     this.tag = options.tag
     this.remote = options.remote
+    this.sequence = ++options.stream.calls
     let bytes = CALL_OVERHEAD_BYTES
     for (const arg of options.args) bytes += arg.length
     this.bytes = bytes
@@ -101,17 +105,22 @@ export class Call {
   answer(reply: Reply | EncodedReply, index: Index): void {
     const { stream } = this
     if (this.place === 'appended' && !this.isRead) stream.appended--
-    this.place = 'answered'
-    stream.unanswered--
     stream.lastSeen = Math.max(stream.lastSeen, index)
+    this.#settle()
     this.owner.answered(this, reply, index)
   }
 
   /** It goes back to the node it came from, certainly not appended. */
   refuse(): void {
-    this.place = 'answered'
-    this.stream.unanswered--
+    this.#settle()
     this.owner.refused(this)
+  }
+
+  #settle(): void {
+    const { stream } = this
+    assert(this.place !== 'answered', () => `${this.command.name} is answered twice`)
+    this.place = 'answered'
+    if (--stream.unanswered === 0) stream.assertIdle()
   }
 }
 
@@ -120,6 +129,8 @@ const CALL_OVERHEAD_BYTES = 64
 
 /** The order of one connection's commands, at the node where they are placed. */
 export class Stream {
+  /** Calls ever made: each has its number as its sequence. */
+  calls = 0
   /** Calls without an answer, wherever they are. */
   unanswered = 0
   /** Reads in a read round, oldest first: a write behind them takes them along. */
@@ -134,6 +145,15 @@ export class Stream {
   forwarded = 0
   /** The term of the leader they were handed to. */
   forwardedTerm: Term = 0
-  /** Calls that wait until those handed to the leader of an older term are settled. */
+  /** Calls that wait until those handed over are settled, in the order of their sequence. */
   held: Call[] = []
+
+  /** Without unanswered calls there is nothing of it anywhere: a count that drifted would hold up later calls. */
+  assertIdle(): void {
+    const waiting = this.reads.length + this.held.length
+    assert(
+      waiting + this.appended + this.forwarded === 0 && this.building === undefined,
+      () => `a stream without calls: ${waiting} wait, ${this.appended}, ${this.forwarded} are out`,
+    )
+  }
 }

@@ -95,7 +95,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   opened(): void {}
 
   received(bytes: Uint8Array): void {
-    if (this.#ended) return
+    // What stands behind a QUIT or a broken protocol is nothing, and must not pile up while replies are due.
+    if (this.#ended || this.session.closeAfterReply) return
     this.#decoder.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
     this.#stats.inputBytes += bytes.length
     const locked = mustAuthenticate(this.session, this.#owner.server)
@@ -294,7 +295,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     }
     this.#checkOutput()
     if (this.#closesNow()) this.end()
-    else if (this.#decoder.bufferedBytes > 0) this.#owner.ready(this)
+    // A client that has finished ends when its last command is started, also if the window was full until now.
+    else if (this.#decoder.bufferedBytes > 0 || this.#finished) this.#owner.ready(this)
   }
 
   /** As many commands open as their replies, if they stay this large, will find room for. */

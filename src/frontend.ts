@@ -199,9 +199,12 @@ export class Frontend {
   /** Second half: every connection with replies writes them, once. */
   flush(): void {
     const dirty = this.#dirty
-    if (dirty.size === 0) return
-    this.#dirty = new Set()
-    for (const connection of dirty) connection.flush()
+    if (dirty.size > 0) {
+      this.#dirty = new Set()
+      for (const connection of dirty) connection.flush()
+    }
+    // What a turn's quota left over asked for the next turn while this one had begun already.
+    if (this.#ready.size > 0) this.#options.wake()
   }
 
   #armSweep(): void {

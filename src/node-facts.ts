@@ -40,7 +40,7 @@ export class NodeFacts implements LocalServer {
   constructor(options: NodeFactsOptions) {
     this.#options = options
     this.config = options.config
-    this.#startedAt = options.clock.wall()
+    this.#startedAt = options.clock.monotonic()
     const digest = (): void => {
       const password = this.config.get('requirepass')
       this.#passwordDigest =
@@ -51,7 +51,7 @@ export class NodeFacts implements LocalServer {
   }
 
   now(): number {
-    return this.#options.clock.wall()
+    return this.#options.clock.monotonic()
   }
 
   passwordDigest(): Uint8Array | undefined {

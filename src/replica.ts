@@ -435,8 +435,10 @@ export class Replica {
     return new Promise((resolve) => {
       const attempt = (): void => {
         const raft = this.#raft
-        if (raft === undefined) {
-          resolve('this node does not belong to a cluster yet')
+        if (raft === undefined || this.#stopped) {
+          resolve(
+            raft === undefined ? 'this node does not belong to a cluster yet' : 'it is stopping',
+          )
           return
         }
         raft.read((confirmed) => {

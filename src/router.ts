@@ -75,11 +75,23 @@ interface EntryOfCalls extends Batch {
   readonly items: Call[]
   writes: number
   bytes: number
+  /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
+  data: Uint8Array | undefined
   term: Term
   index: Index
   /** Monotonic ms at which the outcome is given up; undefined while this node leads the entry's term. */
   deadline: number | undefined
 }
+
+/** Reads that one round was asked for. */
+interface ReadRound {
+  readonly calls: readonly Call[]
+  /** Monotonic ms at which those that could not run until then are given up. */
+  readonly deadline: number
+}
+
+/** How long a round may take at least, and what it confirmed to be applied here, however short parking is. */
+const READ_ROUND_MS_MIN = 5_000
 
 const CLUSTER_DOWN = new ErrorReply(
   'CLUSTERDOWN no leader is known to this node; the command was not executed',
@@ -89,6 +101,9 @@ const PARK_FULL = new ErrorReply(
 )
 const OVERWRITTEN = new ErrorReply(
   'CLUSTERDOWN the leader changed before the command was replicated; it was not executed',
+)
+const UNCONFIRMED = new ErrorReply(
+  'CLUSTERDOWN no leader confirmed the read in time; it was not executed',
 )
 const UNKNOWN = new ErrorReply(
   'TIMEOUT outcome unknown: the leader was lost after it took the command',
@@ -102,6 +117,9 @@ export class Router {
 
   /** Calls that wait to be placed, oldest first. */
   #backlog: Call[] = []
+  /** Calls that their streams hold until what went before them is settled. */
+  #held = 0
+  /** Of the backlog and of the held. */
   #backlogBytes = 0
   /** Closed entries that were not proposed yet, and the one under construction behind them. */
   #closed: EntryOfCalls[] = []
@@ -110,6 +128,8 @@ export class Router {
   #appended = new Set<EntryOfCalls>()
   /** Reads of the next round. */
   #reading: Call[] = []
+  /** Rounds with reads that could not run yet. */
+  #rounds = new Set<ReadRound>()
   /** Streams whose confirmed reads wait for entries to be applied. */
   #lagging = new Set<Stream>()
   /** Calls handed to the leader of a term, oldest first, and when those of a past term are given up. */
@@ -127,7 +147,7 @@ export class Router {
 
   /** Calls that wait for a leader, or for room at it. */
   get parked(): number {
-    return this.#backlog.length
+    return this.#backlog.length + this.#held
   }
 
   /** Entries proposed here whose outcome is open. */
@@ -144,8 +164,11 @@ export class Router {
   submit(call: Call): void {
     const { stream } = call
     stream.unanswered++
-    if (call.isRead && this.#options.readConsistency === 'stale' && stream.unanswered === 1) {
-      this.#readHere(call)
+    if (stream.unanswered === 1 && this.#mayBeStale(call)) {
+      // As soon as what its connection has seen is applied here.
+      call.place = 'reading'
+      stream.reads.push(call)
+      this.#confirm(this.#round([call]))
       return
     }
     if (
@@ -188,6 +211,10 @@ export class Router {
   #place(call: Call): boolean {
     const route = this.#route
     if (route.kind === 'none') return false
+    if (this.#mustHold(call.stream)) {
+      this.#hold(call)
+      return true
+    }
     if (route.kind === 'self') {
       if (!route.established || this.#closed.length > 0) return false
       if (call.isRead) this.#placeRead(call)
@@ -195,6 +222,40 @@ export class Router {
       return true
     }
     return this.#placeAtFollower(call, route.leader, route.term)
+  }
+
+  /** What was handed to another leader, or could not be, may still come back, and then it goes first. */
+  #mustHold({ held, forwarded, forwardedTerm }: Stream): boolean {
+    if (held.length > 0) return true
+    return forwarded > 0 && forwardedTerm !== this.#servedTerm
+  }
+
+  /** The term of the leader that calls are handed to now. */
+  get #servedTerm(): Term | undefined {
+    return this.#route.kind === 'leader' ? this.#route.term : undefined
+  }
+
+  #hold(call: Call): void {
+    const { held } = call.stream
+    let at = held.length
+    while (at > 0 && (held[at - 1] as Call).sequence > call.sequence) at--
+    held.splice(at, 0, call)
+    this.#held++
+    this.#backlogBytes += call.bytes
+  }
+
+  /** What the streams of these calls held goes first, in its order, once nothing of them is handed over. */
+  #release(calls: readonly Call[]): void {
+    const released: Call[] = []
+    for (const { stream } of calls) {
+      if (stream.forwarded > 0 || stream.held.length === 0) continue
+      for (const call of stream.held) released.push(call)
+      stream.held = []
+    }
+    if (released.length === 0) return
+    this.#held -= released.length
+    this.#backlog = [...released, ...this.#backlog]
+    this.#ports.wake()
   }
 
   #placeRead(call: Call): void {
@@ -218,6 +279,7 @@ export class Router {
         entry.bytes + call.bytes > this.#limits.entryBytes)
     ) {
       this.#close()
+      this.#propose()
       entry = undefined
     }
     if (entry === undefined) {
@@ -246,11 +308,7 @@ export class Router {
 
   #placeAtFollower(call: Call, leader: NodeId, term: Term): boolean {
     const { stream } = call
-    if (stream.forwarded > 0 && stream.forwardedTerm !== term) {
-      // What an earlier leader was handed may still come back refused, and then it goes first.
-      stream.held.push(call)
-      return true
-    }
+    assert(!call.remote, () => `${call.command.name} would be handed on a second time`)
     if (this.#options.redirect === 'moved') {
       const slot = this.#ports.keySlot(call)
       const address = this.#ports.clientAddress(leader)
@@ -280,18 +338,6 @@ export class Router {
     this.#outgoing.push(call)
   }
 
-  /** Back to the head of the backlog, in their order: they were never appended. */
-  #replace(calls: readonly Call[]): void {
-    if (calls.length === 0) return
-    for (const call of calls) {
-      call.place = 'waiting'
-      call.confirmed = false
-      this.#backlogBytes += call.bytes
-    }
-    this.#backlog = [...calls, ...this.#backlog]
-    this.#ports.wake()
-  }
-
   // ---- At the leader ----------------------------------------------------------------------------------------------
 
   #close(): void {
@@ -302,11 +348,11 @@ export class Router {
   #propose(): void {
     let proposed = 0
     for (const entry of this.#closed) {
-      const commands = entry.items.filter((call) => !call.isRead)
-      const logged = commands.map(({ database, args }) => ({ database, argv: args }))
-      const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), logged)])
+      entry.data ??= this.#encode(entry)
+      const result = this.#ports.propose([entry.data])
       if (!result.accepted) break
       proposed++
+      entry.data = undefined
       entry.term = result.term
       entry.index = result.first
       for (const call of entry.items) call.appendedTo(entry)
@@ -316,11 +362,18 @@ export class Router {
     if (proposed > 0) this.#closed.splice(0, proposed)
   }
 
+  #encode({ items }: EntryOfCalls): Uint8Array {
+    const commands = items.filter((call) => !call.isRead)
+    const logged = commands.map(({ database, args }) => ({ database, argv: args }))
+    return encodeCommands(this.#ports.logicalNow(), logged)
+  }
+
   #newEntry(): EntryOfCalls {
     const entry: EntryOfCalls = {
       items: [],
       writes: 0,
       bytes: 0,
+      data: undefined,
       term: 0,
       index: 0,
       deadline: undefined,
@@ -338,34 +391,42 @@ export class Router {
 
   // ---- Reads --------------------------------------------------------------------------------------------------------
 
+  /** Another node's read is served as strictly as that node may want it: it knows its own option only. */
+  #mayBeStale(call: Call): boolean {
+    return call.isRead && !call.remote && this.#options.readConsistency === 'stale'
+  }
+
   #beginReads(): void {
+    if (this.#reading.length === 0) return
+    const calls = this.#reading.filter((call) => call.place === 'reading')
+    const stale = calls.filter((call) => this.#mayBeStale(call))
+    if (stale.length > 0) this.#confirm(this.#round(stale))
+    this.#reading = stale.length > 0 ? calls.filter((call) => !this.#mayBeStale(call)) : calls
     if (this.#reading.length === 0 || this.#route.kind === 'none') return
-    const round = this.#reading.filter((call) => call.place === 'reading')
+    const round = this.#round(this.#reading)
     this.#reading = []
-    if (round.length === 0) return
-    if (this.#options.readConsistency === 'stale') {
-      this.#confirm(round)
-      return
-    }
     this.#ports.read((confirmed) => {
       if (confirmed) this.#confirm(round)
       else this.#unconfirmed(round)
     })
   }
 
-  /** A stale read: as soon as what its connection has seen is applied here. */
-  #readHere(call: Call): void {
-    call.place = 'reading'
-    call.stream.reads.push(call)
-    this.#confirm([call])
+  #round(calls: readonly Call[]): ReadRound {
+    const ms = Math.max(this.#options.parkTimeoutMs, READ_ROUND_MS_MIN)
+    const round = { calls, deadline: this.#ports.now() + ms }
+    this.#rounds.add(round)
+    return round
   }
 
-  #confirm(round: readonly Call[]): void {
-    for (const call of round) {
+  #confirm(round: ReadRound): void {
+    let open = 0
+    for (const call of round.calls) {
       if (call.place !== 'reading') continue
       call.confirmed = true
       this.#serve(call.stream)
+      if (call.place === 'reading') open++
     }
+    if (open === 0) this.#rounds.delete(round)
   }
 
   /** Runs the reads at the head of a stream that nothing before them holds up. */
@@ -385,12 +446,16 @@ export class Router {
   }
 
   /** No leader confirmed the round: the reads of this node try again, those of others are their nodes' to place. */
-  #unconfirmed(round: readonly Call[]): void {
-    for (const call of round) {
+  #unconfirmed(round: ReadRound): void {
+    this.#rounds.delete(round)
+    const now = this.#ports.now()
+    for (const call of round.calls) {
       if (call.place !== 'reading') continue
       if (call.remote && this.#route.kind !== 'self') {
         remove(call.stream.reads, call)
         call.refuse()
+      } else if (call.deadline <= now) {
+        this.#giveUpRead(call)
       } else {
         this.#reading.push(call)
       }
@@ -398,10 +463,20 @@ export class Router {
     this.#ports.wake()
   }
 
+  #giveUpRead(call: Call): void {
+    remove(call.stream.reads, call)
+    call.answer(UNCONFIRMED, this.#ports.appliedIndex())
+  }
+
   /** Entries were applied: their calls have their answers, and reads that waited for them may run. */
   afterApply(): void {
     const applied = this.#ports.appliedIndex()
-    for (const entry of this.#appended) if (entry.index <= applied) this.#appended.delete(entry)
+    for (const entry of this.#appended) {
+      if (entry.index > applied) continue
+      if (entry.items[0]?.place === 'answered') this.#appended.delete(entry)
+      // A later entry of this node took its index: its own might still have been applied from another node.
+      else this.#abandon(entry, UNKNOWN)
+    }
     for (const stream of this.#lagging) this.#serve(stream)
   }
 
@@ -426,7 +501,9 @@ export class Router {
       if (route.kind !== 'leader' || !this.#ports.forward(route.leader, route.term, frame)) {
         // Nothing of it was sent: a later turn tries again, in the same order.
         this.#forwardBlocked = true
-        this.#takeBack(calls.slice(from))
+        const unsent = calls.slice(from)
+        this.#takeBack(unsent)
+        this.#release(unsent)
         return
       }
       let sent = this.#forwarded.get(route.term)
@@ -439,26 +516,27 @@ export class Router {
     }
   }
 
+  /** Certainly not appended: held, so that what was handed over before them is settled first. */
   #takeBack(calls: readonly Call[]): void {
-    for (const call of calls) this.#settleForwarded(call)
-    this.#replace(calls)
+    for (const call of calls) {
+      this.#leaveForwarded(call)
+      call.place = 'waiting'
+      call.confirmed = false
+      this.#hold(call)
+    }
   }
 
-  #settleForwarded(call: Call): void {
-    const { stream } = call
-    stream.forwarded--
+  #leaveForwarded(call: Call): void {
+    call.stream.forwarded--
     this.#forwardedBytes -= call.bytes
-    if (stream.forwarded > 0 || stream.held.length === 0) return
-    const held = stream.held
-    stream.held = []
-    this.#replace(held)
   }
 
   /** The leader answered; `index` is what it had applied by then. Nobody may be waiting for it any more. */
   forwardAnswered(call: Call, bytes: Uint8Array, index: Index): void {
     if (!this.#forgetForwarded(call)) return
+    this.#leaveForwarded(call)
     call.answer(new EncodedReply(bytes), index)
-    this.#settleForwarded(call)
+    this.#release([call])
     this.#ports.wake()
   }
 
@@ -466,6 +544,7 @@ export class Router {
   forwardRefused(calls: readonly Call[]): void {
     this.#forwardBlocked = true
     this.#takeBack(calls.filter((call) => this.#forgetForwarded(call)))
+    this.#release(calls)
   }
 
   #forgetForwarded(call: Call): boolean {
@@ -490,12 +569,14 @@ export class Router {
       if (!call.isRead) written.add(call.stream)
       if (!written.has(call.stream)) again.add(call)
     }
+    const applied = this.#ports.appliedIndex()
     for (const call of calls) {
       if (again.has(call)) continue
-      call.answer(UNKNOWN, this.#ports.appliedIndex())
-      this.#settleForwarded(call)
+      this.#leaveForwarded(call)
+      call.answer(UNKNOWN, applied)
     }
     this.#takeBack(calls.filter((call) => again.has(call)))
+    this.#release(calls)
   }
 
   // ---- Changes of leadership, deadlines --------------------------------------------------------------------------------
@@ -511,9 +592,8 @@ export class Router {
     for (const entry of this.#appended) {
       if (entry.term !== ledTerm) entry.deadline ??= deadline
     }
-    const servedTerm = route.kind === 'leader' ? route.term : undefined
     for (const [term, sent] of this.#forwarded) {
-      sent.deadline = term === servedTerm ? undefined : (sent.deadline ?? deadline)
+      sent.deadline = term === this.#servedTerm ? undefined : (sent.deadline ?? deadline)
     }
     if (before.kind === 'self' && before.term !== ledTerm) this.#unplace()
     this.#ports.wake()
@@ -522,15 +602,21 @@ export class Router {
   /** What this node took as a leader and did not append goes back to where it came from. */
   #unplace(): void {
     this.#close()
-    const calls = this.#closed.flatMap((entry) => entry.items)
+    const unproposed = this.#closed.flatMap((entry) => entry.items)
     this.#closed = []
-    for (const call of calls) call.stream.building = undefined
-    const backlog = this.#backlog
-    this.#backlog = []
-    this.#backlogBytes = 0
-    const all = [...calls, ...backlog]
-    this.#replace(all.filter((call) => !call.remote))
-    for (const call of all) if (call.remote) call.refuse()
+    for (const call of unproposed) {
+      call.stream.building = undefined
+      call.place = 'waiting'
+      call.confirmed = false
+      this.#backlogBytes += call.bytes
+    }
+    const all = [...unproposed, ...this.#backlog]
+    this.#backlog = all.filter((call) => !call.remote)
+    for (const call of all) {
+      if (!call.remote) continue
+      this.#backlogBytes -= call.bytes
+      call.refuse()
+    }
     for (const call of this.#reading.filter(({ remote, place }) => remote && place === 'reading')) {
       remove(call.stream.reads, call)
       call.refuse()
@@ -550,10 +636,14 @@ export class Router {
     }
     for (const call of this.#reading) {
       if (call.place !== 'reading' || call.deadline > now) continue
-      remove(call.stream.reads, call)
-      call.answer(CLUSTER_DOWN, applied)
+      this.#giveUpRead(call)
     }
     this.#reading = this.#reading.filter((call) => call.place === 'reading')
+    for (const round of this.#rounds) {
+      if (round.deadline > now) continue
+      this.#rounds.delete(round)
+      for (const call of round.calls) if (call.place === 'reading') this.#giveUpRead(call)
+    }
     for (const entry of this.#appended) {
       if (entry.deadline === undefined || entry.deadline > now) continue
       this.#ports.forget(entry.index, entry)
@@ -564,6 +654,20 @@ export class Router {
     }
     this.#forwardBlocked = false
     this.afterApply()
+    this.#assertCounts()
+  }
+
+  /** Counts that drift would stop everything one day, or nothing when it must. */
+  #assertCounts(): void {
+    const waiting = this.#backlog.length + this.#held
+    assert(
+      waiting === 0 ? this.#backlogBytes === 0 : this.#backlogBytes > 0,
+      () => `${this.#backlogBytes} bytes of ${waiting} waiting calls`,
+    )
+    assert(
+      this.#forwarded.size === 0 ? this.#forwardedBytes === 0 : this.#forwardedBytes > 0,
+      () => `${this.#forwardedBytes} bytes handed to leaders of ${this.#forwarded.size} terms`,
+    )
   }
 }
 

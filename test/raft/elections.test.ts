@@ -46,7 +46,8 @@ test('a follower that hears a leader or grants its vote does not campaign', () =
     one.tick(ELECTION_TICKS - 1).append('2', 1, [0, 0], [])
   }
   assert.equal(one.core.status().role, 'follower')
-  const voter = new Lone().tick(ELECTION_TICKS - 1).step(vote('2', 1, [0, 0]))
+  const voter = new Lone({ hardState: { term: 1, vote: undefined } }).tick(ELECTION_TICKS - 1)
+  voter.step(vote('2', 1, [0, 0]))
   assert.equal(voter.tick(ELECTION_TICKS - 1).core.status().role, 'follower')
   assert.equal(voter.tick().core.status().role, 'pre-candidate')
 })
@@ -353,7 +354,7 @@ test('a leader that hears a majority stays, and only members that answer in its 
       .tick()
   }
   assert.equal(heard.core.isLeader, true)
-  const alone = new Lone({ size: 5 }).lead().tick(ELECTION_TICKS)
+  const alone = new Lone({ size: 5 }).lead()
   alone
     .step(reply('4'))
     .step(reply('stranger'))

@@ -1,0 +1,35 @@
+/*
+ * The port between the search and the meaning of commands. A state is a small integer that stands for the whole
+ * value of one key, so that the search compares, stores and forgets states without knowing what they are.
+ */
+
+import type { Operation, Reply } from './operation.ts'
+
+export type State = number
+
+/** What `step` answers when the recorded reply cannot be given in that state. */
+export const ILLEGAL: State = -1
+
+export interface Model {
+  /** Why operations of this kind cannot be checked, in words; undefined when they can. */
+  refusal(f: string, args: readonly string[]): string | undefined
+  /** Prepares the operations of one key. Throws HistoryError for one that `refusal` refuses. */
+  begin(operations: readonly Operation[]): KeyModel
+}
+
+/** The operations of one key; `operation` is always an index into the list that `begin` was given. */
+export interface KeyModel {
+  readonly initial: State
+  /** How many states exist so far: the search bounds it. */
+  readonly states: number
+  /** The state after the operation, or ILLEGAL; an operation with an unknown reply is always legal. */
+  step(state: State, operation: number): State
+  /** False if no reply of this history can tell whether this operation took effect. */
+  mayMatter(operation: number): boolean
+  /** Equal for operations that change every state alike, whatever they were answered. */
+  effect(operation: number): string
+  /** What the operation would be answered in that state. */
+  reply(state: State, operation: number): Reply | undefined
+  /** The value, for people. */
+  text(state: State): string
+}
