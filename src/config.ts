@@ -24,6 +24,7 @@ import {
   path,
   text,
 } from './option-kinds.ts'
+import { DATABASES } from './session.ts'
 
 export const logLevels = ['debug', 'verbose', 'notice', 'warning'] as const
 export type LogLevel = (typeof logLevels)[number]
@@ -308,6 +309,16 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
   },
 }
 
+/** Redis options that clients and redis-benchmark ask for and that are no choice here: what is true of this server. */
+const facts: ReadonlyMap<string, string> = new Map([
+  ['appendfsync', 'always'],
+  ['appendonly', 'yes'],
+  ['databases', String(DATABASES)],
+  ['maxmemory', '0'],
+  ['maxmemory-policy', 'noeviction'],
+  ['save', ''],
+])
+
 export const optionNames: readonly OptionName[] = Object.keys(options).filter(isOptionName)
 
 export class Config implements ConfigPort {
@@ -334,14 +345,16 @@ export class Config implements ConfigPort {
   /** Every option with its value as CONFIG GET shows it: bytes as plain numbers, secrets as they are. */
   *entries(): Iterable<readonly [name: string, value: string]> {
     for (const name of optionNames) yield [name, printed(this.#settings, name)]
+    yield* facts
   }
 
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined {
     let settings = this.#settings
     const names: OptionName[] = []
     for (const [name, value] of changes) {
+      if (facts.has(name)) return { name, reason: IMMUTABLE }
       if (!isOptionName(name)) return { name, reason: undefined }
-      if (options[name].settable !== true) return { name, reason: "can't set immutable config" }
+      if (options[name].settable !== true) return { name, reason: IMMUTABLE }
       const changed = assigned(settings, name, value)
       if (changed === undefined) return { name, reason: options[name].kind.refusal }
       settings = changed
@@ -371,6 +384,8 @@ export function assigned<Known extends Partial<Settings>>(
 export function printed<Name extends OptionName>(settings: Settings, name: Name): string {
   return options[name].kind.print(settings[name])
 }
+
+const IMMUTABLE = "can't set immutable config"
 
 export interface BrokenRule {
   readonly names: readonly [OptionName, ...OptionName[]]

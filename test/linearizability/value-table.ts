@@ -25,7 +25,8 @@ interface Value {
   readonly units: number
   readonly bytes: number
   readonly hash: number
-  readonly longer: Map<string, State>
+  /** By tail: what appending made of it. */
+  longer: Map<string, State> | undefined
 }
 
 export class ValueTable {
@@ -51,11 +52,12 @@ export class ValueTable {
   append(state: State, tail: string): State {
     const parent = state === ABSENT ? EMPTY : state
     if (tail === '') return parent
-    const { longer } = this.#at(parent)
-    const known = longer.get(tail)
+    const value = this.#at(parent)
+    const known = value.longer?.get(tail)
     if (known !== undefined) return known
     const made = this.#intern(parent, tail)
-    longer.set(tail, made)
+    value.longer ??= new Map()
+    value.longer.set(tail, made)
     return made
   }
 
@@ -83,7 +85,9 @@ export class ValueTable {
     for (let i = 0; i < tail.length; i++) hash = Math.imul(hash ^ tail.charCodeAt(i), HASH_PRIME)
     const alike = this.#byHash.get(hash) ?? []
     const length = units + tail.length
-    const twin = alike.find((state) => this.#at(state).units === length && this.#is(state, parent, tail))
+    const twin = alike.find(
+      (state) => this.#at(state).units === length && this.#is(state, parent, tail),
+    )
     if (twin !== undefined) return twin
     const state = this.#values.length
     this.#values.push({
@@ -92,7 +96,7 @@ export class ValueTable {
       units: length,
       bytes: bytes + Buffer.byteLength(tail),
       hash,
-      longer: new Map(),
+      longer: undefined,
     })
     this.#byHash.set(hash, [...alike, state])
     return state
@@ -111,7 +115,7 @@ export class ValueTable {
 
 function leaf(): Value {
   const parent = ABSENT
-  return { parent, tail: '', units: 0, bytes: 0, hash: HASH_BASIS, longer: new Map() }
+  return { parent, tail: '', units: 0, bytes: 0, hash: HASH_BASIS, longer: undefined }
 }
 
 export function isInt64(value: bigint): boolean {

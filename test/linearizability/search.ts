@@ -1,0 +1,403 @@
+/*
+ * Is there one order of these operations of one key that respects real time and explains every reply? The search
+ * of Wing and Gong (1993) with Lowe's memoisation (2017): always linearize an operation that no unplaced one
+ * precedes, remember each configuration (what is placed, which state), and go back where no reply fits. What is
+ * ours is how it stays quick: operations that fit and change nothing are placed at once, the most urgent go first,
+ * and operations of unknown outcome are placed only where they make a difference. docs/checker.md proves these.
+ * It must not know commands: it sees states only through KeyModel.
+ */
+
+import { Buffer } from 'node:buffer'
+import { ILLEGAL, type KeyModel, type Model, type State } from './model.ts'
+import type { Operation } from './operation.ts'
+
+/** Bounds of one search; past one of them it answers `unknown`, never `legal`. */
+export interface SearchLimits {
+  /** Tried steps of the model. */
+  readonly steps: number
+  /** Remembered configurations, some 200 bytes each. */
+  readonly configurations: number
+  /** Values of the model, some 200 bytes each. */
+  readonly states: number
+}
+
+/** An operation at its place in an order, and the state after it. */
+export interface Placed {
+  readonly operation: Operation
+  readonly state: State
+}
+
+export interface SearchResult {
+  readonly outcome: 'legal' | 'illegal' | 'unknown'
+  /** The order that was found; otherwise, where it was asked for, the longest legal one. */
+  readonly order: readonly Placed[]
+  /** The operations that took effect, as recorded, and are not in `order`. */
+  readonly unplaced: readonly Operation[]
+  readonly model: KeyModel
+  readonly steps: number
+}
+
+export interface SearchRequest {
+  readonly model: Model
+  readonly limits: SearchLimits
+  /** Copies an order at each new depth, so it is for small histories. */
+  readonly wantsLongest?: boolean
+}
+
+/**
+ * Searches an order of the operations of one key. Those that failed are left out, those of unknown outcome are
+ * placed where that helps.
+ */
+export function searchOrder(all: readonly Operation[], request: SearchRequest): SearchResult {
+  const operations = all.filter((operation) => operation.outcome !== 'fail')
+  return new Search(operations, request).run()
+}
+
+/** Operations of unknown outcome that change every state alike are one class; the earliest unused stands for it. */
+interface UnknownClass {
+  readonly members: readonly number[]
+  used: number
+}
+
+/** How often each class was used: class, count, class, count, ... by rising class. */
+type Usage = readonly number[]
+
+/** How a configuration was reached. */
+interface Arrival {
+  readonly usage: number
+  /** The state before the unknown operation that led here; undefined when something else did. */
+  readonly before: State | undefined
+  /** Length of the trail before the move that led here. */
+  readonly trail: number
+}
+
+/** One branching point: everything before its moves is on the trail. */
+interface Frame {
+  readonly state: State
+  readonly usage: number
+  readonly trail: number
+  readonly moves: readonly number[]
+  cursor: number
+}
+
+/** A list of 0..n-1 in a given order, from which an element is taken and put back in O(1) (dancing links). */
+class Links {
+  readonly #next: Int32Array
+  readonly #previous: Int32Array
+  readonly end: number
+
+  constructor(order: readonly number[]) {
+    this.end = order.length
+    this.#next = new Int32Array(order.length + 1)
+    this.#previous = new Int32Array(order.length + 1)
+    let last = this.end
+    for (const element of [...order, this.end]) {
+      this.#next[last] = element
+      this.#previous[element] = last
+      last = element
+    }
+  }
+
+  get first(): number {
+    return this.after(this.end)
+  }
+
+  after(element: number): number {
+    return this.#next[element] as number
+  }
+
+  take(element: number): void {
+    const next = this.#next[element] as number
+    const previous = this.#previous[element] as number
+    this.#next[previous] = next
+    this.#previous[next] = previous
+  }
+
+  /** Only in the reverse order of taking. */
+  putBack(element: number): void {
+    this.#next[this.#previous[element] as number] = element
+    this.#previous[this.#next[element] as number] = element
+  }
+}
+
+class Search {
+  readonly #model: KeyModel
+  readonly #limits: SearchLimits
+  readonly #wantsLongest: boolean
+  readonly #operations: readonly Operation[]
+  /** Indices of operations with a return, by invocation; a `known` number below is an index into this. */
+  readonly #known: readonly number[]
+  readonly #invoked: Float64Array
+  readonly #returned: Float64Array
+  readonly #byInvocation: Links
+  readonly #byReturn: Links
+  readonly #classes: readonly UnknownClass[]
+  readonly #usages: Usage[] = [[]]
+  readonly #usageIds = new Map<string, number>([['', 0]])
+  /** Usages that were tried, by configuration. */
+  readonly #visited = new Map<string, number[]>()
+  /** What is placed, in order: a known number, or ~class. */
+  readonly #trail: number[] = []
+  readonly #frames: Frame[] = []
+  #key = Buffer.alloc(1024)
+  #candidates: number[] = []
+  #configurations = 0
+  #steps = 0
+  #placed = 0
+  #longest: readonly number[] = []
+  #longestPlaced = -1
+
+  constructor(operations: readonly Operation[], request: SearchRequest) {
+    this.#operations = operations
+    this.#model = request.model.begin(operations)
+    this.#limits = request.limits
+    this.#wantsLongest = request.wantsLongest ?? false
+    const indices = operations.map((_, index) => index)
+    const at = (index: number): Operation => operations[index] as Operation
+    const byInvocation = indices.sort((a, b) => at(a).invoked - at(b).invoked)
+    this.#known = byInvocation.filter((index) => at(index).outcome === 'ok')
+    this.#invoked = Float64Array.from(this.#known, (index) => at(index).invoked)
+    this.#returned = Float64Array.from(this.#known, (index) => at(index).returned)
+    const numbers = this.#known.map((_, number) => number)
+    this.#byInvocation = new Links(numbers)
+    this.#byReturn = new Links(numbers.sort((a, b) => this.#deadline(a) - this.#deadline(b)))
+    this.#classes = this.#classify(byInvocation)
+  }
+
+  run(): SearchResult {
+    this.#enter(this.#model.initial, { usage: 0, before: undefined, trail: 0 })
+    for (;;) {
+      if (this.#placed === this.#known.length) return this.#result('legal', this.#trail)
+      const frame = this.#frames.at(-1)
+      if (frame === undefined) return this.#result('illegal', this.#longest)
+      if (this.#isOverLimit()) return this.#result('unknown', this.#longest)
+      const move = frame.moves[frame.cursor]
+      if (move === undefined) {
+        this.#frames.pop()
+        this.#undo(frame.trail)
+      } else {
+        frame.cursor++
+        this.#take(frame, move)
+      }
+    }
+  }
+
+  #classify(byInvocation: readonly number[]): readonly UnknownClass[] {
+    const classes = new Map<string, number[]>()
+    for (const index of byInvocation) {
+      if (this.#operations[index]?.outcome !== 'info' || !this.#model.mayMatter(index)) continue
+      const effect = this.#model.effect(index)
+      const members = classes.get(effect)
+      if (members === undefined) classes.set(effect, [index])
+      else members.push(index)
+    }
+    return [...classes.values()].map((members) => ({ members, used: 0 }))
+  }
+
+  #take(frame: Frame, move: number): void {
+    const trail = this.#trail.length
+    const next = this.#stepOf(frame.state, move)
+    if (move >= 0) {
+      this.#place(move)
+      this.#enter(next, { usage: frame.usage, before: undefined, trail })
+    } else {
+      const usage = this.#useOne(frame.usage, ~move)
+      this.#enter(next, { usage, before: frame.state, trail })
+    }
+  }
+
+  /** Goes to a configuration, unless an equal or better one was tried before: then it takes the move back. */
+  #enter(state: State, by: Arrival): void {
+    const length = this.#trail.length
+    const isOpen = this.#settle(state, by.before)
+    if (this.#wantsLongest && this.#placed > this.#longestPlaced) {
+      this.#longestPlaced = this.#placed
+      this.#longest = [...this.#trail]
+    }
+    if (this.#placed === this.#known.length) return
+    if (isOpen && this.#remember(state, by.usage)) {
+      const before = this.#trail.length > length ? undefined : by.before
+      const moves = this.#moves(state, before)
+      this.#frames.push({ state, usage: by.usage, trail: by.trail, moves, cursor: 0 })
+    } else this.#undo(by.trail)
+  }
+
+  /**
+   * Places at once what fits and changes nothing: whatever order works, works with these moved to the front. False
+   * right after an unknown operation that made no difference to them: that way there is nothing to find.
+   */
+  #settle(state: State, before: State | undefined): boolean {
+    let from = before
+    for (;;) {
+      this.#collect()
+      const idle = this.#candidates.filter((known) => this.#stepOf(state, known) === state)
+      if (idle.length === 0) return true
+      const prior = from
+      if (prior !== undefined && idle.every((known) => this.#stepOf(prior, known) === state)) {
+        return false
+      }
+      from = undefined
+      for (const known of idle) this.#place(known)
+    }
+  }
+
+  /** The unplaced known operations that no unplaced one precedes, by invocation. */
+  #collect(): void {
+    const links = this.#byInvocation
+    const candidates: number[] = []
+    const first = this.#byReturn.first
+    if (first !== this.#byReturn.end) {
+      const deadline = this.#deadline(first)
+      for (let known = links.first; known !== links.end; known = links.after(known)) {
+        if ((this.#invoked[known] as number) > deadline) break
+        candidates.push(known)
+      }
+    }
+    this.#candidates = candidates
+  }
+
+  /**
+   * What to try from here, best first: what fits by its deadline; but if the most urgent does not fit, first what
+   * would make it fit. A move right after an unknown operation must depend on it: otherwise the operation could as
+   * well not have happened, and that is tried elsewhere.
+   */
+  #moves(state: State, before: State | undefined): readonly number[] {
+    const fits = (move: number): boolean => {
+      const next = this.#stepOf(state, move)
+      return next !== ILLEGAL && (before === undefined || this.#stepOf(before, move) !== next)
+    }
+    const urgent = this.#byReturn.first
+    const known = this.#candidates.filter(fits)
+    known.sort((a, b) => this.#deadline(a) - this.#deadline(b))
+    const moves = [...known, ...this.#unknownMoves(state).filter(fits)]
+    if (moves.length < 2 || moves[0] === urgent) return moves
+    const helps = (move: number): boolean => {
+      return this.#stepOf(this.#stepOf(state, move), urgent) !== ILLEGAL
+    }
+    const helping = moves.filter(helps)
+    return helping.length === 0 ? moves : [...helping, ...moves.filter((move) => !helps(move))]
+  }
+
+  /** Classes with an unused member that may have begun and would change the state. */
+  #unknownMoves(state: State): readonly number[] {
+    const deadline = this.#deadline(this.#byReturn.first)
+    const moves: number[] = []
+    for (const [index, { members, used }] of this.#classes.entries()) {
+      const operation = members[used]
+      if (operation === undefined) continue
+      const begun = (this.#operations[operation] as Operation).invoked <= deadline
+      if (begun && this.#stepOf(state, ~index) !== state) moves.push(~index)
+    }
+    return moves
+  }
+
+  /** False if the configuration was tried with no more unknown operations used up than now. */
+  #remember(state: State, usage: number): boolean {
+    const key = this.#keyOf(state)
+    const tried = this.#visited.get(key)
+    if (tried?.some((other) => this.#isWithin(other, usage))) return false
+    this.#configurations++
+    if (tried === undefined) this.#visited.set(key, [usage])
+    else tried.push(usage)
+    return true
+  }
+
+  /** The candidates tell what is placed: all that began before the first deadline, but for them. */
+  #keyOf(state: State): string {
+    const bytes = 4 * (this.#candidates.length + 1)
+    if (this.#key.length < bytes) this.#key = Buffer.alloc(2 * bytes)
+    this.#key.writeUInt32LE(state, 0)
+    let offset = 4
+    for (const known of this.#candidates) offset = this.#key.writeUInt32LE(known, offset)
+    return this.#key.toString('latin1', 0, offset)
+  }
+
+  /** Uses the next member of a class and names the usage that results. */
+  #useOne(usage: number, index: number): number {
+    const unknown = this.#classes[index] as UnknownClass
+    unknown.used++
+    this.#trail.push(~index)
+    const counts = new Map<number, number>()
+    const before = this.#usages[usage] ?? []
+    for (let i = 0; i < before.length; i += 2) counts.set(before[i] ?? 0, before[i + 1] ?? 0)
+    counts.set(index, unknown.used)
+    const after = [...counts].sort(([a], [b]) => a - b).flat()
+    const name = after.join()
+    const known = this.#usageIds.get(name)
+    if (known !== undefined) return known
+    const made = this.#usages.push(after) - 1
+    this.#usageIds.set(name, made)
+    return made
+  }
+
+  /** Whether `less` used no class more often than `more` did. */
+  #isWithin(less: number, more: number): boolean {
+    if (less === more || less === 0) return true
+    const a = this.#usages[less] ?? []
+    const b = this.#usages[more] ?? []
+    let j = 0
+    for (let i = 0; i < a.length; i += 2) {
+      while (j < b.length && (b[j] as number) < (a[i] as number)) j += 2
+      if (b[j] !== a[i] || (b[j + 1] as number) < (a[i + 1] as number)) return false
+    }
+    return true
+  }
+
+  #place(known: number): void {
+    this.#byInvocation.take(known)
+    this.#byReturn.take(known)
+    this.#trail.push(known)
+    this.#placed++
+  }
+
+  #undo(length: number): void {
+    while (this.#trail.length > length) {
+      const move = this.#trail.pop() as number
+      if (move < 0) {
+        ;(this.#classes[~move] as UnknownClass).used--
+        continue
+      }
+      this.#byInvocation.putBack(move)
+      this.#byReturn.putBack(move)
+      this.#placed--
+    }
+  }
+
+  #stepOf(state: State, move: number): State {
+    this.#steps++
+    const operation = move >= 0 ? this.#known[move] : this.#classes[~move]?.members[0]
+    return this.#model.step(state, operation as number)
+  }
+
+  #deadline(known: number): number {
+    return this.#returned[known] as number
+  }
+
+  #isOverLimit(): boolean {
+    return (
+      this.#steps > this.#limits.steps ||
+      this.#configurations > this.#limits.configurations ||
+      this.#model.states > this.#limits.states
+    )
+  }
+
+  #result(outcome: SearchResult['outcome'], trail: readonly number[]): SearchResult {
+    const used = this.#classes.map(() => 0)
+    const order: Placed[] = []
+    let state = this.#model.initial
+    for (const move of trail) {
+      state = this.#model.step(state, this.#operationOf(move, used))
+      order.push({ operation: this.#operations[this.#operationOf(move, used)] as Operation, state })
+      if (move < 0) used[~move] = (used[~move] ?? 0) + 1
+    }
+    const placed = new Set(order.map(({ operation }) => operation))
+    const known = this.#known.map((index) => this.#operations[index] as Operation)
+    const unplaced = known.filter((operation) => !placed.has(operation))
+    return { outcome, order, unplaced, model: this.#model, steps: this.#steps }
+  }
+
+  #operationOf(move: number, used: readonly number[]): number {
+    if (move >= 0) return this.#known[move] as number
+    return this.#classes[~move]?.members[used[~move] ?? 0] as number
+  }
+}

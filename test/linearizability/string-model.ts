@@ -1,0 +1,279 @@
+/*
+ * What Holdfast's string commands do to one key, written from Redis' documentation and not from src/commands: a
+ * checker that shared code with the server would share its bugs. It serves as register (GET SET GETSET DEL),
+ * counter (INCR and its kin), compare-and-set (SET NX/XX, SETNX) and append log at once, in any mixture. Errors
+ * are not modelled: a command that was answered an error took no effect and is recorded as `fail`.
+ */
+
+import { Buffer } from 'node:buffer'
+import { ILLEGAL, type KeyModel, type Model, type State } from './model.ts'
+import { HistoryError, type Operation, type Reply } from './operation.ts'
+import { ABSENT, isInt64, ValueTable } from './value-table.ts'
+
+/**
+ * Replies as numbers, so that a step allocates nothing: a state for bulk replies and new counter values, the number
+ * itself for other integers. A command answers in one of these ways only, so they need not be told apart.
+ */
+type Answer = number
+const OK: Answer = -1
+const NIL: Answer = -2
+/** An error, or a recorded reply of a type that the command never gives. They are no match for each other. */
+const ERROR: Answer = -3
+const NEVER: Answer = -4
+const ANY: Answer = -5
+
+type Kind = 'bulk' | 'integer' | 'counter' | 'status'
+
+interface Behaviour {
+  readonly answers: Kind
+  answer(state: State): Answer
+  next(state: State): State
+}
+
+type Make = (values: ValueTable, args: readonly string[]) => Behaviour
+
+interface Command {
+  /** How many arguments behind the key, least and most. */
+  readonly arity: readonly [number, number]
+  readonly make: Make
+  /** Changes nothing, ever. */
+  readonly reads?: true
+  /** The result depends on the value that was there, so any earlier write may show in a later reply. */
+  readonly derives?: true
+  refusal?(args: readonly string[]): string | undefined
+}
+
+const get: Make = () => ({
+  answers: 'bulk',
+  answer: (state) => state,
+  next: (state) => state,
+})
+
+const set: Make = (values, args) => {
+  const value = values.of(args[0] ?? '')
+  const { condition, get: wantsOld } = setOptions(args)
+  const writes = (state: State): boolean =>
+    condition === undefined || (condition === 'nx') === (state === ABSENT)
+  return {
+    answers: wantsOld ? 'bulk' : 'status',
+    answer: (state) => (wantsOld ? state : writes(state) ? OK : NIL),
+    next: (state) => (writes(state) ? value : state),
+  }
+}
+
+const setnx: Make = (values, args) => {
+  const value = values.of(args[0] ?? '')
+  return {
+    answers: 'integer',
+    answer: (state) => (state === ABSENT ? 1 : 0),
+    next: (state) => (state === ABSENT ? value : state),
+  }
+}
+
+const getset: Make = (values, args) => {
+  const value = values.of(args[0] ?? '')
+  return { answers: 'bulk', answer: (state) => state, next: () => value }
+}
+
+const del: Make = () => ({
+  answers: 'integer',
+  answer: (state) => (state === ABSENT ? 0 : 1),
+  next: () => ABSENT,
+})
+
+const exists: Make = () => ({
+  answers: 'integer',
+  answer: (state) => (state === ABSENT ? 0 : 1),
+  next: (state) => state,
+})
+
+const strlen: Make = (values) => ({
+  answers: 'integer',
+  answer: (state) => values.bytes(state),
+  next: (state) => state,
+})
+
+const append: Make = (values, args) => {
+  const tail = args[0] ?? ''
+  const bytes = Buffer.byteLength(tail)
+  return {
+    answers: 'integer',
+    answer: (state) => values.bytes(state) + bytes,
+    next: (state) => values.append(state, tail),
+  }
+}
+
+function increment(by: (args: readonly string[]) => bigint): Make {
+  return (values, args) => {
+    const amount = by(args)
+    return {
+      answers: 'counter',
+      answer: (state) => values.add(state, amount) ?? ERROR,
+      next: (state) => values.add(state, amount) ?? state,
+    }
+  }
+}
+
+const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
+  ['get', { arity: [0, 0], make: get, reads: true }],
+  ['exists', { arity: [0, 0], make: exists, reads: true }],
+  ['strlen', { arity: [0, 0], make: strlen, reads: true }],
+  ['set', { arity: [1, 3], make: set, refusal: refuseSet }],
+  ['setnx', { arity: [1, 1], make: setnx }],
+  ['getset', { arity: [1, 1], make: getset }],
+  ['del', { arity: [0, 0], make: del }],
+  ['append', { arity: [1, 1], make: append, derives: true }],
+  ['incr', { arity: [0, 0], make: increment(() => 1n), derives: true }],
+  ['decr', { arity: [0, 0], make: increment(() => -1n), derives: true }],
+  ['incrby', counterBy((by) => by)],
+  ['decrby', counterBy((by) => -by)],
+])
+
+function counterBy(signed: (by: bigint) => bigint): Command {
+  return {
+    arity: [1, 1],
+    make: increment((args) => signed(BigInt(args[0] ?? ''))),
+    derives: true,
+    refusal: ([by = '']) => {
+      return /^-?\d{1,19}$/.test(by) && isInt64(BigInt(by)) ? undefined : 'its argument is no int64'
+    },
+  }
+}
+
+interface SetOptions {
+  readonly condition: 'nx' | 'xx' | undefined
+  readonly get: boolean
+}
+
+function setOptions(args: readonly string[]): SetOptions {
+  const words = args.slice(1).map((word) => word.toLowerCase())
+  const condition = words.includes('nx') ? 'nx' : words.includes('xx') ? 'xx' : undefined
+  return { condition, get: words.includes('get') }
+}
+
+function refuseSet(args: readonly string[]): string | undefined {
+  const words = args.slice(1).map((word) => word.toLowerCase())
+  const odd = words.find((word) => !['nx', 'xx', 'get'].includes(word))
+  if (odd !== undefined) return 'its options may be NX, XX and GET'
+  return words.includes('nx') && words.includes('xx') ? 'NX and XX exclude each other' : undefined
+}
+
+function refusal(f: string, args: readonly string[]): string | undefined {
+  const command = COMMANDS.get(f)
+  if (command === undefined) return `only ${[...COMMANDS.keys()].join(', ')} can be checked`
+  const [least, most] = command.arity
+  if (args.length < least || args.length > most) {
+    const count = least === most ? `${least}` : `${least} to ${most}`
+    return `it takes ${count} arguments behind the key, not ${args.length}`
+  }
+  return command.refusal?.(args)
+}
+
+interface Prepared {
+  readonly operation: Operation
+  readonly command: Command
+  readonly behaviour: Behaviour
+  readonly expected: Answer
+}
+
+function prepare(values: ValueTable, operation: Operation): Prepared {
+  const { f, args, reply, outcome } = operation
+  const command = COMMANDS.get(f)
+  const reason = refusal(f, args)
+  if (command === undefined || reason !== undefined) throw new HistoryError(`${f}: ${reason}`)
+  const behaviour = command.make(values, args)
+  const known = outcome === 'ok' && reply !== undefined
+  const expected = known ? answerOf(values, behaviour.answers, reply) : ANY
+  return { operation, command, behaviour, expected }
+}
+
+function answerOf(values: ValueTable, kind: Kind, reply: Reply): Answer {
+  if (kind === 'bulk') {
+    if (reply === null) return ABSENT
+    return typeof reply === 'string' ? values.of(reply) : NEVER
+  }
+  if (kind === 'status') return reply === 'OK' ? OK : reply === null ? NIL : NEVER
+  // A client gives an integer beyond 2^53 as a string; both spell the new value.
+  if (kind === 'counter') return reply === null ? NEVER : values.of(String(reply))
+  return typeof reply === 'number' && reply >= 0 ? reply : NEVER
+}
+
+/** What the replies of one key can tell at all; writes that none of them could show need not be tried. */
+interface Sight {
+  readonly everything: boolean
+  readonly absence: boolean
+  readonly values: ReadonlySet<State>
+}
+
+function sightOf(prepared: readonly Prepared[]): Sight {
+  const values = new Set<State>()
+  let everything = false
+  for (const { operation, command, behaviour, expected } of prepared) {
+    const conditional = operation.f === 'set' && setOptions(operation.args).condition !== undefined
+    if (command.derives === true || operation.f === 'setnx' || conditional) everything = true
+    if (expected === ANY) continue
+    if (behaviour.answers === 'bulk') values.add(expected)
+    else if (behaviour.answers === 'integer') everything = true
+  }
+  return { everything, absence: values.has(ABSENT), values }
+}
+
+class StringKey implements KeyModel {
+  readonly initial: State = ABSENT
+  readonly #values = new ValueTable()
+  readonly #prepared: readonly Prepared[]
+  readonly #sight: Sight
+
+  constructor(operations: readonly Operation[]) {
+    this.#prepared = operations.map((operation) => prepare(this.#values, operation))
+    this.#sight = sightOf(this.#prepared)
+  }
+
+  get states(): number {
+    return this.#values.size
+  }
+
+  step(state: State, operation: number): State {
+    const { behaviour, expected } = this.#at(operation)
+    if (expected !== ANY && behaviour.answer(state) !== expected) return ILLEGAL
+    return behaviour.next(state)
+  }
+
+  mayMatter(operation: number): boolean {
+    const { operation: recorded, command } = this.#at(operation)
+    if (command.reads === true) return false
+    const { everything, absence, values } = this.#sight
+    if (everything) return true
+    return recorded.f === 'del' ? absence : values.has(this.#values.of(recorded.args[0] ?? ''))
+  }
+
+  effect(operation: number): string {
+    const { f, args } = this.#at(operation).operation
+    return JSON.stringify([f, ...args])
+  }
+
+  reply(state: State, operation: number): Reply | undefined {
+    const { behaviour } = this.#at(operation)
+    const answer = behaviour.answer(state)
+    if (answer === ERROR) return undefined
+    if (behaviour.answers === 'status') return answer === OK ? 'OK' : null
+    if (behaviour.answers === 'integer') return answer
+    if (behaviour.answers === 'counter') return Number(this.#values.text(answer))
+    return answer === ABSENT ? null : this.#values.text(answer)
+  }
+
+  text(state: State): string {
+    return this.#values.text(state)
+  }
+
+  #at(operation: number): Prepared {
+    const prepared = this.#prepared[operation]
+    if (prepared === undefined) throw new RangeError(`no operation ${operation}`)
+    return prepared
+  }
+}
+
+export const stringModel: Model = {
+  refusal,
+  begin: (operations) => new StringKey(operations),
+}

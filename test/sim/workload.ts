@@ -1,0 +1,114 @@
+/*
+ * What clients ask in the tests of whole replicas, and what they must be told: random commands on keys of their own,
+ * and a plain Map that says each reply. It knows nothing of how the commands run.
+ */
+
+import type { Random } from '../../raft/ports.ts'
+import type { SimReply } from './resp-connection.ts'
+
+export type Words = readonly string[]
+
+const OK = 'OK'
+const NOT_AN_INTEGER = '-ERR value is not an integer or out of range'
+
+/** One database as a single client would see it. */
+export class Model {
+  readonly keys: Map<string, string> = new Map()
+
+  /** Runs a command and gives its reply. */
+  run([name = '', key = '', ...rest]: Words): SimReply {
+    const old = this.keys.get(key)
+    switch (name) {
+      case 'SET':
+        return this.#set(key, rest)
+      case 'GET':
+        return old ?? null
+      case 'GETSET':
+        this.keys.set(key, rest[0] ?? '')
+        return old ?? null
+      case 'INCR':
+        return this.#increment(key)
+      case 'APPEND':
+        this.keys.set(key, (old ?? '') + rest[0])
+        return (old ?? '').length + (rest[0] ?? '').length
+      case 'STRLEN':
+        return (old ?? '').length
+      case 'DEL':
+        return [key, ...rest].filter((one) => this.keys.delete(one)).length
+      case 'EXISTS':
+        return [key, ...rest].filter((one) => this.keys.has(one)).length
+      case 'MGET':
+        return [key, ...rest].map((one) => this.keys.get(one) ?? null)
+      case 'MSET':
+        for (const [i, word] of [key, ...rest].entries()) {
+          if (i % 2 === 0) this.keys.set(word, rest[i] ?? '')
+        }
+        return OK
+      case 'DBSIZE':
+        return this.keys.size
+      default:
+        return local(name, key)
+    }
+  }
+
+  #set(key: string, [value = '', option]: Words): SimReply {
+    const old = this.keys.get(key)
+    const refused = (option === 'NX' && old !== undefined) || (option === 'XX' && old === undefined)
+    if (!refused) this.keys.set(key, value)
+    if (option === 'GET') return old ?? null
+    return refused ? null : OK
+  }
+
+  #increment(key: string): SimReply {
+    const old = this.keys.get(key) ?? '0'
+    if (!/^(?:0|-?[1-9]\d*)$/.test(old)) return NOT_AN_INTEGER
+    this.keys.set(key, String(Number(old) + 1))
+    return Number(old) + 1
+  }
+}
+
+/** Commands that no database is asked about. */
+function local(name: string, word: string): SimReply {
+  switch (name) {
+    case 'PING':
+      return word === '' ? 'PONG' : word
+    case 'ECHO':
+      return word
+    case 'SELECT':
+      return word === '0' ? OK : '-ERR DB index is out of range'
+    case 'STRAY':
+      return `-ERR unknown command 'STRAY', with args beginning with: '${word}' `
+    default:
+      throw new Error(`the model does not know ${name}`)
+  }
+}
+
+/** Whole numbers of [0, count). */
+export function pick(random: Random, count: number): number {
+  return Math.floor(random() * count)
+}
+
+/** A command on keys that begin with `prefix`; `serial` makes its values unique. */
+export function randomCommand(random: Random, prefix: string, serial: number): Words {
+  const key = (): string => `${prefix}${pick(random, 4)}`
+  const value = random() < 0.3 ? String(pick(random, 1000)) : `v${prefix}${serial}`
+  const makers: readonly (() => Words)[] = [
+    () => ['SET', key(), value],
+    () => ['SET', key(), value, ['NX', 'XX', 'GET'][pick(random, 3)] ?? 'NX'],
+    () => ['GET', key()],
+    () => ['GET', key()],
+    () => ['INCR', key()],
+    () => ['APPEND', key(), value],
+    () => ['DEL', key(), key()],
+    () => ['MGET', key(), key(), key()],
+    () => ['MSET', key(), value, key(), value],
+    () => ['GETSET', key(), value],
+    () => ['EXISTS', key(), key()],
+    () => ['STRLEN', key()],
+    () => ['SELECT', String(pick(random, 2))],
+    () => (random() < 0.5 ? ['PING'] : ['PING', value]),
+    () => ['ECHO', value],
+    () => ['STRAY', value],
+  ]
+  return makers[pick(random, makers.length)]?.() ?? ['PING']
+}
