@@ -101,6 +101,12 @@ export class Call {
     if (!this.isRead) stream.appended++
   }
 
+  /** It was certainly not appended, and will be placed again. */
+  waitAgain(): void {
+    this.place = 'waiting'
+    this.confirmed = false
+  }
+
   /** The last word on this call: see CallOwner.answered. */
   answer(reply: Reply | EncodedReply, index: Index): void {
     const { stream } = this

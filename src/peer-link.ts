@@ -178,7 +178,11 @@ export class PeerLink {
     return true
   }
 
-  /** Hands over what the connection may take now: everything queued in this turn in one write, if it is small. */
+  /**
+   * Hands over what the connection may take now: everything queued in this turn in one write, if it is small. The
+   * rest goes from turn to turn, even where the system would take it all at once: framing and copying a large
+   * message in one go would hold up the heartbeats of every link.
+   */
   flush(): void {
     if (this.#state !== 'established') return
     while (this.#head < this.#queue.length) {
@@ -190,7 +194,7 @@ export class PeerLink {
       }
       this.#head += done
       this.counters.messagesOut += done
-      this.#write(chunk)
+      if (!this.#write(chunk)) break
     }
     this.#trimQueue()
     if (this.#paused && this.#queuedBytes <= this.#options.queueBytesMax / 4) {
@@ -278,9 +282,10 @@ export class PeerLink {
     this.flush()
   }
 
-  #write(bytes: Uint8Array): void {
+  /** False: the rest has to wait for #drained(). */
+  #write(bytes: Uint8Array): boolean {
     this.counters.bytesOut += bytes.length
-    this.#connection.write(bytes)
+    return this.#connection.write(bytes)
   }
 
   /** Shifting one by one would copy the queue each time; the handed-over prefix goes when it is most of it. */

@@ -107,7 +107,13 @@ class TcpConnection implements Connection {
     })
     socket.on('data', (bytes) => handler.received(bytes))
     socket.on('end', () => handler.finished())
-    socket.on('drain', () => handler.drained())
+    // A turn later: Node says it in the very turn of the write when the system has taken everything at once, and a
+    // handler that then writes on would keep the loop for as long as the other side can follow.
+    socket.on('drain', () => {
+      setImmediate(() => {
+        if (!socket.closed) handler.drained()
+      })
+    })
     socket.on('close', () => handler.closed(this.#error))
   }
 

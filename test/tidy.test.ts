@@ -428,11 +428,16 @@ test('tidy: packages are pinned, and the lock file names no host', () => {
       assert.match(version, /^\d+\.\d+\.\d+$/, `${name} is not pinned to one version`)
     }
   }
-  const lock: { packages: Record<string, { resolved?: string; link?: boolean }> } = JSON.parse(
-    read('package-lock.json'),
-  )
-  for (const [path, { resolved: host }] of Object.entries(lock.packages)) {
+  type Locked = { resolved?: string; optionalDependencies?: Record<string, string> }
+  const lock: { packages: Record<string, Locked> } = JSON.parse(read('package-lock.json'))
+  for (const [path, { resolved: host, optionalDependencies = {} }] of Object.entries(
+    lock.packages,
+  )) {
     assert.equal(host, undefined, `${path} in package-lock.json names ${host}`)
+    // A registry that does not have a package for another platform makes npm leave it out, and then npm ci fails.
+    for (const name of Object.keys(optionalDependencies)) {
+      assert.ok(lock.packages[`node_modules/${name}`], `package-lock.json lacks ${name} of ${path}`)
+    }
   }
 })
 

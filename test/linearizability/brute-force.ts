@@ -32,7 +32,7 @@ function hasLegalOrder(rest: readonly Operation[], value: string | null): boolea
 }
 
 /** Undefined when the recorded reply is not what the operation would be answered. */
-function valueAfter(operation: Operation, value: string | null): string | null | undefined {
+export function valueAfter(operation: Operation, value: string | null): string | null | undefined {
   const { f, args, outcome, reply } = operation
   try {
     const applied = applyCommand(value, f, args)

@@ -24,12 +24,21 @@ export interface KeyModel {
   readonly states: number
   /** The state after the operation, or ILLEGAL; an operation with an unknown reply is always legal. */
   step(state: State, operation: number): State
+  /** True only if the operation leaves every state as it is in which its recorded reply is legal. */
+  isIdle(operation: number): boolean
+  /** The one state in which the recorded reply is legal, if there is one such state. */
+  needs(operation: number): State | undefined
+  /**
+   * The one state that the operation can change another one to; undefined for idle ones. `derives` when there is
+   * more than one: its result depends on the value that was there.
+   */
+  makes(operation: number): State | 'derives' | undefined
   /** False if no reply of this history can tell whether this operation took effect. */
   mayMatter(operation: number): boolean
   /** Equal for operations that change every state alike, whatever they were answered. */
   effect(operation: number): string
   /** What the operation would be answered in that state. */
   reply(state: State, operation: number): Reply | undefined
-  /** The value, for people. */
-  text(state: State): string
+  /** The value of the key, null when there is none. */
+  value(state: State): string | null
 }

@@ -2,7 +2,7 @@
  * Is there one order of these operations of one key that respects real time and explains every reply? The search
  * of Wing and Gong (1993) with Lowe's memoisation (2017): always linearize an operation that no unplaced one
  * precedes, remember each configuration (what is placed, which state), and go back where no reply fits. What is
- * ours is how it stays quick: operations that fit and change nothing are placed at once, the most urgent go first,
+ * ours is how it stays quick: operations that change nothing are placed as soon as they fit, the most urgent go first,
  * and operations of unknown outcome are placed only where they make a difference. docs/checker.md proves these.
  * It must not know commands: it sees states only through KeyModel.
  */
@@ -129,9 +129,16 @@ class Search {
   readonly #known: readonly number[]
   readonly #invoked: Float64Array
   readonly #returned: Float64Array
+  /** 1 for those that change no state in which they fit. */
+  readonly #idle: Uint8Array
   readonly #byInvocation: Links
   readonly #byReturn: Links
   readonly #classes: readonly UnknownClass[]
+  /** By state, of what is not placed: how many need it, how many could make it. */
+  readonly #needed = new Map<State, number>()
+  readonly #makers = new Map<State, number>()
+  /** False when a state can come about by derivation, so that the makers do not tell. */
+  readonly #hasKnownMakers: boolean
   readonly #usages: Usage[] = [[]]
   readonly #usageIds = new Map<string, number>([['', 0]])
   /** Usages that were tried, by configuration. */
@@ -158,10 +165,14 @@ class Search {
     this.#known = byInvocation.filter((index) => at(index).outcome === 'ok')
     this.#invoked = Float64Array.from(this.#known, (index) => at(index).invoked)
     this.#returned = Float64Array.from(this.#known, (index) => at(index).returned)
+    this.#idle = Uint8Array.from(this.#known, (index) => (this.#model.isIdle(index) ? 1 : 0))
     const numbers = this.#known.map((_, number) => number)
     this.#byInvocation = new Links(numbers)
     this.#byReturn = new Links(numbers.sort((a, b) => this.#deadline(a) - this.#deadline(b)))
     this.#classes = this.#classify(byInvocation)
+    const relevant = [...this.#known, ...this.#classes.flatMap(({ members }) => members)]
+    this.#hasKnownMakers = relevant.every((index) => this.#model.makes(index) !== 'derives')
+    for (const index of relevant) this.#account(index, 1)
   }
 
   run(): SearchResult {
@@ -209,34 +220,27 @@ class Search {
   /** Goes to a configuration, unless an equal or better one was tried before: then it takes the move back. */
   #enter(state: State, by: Arrival): void {
     const length = this.#trail.length
-    const isOpen = this.#settle(state, by.before)
+    this.#settle(state)
     if (this.#wantsLongest && this.#placed > this.#longestPlaced) {
       this.#longestPlaced = this.#placed
       this.#longest = [...this.#trail]
     }
     if (this.#placed === this.#known.length) return
-    if (isOpen && this.#remember(state, by.usage)) {
+    if (this.#remember(state, by.usage)) {
       const before = this.#trail.length > length ? undefined : by.before
       const moves = this.#moves(state, before)
       this.#frames.push({ state, usage: by.usage, trail: by.trail, moves, cursor: 0 })
     } else this.#undo(by.trail)
   }
 
-  /**
-   * Places at once what fits and changes nothing: whatever order works, works with these moved to the front. False
-   * right after an unknown operation that made no difference to them: that way there is nothing to find.
-   */
-  #settle(state: State, before: State | undefined): boolean {
-    let from = before
+  /** Places at once the idle operations that fit: whatever order works, works with these moved to the front. */
+  #settle(state: State): void {
     for (;;) {
       this.#collect()
-      const idle = this.#candidates.filter((known) => this.#stepOf(state, known) === state)
-      if (idle.length === 0) return true
-      const prior = from
-      if (prior !== undefined && idle.every((known) => this.#stepOf(prior, known) === state)) {
-        return false
-      }
-      from = undefined
+      const idle = this.#candidates.filter((known) => {
+        return this.#idle[known] === 1 && this.#stepOf(state, known) !== ILLEGAL
+      })
+      if (idle.length === 0) return
       for (const known of idle) this.#place(known)
     }
   }
@@ -264,7 +268,8 @@ class Search {
   #moves(state: State, before: State | undefined): readonly number[] {
     const fits = (move: number): boolean => {
       const next = this.#stepOf(state, move)
-      return next !== ILLEGAL && (before === undefined || this.#stepOf(before, move) !== next)
+      if (next === ILLEGAL || (next !== state && this.#isStillNeeded(state, move))) return false
+      return before === undefined || this.#stepOf(before, move) !== next
     }
     const urgent = this.#byReturn.first
     const known = this.#candidates.filter(fits)
@@ -291,6 +296,21 @@ class Search {
     return moves
   }
 
+  /** Whether somebody but `move` needs this state and nobody can make it again. */
+  #isStillNeeded(state: State, move: number): boolean {
+    if (!this.#hasKnownMakers) return false
+    const own = this.#model.needs(this.#operationOf(move)) === state ? 1 : 0
+    return (this.#needed.get(state) ?? 0) > own && (this.#makers.get(state) ?? 0) === 0
+  }
+
+  /** Keeps account of which states are needed and can be made by what is not placed; `by` is 1 or -1. */
+  #account(operation: number, by: number): void {
+    const needs = this.#model.needs(operation)
+    const makes = this.#model.makes(operation)
+    if (needs !== undefined) this.#needed.set(needs, (this.#needed.get(needs) ?? 0) + by)
+    if (typeof makes === 'number') this.#makers.set(makes, (this.#makers.get(makes) ?? 0) + by)
+  }
+
   /** False if the configuration was tried with no more unknown operations used up than now. */
   #remember(state: State, usage: number): boolean {
     const key = this.#keyOf(state)
@@ -315,6 +335,7 @@ class Search {
   /** Uses the next member of a class and names the usage that results. */
   #useOne(usage: number, index: number): number {
     const unknown = this.#classes[index] as UnknownClass
+    this.#account(this.#operationOf(~index), -1)
     unknown.used++
     this.#trail.push(~index)
     const counts = new Map<number, number>()
@@ -346,6 +367,7 @@ class Search {
   #place(known: number): void {
     this.#byInvocation.take(known)
     this.#byReturn.take(known)
+    this.#account(this.#operationOf(known), -1)
     this.#trail.push(known)
     this.#placed++
   }
@@ -353,6 +375,7 @@ class Search {
   #undo(length: number): void {
     while (this.#trail.length > length) {
       const move = this.#trail.pop() as number
+      this.#account(this.#operationOf(move), 1)
       if (move < 0) {
         ;(this.#classes[~move] as UnknownClass).used--
         continue
@@ -365,8 +388,12 @@ class Search {
 
   #stepOf(state: State, move: number): State {
     this.#steps++
-    const operation = move >= 0 ? this.#known[move] : this.#classes[~move]?.members[0]
-    return this.#model.step(state, operation as number)
+    return this.#model.step(state, this.#operationOf(move))
+  }
+
+  /** The index of the operation; all members of a class are alike to the model. */
+  #operationOf(move: number): number {
+    return (move >= 0 ? this.#known[move] : this.#classes[~move]?.members[0]) as number
   }
 
   #deadline(known: number): number {
@@ -386,18 +413,18 @@ class Search {
     const order: Placed[] = []
     let state = this.#model.initial
     for (const move of trail) {
-      state = this.#model.step(state, this.#operationOf(move, used))
-      order.push({ operation: this.#operations[this.#operationOf(move, used)] as Operation, state })
-      if (move < 0) used[~move] = (used[~move] ?? 0) + 1
+      state = this.#model.step(state, this.#operationOf(move))
+      let index = this.#operationOf(move)
+      if (move < 0) {
+        const turn = used[~move] ?? 0
+        used[~move] = turn + 1
+        index = this.#classes[~move]?.members[turn] as number
+      }
+      order.push({ operation: this.#operations[index] as Operation, state })
     }
     const placed = new Set(order.map(({ operation }) => operation))
     const known = this.#known.map((index) => this.#operations[index] as Operation)
     const unplaced = known.filter((operation) => !placed.has(operation))
     return { outcome, order, unplaced, model: this.#model, steps: this.#steps }
-  }
-
-  #operationOf(move: number, used: readonly number[]): number {
-    if (move >= 0) return this.#known[move] as number
-    return this.#classes[~move]?.members[used[~move] ?? 0] as number
   }
 }

@@ -28,6 +28,14 @@ interface Behaviour {
   readonly answers: Kind
   answer(state: State): Answer
   next(state: State): State
+  /** Whether this answer says that nothing was written. */
+  idleAnswer?(answer: Answer): boolean
+  /** Whether this answer says that there was no such key; for answers that are not the value itself. */
+  absentAnswer?(answer: Answer): boolean
+  /** Names the effect of commands that have the same by different words. */
+  readonly effect?: string
+  /** What it writes, where that does not depend on the value that was there. */
+  readonly writes?: State
 }
 
 type Make = (values: ValueTable, args: readonly string[]) => Behaviour
@@ -58,6 +66,13 @@ const set: Make = (values, args) => {
     answers: wantsOld ? 'bulk' : 'status',
     answer: (state) => (wantsOld ? state : writes(state) ? OK : NIL),
     next: (state) => (writes(state) ? value : state),
+    idleAnswer: (answer) => {
+      if (!wantsOld) return answer === NIL
+      return condition !== undefined && (condition === 'nx') !== (answer === ABSENT)
+    },
+    absentAnswer: (answer) =>
+      (condition === 'nx' && answer === OK) || (condition === 'xx' && answer === NIL),
+    writes: value,
   }
 }
 
@@ -67,24 +82,31 @@ const setnx: Make = (values, args) => {
     answers: 'integer',
     answer: (state) => (state === ABSENT ? 1 : 0),
     next: (state) => (state === ABSENT ? value : state),
+    idleAnswer: (answer) => answer === 0,
+    absentAnswer: (answer) => answer === 1,
+    writes: value,
   }
 }
 
 const getset: Make = (values, args) => {
   const value = values.of(args[0] ?? '')
-  return { answers: 'bulk', answer: (state) => state, next: () => value }
+  return { answers: 'bulk', answer: (state) => state, next: () => value, writes: value }
 }
 
 const del: Make = () => ({
   answers: 'integer',
   answer: (state) => (state === ABSENT ? 0 : 1),
   next: () => ABSENT,
+  idleAnswer: (answer) => answer === 0,
+  absentAnswer: (answer) => answer === 0,
+  writes: ABSENT,
 })
 
 const exists: Make = () => ({
   answers: 'integer',
   answer: (state) => (state === ABSENT ? 0 : 1),
   next: (state) => state,
+  absentAnswer: (answer) => answer === 0,
 })
 
 const strlen: Make = (values) => ({
@@ -110,6 +132,7 @@ function increment(by: (args: readonly string[]) => bigint): Make {
       answers: 'counter',
       answer: (state) => values.add(state, amount) ?? ERROR,
       next: (state) => values.add(state, amount) ?? state,
+      effect: `add ${amount}`,
     }
   }
 }
@@ -193,9 +216,14 @@ function answerOf(values: ValueTable, kind: Kind, reply: Reply): Answer {
     return typeof reply === 'string' ? values.of(reply) : NEVER
   }
   if (kind === 'status') return reply === 'OK' ? OK : reply === null ? NIL : NEVER
-  // A client gives an integer beyond 2^53 as a string; both spell the new value.
-  if (kind === 'counter') return reply === null ? NEVER : values.of(String(reply))
+  if (kind === 'counter') return isInteger(reply) ? values.of(String(reply)) : NEVER
   return typeof reply === 'number' && reply >= 0 ? reply : NEVER
+}
+
+/** A client gives an integer that no number holds exactly as a string; any other string was a bulk reply. */
+function isInteger(reply: Reply): boolean {
+  if (typeof reply !== 'string') return reply !== null
+  return /^-?\d{16,19}$/.test(reply) && !Number.isSafeInteger(Number(reply))
 }
 
 /** What the replies of one key can tell at all; writes that none of them could show need not be tried. */
@@ -218,15 +246,31 @@ function sightOf(prepared: readonly Prepared[]): Sight {
   return { everything, absence: values.has(ABSENT), values }
 }
 
+function longestLog(operations: readonly Operation[]): string | undefined {
+  let longest: string | undefined
+  for (const { f, reply } of operations) {
+    if (!['append', 'get', 'strlen', 'exists'].includes(f)) return undefined
+    if (f === 'get' && typeof reply === 'string' && reply.length >= (longest ?? '').length)
+      longest = reply
+  }
+  return longest
+}
+
 class StringKey implements KeyModel {
   readonly initial: State = ABSENT
   readonly #values = new ValueTable()
   readonly #prepared: readonly Prepared[]
   readonly #sight: Sight
+  /**
+   * Of a key that is only appended to, the longest value that was read: what is shorter must be its beginning, what
+   * is longer must begin with it. So a wrong APPEND is seen where it is tried, not at the next GET.
+   */
+  readonly #log: string | undefined
 
   constructor(operations: readonly Operation[]) {
     this.#prepared = operations.map((operation) => prepare(this.#values, operation))
     this.#sight = sightOf(this.#prepared)
+    this.#log = longestLog(operations)
   }
 
   get states(): number {
@@ -234,9 +278,33 @@ class StringKey implements KeyModel {
   }
 
   step(state: State, operation: number): State {
-    const { behaviour, expected } = this.#at(operation)
+    const { operation: recorded, behaviour, expected } = this.#at(operation)
     if (expected !== ANY && behaviour.answer(state) !== expected) return ILLEGAL
+    if (
+      this.#log !== undefined &&
+      recorded.f === 'append' &&
+      !this.#isOnLog(state, recorded.args)
+    ) {
+      return ILLEGAL
+    }
     return behaviour.next(state)
+  }
+
+  isIdle(operation: number): boolean {
+    const { command, behaviour, expected } = this.#at(operation)
+    return command.reads === true || (expected !== ANY && behaviour.idleAnswer?.(expected) === true)
+  }
+
+  needs(operation: number): State | undefined {
+    const { behaviour, expected } = this.#at(operation)
+    if (expected === ANY) return undefined
+    if (behaviour.answers === 'bulk') return expected
+    return behaviour.absentAnswer?.(expected) === true ? ABSENT : undefined
+  }
+
+  makes(operation: number): State | 'derives' | undefined {
+    if (this.isIdle(operation)) return undefined
+    return this.#at(operation).behaviour.writes ?? 'derives'
   }
 
   mayMatter(operation: number): boolean {
@@ -248,8 +316,16 @@ class StringKey implements KeyModel {
   }
 
   effect(operation: number): string {
-    const { f, args } = this.#at(operation).operation
-    return JSON.stringify([f, ...args])
+    const { operation: recorded, behaviour } = this.#at(operation)
+    return behaviour.effect ?? JSON.stringify([recorded.f, ...recorded.args])
+  }
+
+  #isOnLog(state: State, [tail = '']: readonly string[]): boolean {
+    const rest = (this.#log ?? '').slice(
+      this.#values.units(state),
+      this.#values.units(state) + tail.length,
+    )
+    return tail.startsWith(rest)
   }
 
   reply(state: State, operation: number): Reply | undefined {
@@ -262,8 +338,8 @@ class StringKey implements KeyModel {
     return answer === ABSENT ? null : this.#values.text(answer)
   }
 
-  text(state: State): string {
-    return this.#values.text(state)
+  value(state: State): string | null {
+    return state === ABSENT ? null : this.#values.text(state)
   }
 
   #at(operation: number): Prepared {

@@ -43,6 +43,11 @@ export class ValueTable {
     return this.append(EMPTY, text)
   }
 
+  /** UTF-16 units of the value. */
+  units(state: State): number {
+    return this.#at(state).units
+  }
+
   /** Bytes of the value in UTF-8; 0 when absent, as STRLEN has it. */
   bytes(state: State): number {
     return this.#at(state).bytes

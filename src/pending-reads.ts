@@ -1,0 +1,171 @@
+/*
+ * The reads of this node between their placing and their reply: collected for a round, confirmed by a leader, then
+ * run as soon as everything before them in their connection is done and applied here. It knows what makes a read
+ * linearizable (or, by option, stale), but not where reads come from nor who leads: router.ts does.
+ *
+ * Invariant: a read stands in the `reads` of its stream from add() until it is answered, refused or taken.
+ */
+
+import { assert } from '../raft/assert.ts'
+import { ErrorReply } from '../resp/encoder.ts'
+import type { Call, Stream } from './call.ts'
+import type { RouterOptions, RouterPorts } from './router.ts'
+
+/** Reads that one round was asked for. */
+interface ReadRound {
+  readonly calls: readonly Call[]
+  /** Monotonic ms at which those that could not run until then are given up. */
+  readonly deadline: number
+}
+
+/** The least time for a round and for applying what it confirmed, however short parking is. */
+const ROUND_MS_MIN = 5_000
+
+const UNCONFIRMED = new ErrorReply(
+  'CLUSTERDOWN no leader confirmed the read in time; it was not executed',
+)
+
+export class PendingReads {
+  readonly #ports: RouterPorts
+  readonly #options: RouterOptions
+  readonly #leads: () => boolean
+  /** For the next round. */
+  #collected: Call[] = []
+  /** Rounds with reads that could not run yet. */
+  readonly #rounds = new Set<ReadRound>()
+  /** Streams whose confirmed reads wait for entries to be applied. */
+  readonly #lagging = new Set<Stream>()
+
+  /** `leads`: whether this node takes the calls of others now. */
+  constructor(options: { ports: RouterPorts; options: RouterOptions; leads: () => boolean }) {
+    this.#ports = options.ports
+    this.#options = options.options
+    this.#leads = options.leads
+  }
+
+  /** Another node's read is served as strictly as that node may want it: it knows its own option only. */
+  mayBeStale(call: Call): boolean {
+    return call.isRead && !call.remote && this.#options.readConsistency === 'stale'
+  }
+
+  add(call: Call): void {
+    call.place = 'reading'
+    call.stream.reads.push(call)
+    this.#collected.push(call)
+  }
+
+  /** The reads of a stream, in order; whoever takes them answers for them. */
+  take(stream: Stream): readonly Call[] {
+    const { reads } = stream
+    stream.reads = []
+    this.#lagging.delete(stream)
+    return reads
+  }
+
+  /** Asks for one round for everything collected. `hasLeader` false: only stale reads are served. */
+  begin(hasLeader: boolean): void {
+    if (this.#collected.length === 0) return
+    const calls = this.#collected.filter((call) => call.place === 'reading')
+    const stale = calls.filter((call) => this.mayBeStale(call))
+    if (stale.length > 0) this.#confirm(this.#round(stale))
+    this.#collected = stale.length > 0 ? calls.filter((call) => !this.mayBeStale(call)) : calls
+    if (this.#collected.length === 0 || !hasLeader) return
+    const round = this.#round(this.#collected)
+    this.#collected = []
+    this.#ports.read((confirmed) => {
+      if (confirmed) this.#confirm(round)
+      else this.#unconfirmed(round)
+    })
+  }
+
+  #round(calls: readonly Call[]): ReadRound {
+    const ms = Math.max(this.#options.parkTimeoutMs, ROUND_MS_MIN)
+    const round = { calls, deadline: this.#ports.now() + ms }
+    this.#rounds.add(round)
+    return round
+  }
+
+  #confirm(round: ReadRound): void {
+    let open = 0
+    for (const call of round.calls) {
+      if (call.place !== 'reading') continue
+      call.confirmed = true
+      this.#serve(call.stream)
+      if (call.place === 'reading') open++
+    }
+    if (open === 0) this.#rounds.delete(round)
+  }
+
+  /** Runs the reads at the head of a stream that nothing before them holds up. */
+  #serve(stream: Stream): void {
+    const applied = this.#ports.appliedIndex()
+    for (;;) {
+      const call = stream.reads[0]
+      if (call === undefined || !call.confirmed) break
+      if (stream.appended > 0 || applied < stream.lastSeen) {
+        this.#lagging.add(stream)
+        return
+      }
+      stream.reads.shift()
+      call.answer(this.#ports.run(call), applied)
+    }
+    this.#lagging.delete(stream)
+  }
+
+  /** No leader confirmed the round: the reads of this node try again, those of others are their nodes' to place. */
+  #unconfirmed(round: ReadRound): void {
+    this.#rounds.delete(round)
+    const now = this.#ports.now()
+    for (const call of round.calls) {
+      if (call.place !== 'reading') continue
+      if (call.remote && !this.#leads()) this.#refuse(call)
+      else if (call.deadline <= now) this.#giveUp(call)
+      else this.#collected.push(call)
+    }
+    this.#ports.wake()
+  }
+
+  /** This node leads no more: reads of other nodes that no round was asked for yet are theirs to place. */
+  refuseRemote(): void {
+    for (const call of this.#collected) {
+      if (call.remote && call.place === 'reading') this.#refuse(call)
+    }
+    this.#collected = this.#collected.filter((call) => call.place === 'reading')
+  }
+
+  /** Entries were applied: reads that waited for them may run. */
+  afterApply(): void {
+    for (const stream of this.#lagging) this.#serve(stream)
+  }
+
+  /** Gives up what has waited too long. */
+  expire(): void {
+    const now = this.#ports.now()
+    for (const call of this.#collected) {
+      if (call.place === 'reading' && call.deadline <= now) this.#giveUp(call)
+    }
+    this.#collected = this.#collected.filter((call) => call.place === 'reading')
+    for (const round of this.#rounds) {
+      if (round.deadline > now) continue
+      this.#rounds.delete(round)
+      for (const call of round.calls) if (call.place === 'reading') this.#giveUp(call)
+    }
+  }
+
+  #refuse(call: Call): void {
+    remove(call)
+    call.refuse()
+  }
+
+  #giveUp(call: Call): void {
+    remove(call)
+    call.answer(UNCONFIRMED, this.#ports.appliedIndex())
+  }
+}
+
+function remove(call: Call): void {
+  const { reads } = call.stream
+  const at = reads.indexOf(call)
+  assert(at >= 0, () => 'a read that waits stands in its stream')
+  reads.splice(at, 1)
+}

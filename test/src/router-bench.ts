@@ -1,0 +1,216 @@
+/*
+ * A router with everything around it in the test's hand: a real keyspace over memory, and a log, read rounds, links
+ * and a clock that move only when the test says so. Replies are kept beside their calls as a client would read them.
+ */
+
+import assert from 'node:assert/strict'
+import type { ProposeResult } from '../../raft/core.ts'
+import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
+import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import { Call, type CallOwner, EncodedReply, Stream } from '../../src/call.ts'
+import { resolve } from '../../src/commands/table.ts'
+import { Keyspace } from '../../src/keyspace.ts'
+import { type Route, Router, type RouterLimits } from '../../src/router.ts'
+import { decodeCommands } from '../../storage/codec.ts'
+import { argv, MemoryStore, silent, wire } from './command-fixture.ts'
+
+export const PARK_MS = 1000
+
+export class RouterBench {
+  now = 0
+  readonly keyspace: Keyspace = new Keyspace(new MemoryStore(), silent)
+  /** From index 1 on; what stands behind the applied index may be replaced. */
+  readonly log: { term: Term; payload: Payload }[] = []
+  /** In which this node would propose now; undefined: it does not lead. */
+  term: Term | undefined
+  /** How many more entries there is room for. */
+  room = Number.POSITIVE_INFINITY
+  proposals = 0
+  readonly rounds: ((confirmed: boolean) => void)[] = []
+  readonly frames: { leader: NodeId; term: Term; calls: readonly Call[] }[] = []
+  linkUp = true
+  wakes = 0
+  readonly options = {
+    readConsistency: 'linearizable' as 'linearizable' | 'stale',
+    redirect: 'forward' as 'forward' | 'moved',
+    parkTimeoutMs: PARK_MS,
+    parkBytes: 1000,
+  }
+  readonly router: Router
+
+  constructor(limits: Partial<RouterLimits> = {}) {
+    this.router = new Router({
+      ports: {
+        now: () => this.now,
+        logicalNow: () => 1000 + this.now,
+        propose: ([data]) => this.#propose(data),
+        expect: (index, batch) => this.keyspace.expect(index, batch),
+        forget: (index, batch) => this.keyspace.forget(index, batch),
+        read: (done) => void this.rounds.push(done),
+        run: ({ command, database, args }) => {
+          assert.ok(command.kind === 'read')
+          return this.keyspace.read(command, database, args)
+        },
+        appliedIndex: () => this.keyspace.appliedIndex(),
+        keySlot: ({ command }) => (command.keys === undefined ? undefined : 7),
+        forward: (leader, term, calls) => {
+          if (this.linkUp) this.frames.push({ leader, term, calls: [...calls] })
+          return this.linkUp
+        },
+        clientAddress: (id) => `${id}:6379`,
+        wake: () => this.wakes++,
+      },
+      options: this.options,
+      limits: {
+        entryCommands: 1000,
+        entryBytes: 1_048_576,
+        forwardBytes: 10_000,
+        backlogBytes: 10_000,
+        ...limits,
+      },
+    })
+  }
+
+  #propose(data: Uint8Array | undefined): ProposeResult {
+    this.proposals++
+    const { term } = this
+    if (term === undefined) return { accepted: false, reason: 'not-leader' }
+    if (this.room === 0) return { accepted: false, reason: 'full' }
+    this.room--
+    assert.ok(data)
+    this.log.push({ term, payload: { type: 'commands', data } })
+    return { accepted: true, term, first: this.log.length }
+  }
+
+  /** This node leads from now on, its no-op applied. */
+  lead(term: Term): void {
+    this.term = term
+    this.log.push({ term, payload: { type: 'noop' } })
+    this.apply()
+    this.route({ kind: 'self', term, established: true })
+  }
+
+  /** Another node leads from now on. */
+  follow(leader: NodeId, term: Term): void {
+    this.term = undefined
+    this.route({ kind: 'leader', leader, term })
+  }
+
+  lose(): void {
+    this.term = undefined
+    this.route({ kind: 'none' })
+  }
+
+  route(route: Route): void {
+    this.router.setRoute(route)
+    this.router.flush()
+  }
+
+  /** Everything in the log, or up to an index, is applied. */
+  apply(upTo: Index = this.log.length): void {
+    for (let index = this.keyspace.appliedIndex() + 1; index <= upTo; index++) {
+      const entry = this.log[index - 1]
+      assert.ok(entry)
+      this.keyspace.apply({ index, ...entry, encoded: undefined })
+    }
+    this.router.afterApply()
+  }
+
+  /** Another leader's no-op takes the place of what was not applied. */
+  overwrite(term: Term): void {
+    this.log.splice(this.keyspace.appliedIndex())
+    this.log.push({ term, payload: { type: 'noop' } })
+  }
+
+  /** All rounds asked for so far are answered. */
+  answerRounds(confirmed: boolean): void {
+    for (const done of this.rounds.splice(0)) done(confirmed)
+  }
+
+  tick(ms: number): void {
+    this.now += ms
+    this.router.expire()
+    this.router.flush()
+  }
+
+  /** The commands of an entry, as words. */
+  entry(index: Index): readonly string[] {
+    const payload = this.log[index - 1]?.payload
+    if (payload?.type !== 'commands') return []
+    return decodeCommands(payload.data).commands.map(({ argv: words }) => text(words))
+  }
+
+  /** The words of each frame handed over, oldest first. */
+  get handed(): readonly (readonly string[])[] {
+    return this.frames.map(({ calls }) => calls.map(({ args }) => text(args)))
+  }
+}
+
+function text(args: readonly Uint8Array[]): string {
+  return args.map((arg) => Buffer.from(arg).toString('latin1')).join(' ')
+}
+
+/** One connection: its calls in order, and what each was answered. */
+export class Caller implements CallOwner {
+  readonly stream: Stream = new Stream()
+  readonly calls: Call[] = []
+  readonly #answers = new Map<Call, string>()
+  readonly #bench: RouterBench
+  readonly #remote: boolean
+
+  constructor(bench: RouterBench, options: { remote?: boolean } = {}) {
+    this.#bench = bench
+    this.#remote = options.remote ?? false
+  }
+
+  /** Submits a command given as words; nothing is placed before the next flush. */
+  submit(words: string): Call {
+    const args = argv(words.split(' '))
+    const command = resolve(args)
+    assert.ok(!(command instanceof ErrorReply) && command.kind !== 'local')
+    const call = new Call({
+      owner: this,
+      stream: this.stream,
+      command,
+      args,
+      database: 0,
+      protocol: 2,
+      deadline: this.#bench.now + PARK_MS,
+      tag: this.calls.length,
+      remote: this.#remote,
+    })
+    this.calls.push(call)
+    this.#bench.router.submit(call)
+    return call
+  }
+
+  /** Submits all of them in one turn. */
+  send(...commands: readonly string[]): void {
+    for (const words of commands) this.submit(words)
+    this.#bench.router.flush()
+  }
+
+  answered(call: Call, reply: Reply | EncodedReply, _index: Index): void {
+    assert.ok(!this.#answers.has(call), 'answered twice')
+    const bytes = reply instanceof EncodedReply ? Buffer.from(reply.bytes).toString() : wire(reply)
+    this.#answers.set(call, bytes.trimEnd().replaceAll('\r\n', ' '))
+  }
+
+  refused(call: Call): void {
+    assert.ok(this.#remote, 'a call of a client is never refused')
+    this.#answers.set(call, 'refused')
+  }
+
+  /** Per call, in order: its reply, shortened to the first word where it is an error. */
+  get replies(): readonly (string | undefined)[] {
+    return this.calls.map((call) => {
+      const reply = this.#answers.get(call)
+      return reply?.startsWith('-') && !reply.startsWith('-MOVED') ? reply.split(' ')[0] : reply
+    })
+  }
+
+  get lastText(): string | undefined {
+    const call = this.calls.at(-1)
+    return call === undefined ? undefined : this.#answers.get(call)
+  }
+}

@@ -1,0 +1,329 @@
+/* The router where its node leads: entries, riders, read rounds, a full log, and the end of its office. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
+
+function leading(limits: ConstructorParameters<typeof RouterBench>[0] = {}): RouterBench {
+  const bench = new RouterBench(limits)
+  bench.lead(1)
+  return bench
+}
+
+describe('entries', () => {
+  test('the writes of a turn, of all connections, share one entry', () => {
+    const bench = leading()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.submit('SET k 1')
+    b.submit('INCR n')
+    a.submit('APPEND k 2')
+    bench.router.flush()
+    assert.deepEqual(bench.entry(2), ['SET k 1', 'INCR n', 'APPEND k 2'])
+    bench.apply()
+    assert.deepEqual([a.replies, b.replies], [['+OK', ':2'], [':1']])
+  })
+
+  test('an entry closes at its number of commands, and all of a turn are proposed in it', () => {
+    const bench = leading({ entryCommands: 3 })
+    const caller = new Caller(bench)
+    caller.send(...Array.from({ length: 8 }, (_, i) => `SET k ${i}`))
+    const sizes = [2, 3, 4].map((index) => bench.entry(index).length)
+    assert.deepEqual(sizes, [3, 3, 2])
+    assert.equal(bench.router.parked, 0)
+    bench.apply()
+    assert.deepEqual(caller.replies, Array(8).fill('+OK'))
+  })
+
+  test('an entry closes at its bytes; one larger command stands alone', () => {
+    const bench = leading({ entryBytes: 300 })
+    const caller = new Caller(bench)
+    const large = `SET big ${'x'.repeat(400)}`
+    caller.send('SET a 1', 'SET b 2', 'SET c 3', 'SET d 4', large, 'SET e 5')
+    assert.deepEqual(
+      [2, 3, 4, 5].map((index) => bench.entry(index).length),
+      [4, 1, 1, 0],
+    )
+    assert.deepEqual(bench.entry(3), [large])
+  })
+
+  test('a full log holds everything back, in order, and encodes nothing twice', () => {
+    const bench = leading({ entryCommands: 2 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    bench.room = 1
+    a.send('SET k 1', 'SET k 2', 'SET k 3')
+    b.send('APPEND k 4', 'GET k')
+    assert.equal(bench.log.length, 2)
+    assert.equal(bench.router.parked, 2)
+    const before = bench.proposals
+    bench.router.flush()
+    assert.equal(bench.proposals, before + 2)
+    bench.room = 10
+    bench.router.flush()
+    bench.apply()
+    assert.deepEqual(a.replies, ['+OK', '+OK', '+OK'])
+    assert.deepEqual(b.replies, [':2', '$2 34'])
+  })
+
+  test('the frontend is told to stop while too much waits for room, and to go on', () => {
+    const bench = leading({ entryCommands: 1, backlogBytes: 500 })
+    const caller = new Caller(bench)
+    bench.room = 0
+    for (let i = 0; i < 8; i++) caller.send(`SET k ${i}`)
+    assert.equal(bench.router.congested, true)
+    bench.room = 100
+    bench.router.flush()
+    assert.equal(bench.router.congested, false)
+    assert.equal(bench.router.parked, 0)
+  })
+
+  test('nothing is placed before everything of earlier terms is applied', () => {
+    const bench = new RouterBench()
+    bench.term = 4
+    bench.route({ kind: 'self', term: 4, established: false })
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k')
+    assert.deepEqual([bench.log.length, bench.rounds.length], [0, 0])
+    bench.route({ kind: 'self', term: 4, established: true })
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 1'])
+  })
+})
+
+describe('reads', () => {
+  test('the reads of a turn share one round, and run when it is confirmed', () => {
+    const bench = leading()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.submit('GET k')
+    b.submit('GET k')
+    a.submit('DBSIZE')
+    bench.router.flush()
+    assert.equal(bench.rounds.length, 1)
+    assert.deepEqual(a.replies, [undefined, undefined])
+    bench.answerRounds(true)
+    assert.deepEqual([a.replies, b.replies], [['$-1', ':0'], ['$-1']])
+  })
+
+  test('a read before a later write of its connection never sees it, however late its round', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k old')
+    bench.apply()
+    caller.send('GET k')
+    caller.send('SET k new')
+    bench.apply()
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, ['+OK', '$3 old', '+OK'])
+  })
+
+  test('a read behind a write of its connection sees it, in its entry or after it', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k', 'SET k 2', 'GET k')
+    caller.send('GET k')
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, Array(5).fill(undefined))
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 1', '+OK', '$1 2', '$1 2'])
+  })
+
+  test('a read of another connection does not wait for the entry', () => {
+    const bench = leading()
+    const [writer, reader] = [new Caller(bench), new Caller(bench)]
+    writer.send('SET k 1')
+    reader.send('GET k')
+    bench.answerRounds(true)
+    assert.deepEqual([writer.replies, reader.replies], [[undefined], ['$-1']])
+  })
+
+  test('reads of one connection keep their order when a later round is confirmed first', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('GET a')
+    caller.send('GET b')
+    const [first, second] = bench.rounds.splice(0)
+    second?.(true)
+    assert.deepEqual(caller.replies, [undefined, undefined])
+    first?.(false)
+    bench.router.flush()
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, ['$-1', '$-1'])
+  })
+
+  test('a round that no leader confirms is asked for again, until the deadline of its reads', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('GET k')
+    bench.tick(PARK_MS - 1)
+    bench.answerRounds(false)
+    bench.router.flush()
+    assert.equal(bench.rounds.length, 1)
+    bench.tick(1)
+    assert.deepEqual(caller.replies, [undefined])
+    bench.answerRounds(false)
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN'])
+  })
+
+  test('a round that is never answered is given up as well', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('GET k')
+    bench.tick(4999)
+    assert.deepEqual(caller.replies, [undefined])
+    bench.tick(1)
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN'])
+    bench.answerRounds(true)
+    caller.send('GET k')
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN', '$-1'])
+  })
+})
+
+describe('stale reads', () => {
+  test('are answered at once, also without a leader, but not before what the connection wrote', () => {
+    const bench = leading()
+    bench.options.readConsistency = 'stale'
+    const caller = new Caller(bench)
+    caller.send('GET k')
+    assert.deepEqual(caller.replies, ['$-1'])
+    caller.send('SET k 1', 'GET k')
+    caller.send('GET k')
+    assert.deepEqual(caller.replies.slice(1), [undefined, undefined, undefined])
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(1), ['+OK', '$1 1', '$1 1'])
+    bench.lose()
+    caller.send('GET k')
+    assert.equal(caller.replies.at(-1), '$1 1')
+    assert.equal(bench.rounds.length, 0)
+  })
+
+  test('another node that forwards a read may want it linearizable', () => {
+    const bench = leading()
+    bench.options.readConsistency = 'stale'
+    const remote = new Caller(bench, { remote: true })
+    remote.send('GET k')
+    assert.deepEqual(remote.replies, [undefined])
+    assert.equal(bench.rounds.length, 1)
+    bench.answerRounds(true)
+    assert.deepEqual(remote.replies, ['$-1'])
+  })
+})
+
+describe('the end of an office', () => {
+  test('what was not appended is placed at the next leader, before newer commands', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    bench.room = 0
+    caller.send('SET k 1', 'GET k', 'SET k 2')
+    caller.send('SET k 3')
+    bench.follow('b', 2)
+    caller.send('SET k 4')
+    const handed = bench.handed.flat()
+    assert.deepEqual(handed, ['SET k 1', 'GET k', 'SET k 2', 'SET k 3', 'SET k 4'])
+    assert.equal(bench.frames[0]?.term, 2)
+  })
+
+  test('what another node forwarded goes back to it, read or write, placed or not', () => {
+    const bench = leading({ entryCommands: 1 })
+    const remotes = Array.from({ length: 3 }, () => new Caller(bench, { remote: true }))
+    const [placed, waiting, reading] = remotes
+    bench.room = 0
+    placed?.send('GET k', 'SET k 1')
+    waiting?.send('SET k 2')
+    bench.room = 0
+    reading?.submit('GET k')
+    bench.follow('b', 2)
+    assert.deepEqual(placed?.replies, ['refused', 'refused'])
+    assert.deepEqual(waiting?.replies, ['refused'])
+    assert.deepEqual(reading?.replies, ['refused'])
+  })
+
+  test('a round lost with the office sends the reads of other nodes back, and asks again for the own', () => {
+    const bench = leading()
+    const [own, remote] = [new Caller(bench), new Caller(bench, { remote: true })]
+    own.submit('GET k')
+    remote.submit('GET k')
+    bench.router.flush()
+    bench.follow('b', 2)
+    bench.answerRounds(false)
+    bench.router.flush()
+    assert.deepEqual([own.replies, remote.replies], [[undefined], ['refused']])
+    bench.answerRounds(true)
+    assert.deepEqual(own.replies, ['$-1'])
+  })
+
+  test('an appended command gets its real reply when its entry is applied all the same', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k')
+    bench.follow('b', 2)
+    bench.tick(PARK_MS - 1)
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 1'])
+  })
+
+  test('an entry that another one replaced certainly did not happen', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    bench.follow('b', 2)
+    bench.overwrite(2)
+    bench.apply()
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN'])
+    assert.match(caller.lastText ?? '', /not executed/)
+    assert.equal(bench.router.pendingEntries, 0)
+  })
+
+  test('at its deadline the outcome is unknown, and whatever comes later is for nobody', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k')
+    bench.follow('b', 2)
+    bench.tick(PARK_MS - 1)
+    assert.deepEqual(caller.replies, [undefined, undefined])
+    bench.tick(1)
+    assert.deepEqual(caller.replies, ['-TIMEOUT', '-TIMEOUT'])
+    assert.match(caller.lastText ?? '', /outcome unknown/)
+    bench.apply()
+    assert.equal(bench.router.pendingEntries, 0)
+  })
+
+  test('no deadline while it leads, however slow the disks are', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    bench.tick(60_000)
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK'])
+  })
+
+  test('an old entry whose index a new one of the same node took is not waited for for ever', () => {
+    const bench = leading()
+    const [old, later] = [new Caller(bench), new Caller(bench)]
+    old.send('SET k 1')
+    old.send('SET k 2')
+    bench.follow('b', 2)
+    // The other leader's log ends before them; then this node leads again, and proposes at the same index.
+    bench.log.splice(1)
+    bench.lead(3)
+    later.send('SET k 3')
+    assert.equal(bench.entry(3)[0], 'SET k 3')
+    bench.apply()
+    assert.deepEqual(later.replies, ['+OK'])
+    assert.deepEqual(old.replies, ['-CLUSTERDOWN', '-TIMEOUT'])
+    assert.equal(bench.router.pendingEntries, 0)
+  })
+
+  test('a read waits for the appended write before it, also after a change of office', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    caller.send('GET k')
+    bench.follow('b', 2)
+    bench.answerRounds(false)
+    bench.router.flush()
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, [undefined, undefined])
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 1'])
+  })
+})
