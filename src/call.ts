@@ -130,6 +130,15 @@ export class Call {
   }
 }
 
+/** The bytes of the values in a reply: of what else it takes, every command is modest. */
+export function replyBytes(reply: Reply): number {
+  if (reply instanceof Uint8Array) return reply.length
+  if (!Array.isArray(reply)) return 0
+  let bytes = 0
+  for (const element of reply) if (element instanceof Uint8Array) bytes += element.length
+  return bytes
+}
+
 /** What a call costs in memory beside its arguments, roughly: limits count it so that empty commands are not free. */
 const CALL_OVERHEAD_BYTES = 64
 

@@ -262,7 +262,7 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
   },
   'election-timeout-ms': {
     kind: integer({ min: 50, max: 60_000, unit: 'ms' }),
-    default: '250',
+    default: '500',
     help: 'silence of the leader before an election: between once and twice this',
   },
   'heartbeat-interval-ms': {

@@ -15,8 +15,9 @@ import { Buffer } from 'node:buffer'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
 import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
-import { Call, type CallOwner, EncodedReply, Stream } from './call.ts'
+import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
 import { resolve } from './commands/table.ts'
+import { limits } from './config.ts'
 import type { Body } from './peer-frame.ts'
 import type { ForwardChannel } from './peers.ts'
 import type { Router } from './router.ts'
@@ -25,6 +26,15 @@ import { DATABASES } from './session.ts'
 const REQUEST = 1
 const REPLIES = 2
 const REFUSED = 3
+
+/** A frame of replies is closed at so many bytes; one larger reply stands alone. */
+const REPLY_FRAME_BYTES_MAX = 1_048_576
+/** The header of a reply in its frame, at most. */
+const REPLY_HEADER_BYTES = 32
+/** Replies above this fit into no message: only MGET can ask for so much. */
+const REPLY_BYTES_MAX = limits.peerMessageBytesMax - REPLY_FRAME_BYTES_MAX
+
+const TOO_LARGE = new ErrorReply('ERR the reply is too large to come from the leader')
 
 /** From this size on bytes stand behind the header. */
 const APART_BYTES_MIN = 64 * 1024
@@ -183,11 +193,17 @@ export class ForwardReceiver {
     this.#ports.wake()
   }
 
-  /** At the end of a turn: one frame per link holds all replies of the turn. */
+  /** At the end of a turn: the replies of the turn leave, as far as their links have room for them. */
   flush(): void {
-    for (const link of this.#dirty) link.flush()
-    this.#dirty.clear()
+    for (const link of this.#dirty) if (link.flush()) this.#dirty.delete(link)
   }
+}
+
+/** Replies that leave together. */
+interface ReplyFrame {
+  readonly replies: FrameField[]
+  readonly body: BodyWriter
+  bytes: number
 }
 
 /** The calls of one link, and the streams of the connections behind it. */
@@ -197,8 +213,7 @@ class ForwardedCalls implements CallOwner {
   readonly #streams = new Map<number, Stream>()
   readonly #streamOf = new Map<Stream, number>()
   readonly #encoder = new ReplyBuffer()
-  #replies: FrameField[] = []
-  #body = new BodyWriter()
+  #frames: ReplyFrame[] = []
   #refused: number[] = []
   #applied: Index = 0
 
@@ -256,10 +271,24 @@ class ForwardedCalls implements CallOwner {
 
   answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
     if (reply instanceof EncodedReply) this.#encoder.appendRaw(reply.bytes)
+    else if (replyBytes(reply) > REPLY_BYTES_MAX) this.#encoder.append(TOO_LARGE, call.protocol)
     else this.#encoder.append(reply, call.protocol)
-    this.#replies.push([call.tag, this.#body.bytes(this.#encoder.take())])
+    const bytes = this.#encoder.take()
+    const frame = this.#frameFor(bytes.length)
+    frame.replies.push([call.tag, frame.body.bytes(bytes)])
     this.#applied = Math.max(this.#applied, index)
     this.#settled(call)
+  }
+
+  /** The frame under construction, or a new one where it has no room for a reply of so many bytes. */
+  #frameFor(bytes: number): ReplyFrame {
+    let frame = this.#frames.at(-1)
+    if (frame === undefined || frame.bytes + bytes > REPLY_FRAME_BYTES_MAX) {
+      frame = { replies: [], body: new BodyWriter(), bytes: 0 }
+      this.#frames.push(frame)
+    }
+    frame.bytes += bytes + REPLY_HEADER_BYTES
+    return frame
   }
 
   refused(call: Call): void {
@@ -276,17 +305,21 @@ class ForwardedCalls implements CallOwner {
     this.#changed(this)
   }
 
-  flush(): void {
-    // A link that is gone takes no replies, and its other end knows that it must not wait for them.
-    if (this.#replies.length > 0) {
-      this.#channel.reply(this.#body.finish([REPLIES, this.#applied, ...this.#replies]))
+  /** False: some replies wait for room, for a later turn. */
+  flush(): boolean {
+    let sent = 0
+    for (const { replies, body, bytes } of this.#frames) {
+      if (!this.#channel.hasRoomFor(bytes)) break
+      // A link that is gone takes no replies, and its other end knows that it must not wait for them.
+      this.#channel.reply(body.finish([REPLIES, this.#applied, ...replies]))
+      sent++
     }
+    this.#frames.splice(0, sent)
     if (this.#refused.length > 0) {
       this.#channel.reply(new BodyWriter().finish([REFUSED, ...this.#refused]))
     }
-    this.#replies = []
-    this.#body = new BodyWriter()
     this.#refused = []
+    return this.#frames.length === 0
   }
 }
 

@@ -34,7 +34,9 @@ export class HandedCalls {
   #bytes = 0
   /** For the next frames. */
   #outgoing: Call[] = []
-  /** The leader's link is down or it refused: not tried again before the next tick or change of leadership. */
+  /** The term of the leader that calls are handed to now. */
+  #servedTerm: Term | undefined
+  /** That leader's link is down or it refused: not tried again before the next tick or change of leadership. */
   #blocked = false
   #heldCalls = 0
   #heldBytes = 0
@@ -61,9 +63,9 @@ export class HandedCalls {
   // ---- Order ------------------------------------------------------------------------------------
 
   /** Whether a stream's next call has to wait: what was handed elsewhere may come back, and then it goes first. */
-  mustHold({ held, forwarded, forwardedTerm }: Stream, route: Route): boolean {
+  mustHold({ held, forwarded, forwardedTerm }: Stream): boolean {
     if (held.length > 0) return true
-    return forwarded > 0 && forwardedTerm !== servedTerm(route)
+    return forwarded > 0 && forwardedTerm !== this.#servedTerm
   }
 
   hold(call: Call): void {
@@ -162,9 +164,10 @@ export class HandedCalls {
 
   /** The other node certainly did not take these calls. */
   refused(calls: readonly Call[]): void {
-    this.#blocked = true
-    this.#takeBack(calls.filter((call) => this.#forget(call)))
-    this.#release(calls)
+    const refused = calls.filter((call) => this.#forget(call))
+    if (refused.some((call) => call.forwardTerm === this.#servedTerm)) this.#blocked = true
+    this.#takeBack(refused)
+    this.#release(refused)
   }
 
   /** The link to `leader` died: nothing handed to it will be answered any more. */
@@ -217,10 +220,10 @@ export class HandedCalls {
 
   /** Who leads, as of now. What was handed to others has until `deadline` for its answer. */
   setRoute(route: Route, deadline: number): void {
+    this.#servedTerm = route.kind === 'leader' ? route.term : undefined
     this.#blocked = false
     for (const [term, handed] of this.#handed) {
-      const serves = term === servedTerm(route)
-      handed.deadline = serves ? undefined : (handed.deadline ?? deadline)
+      handed.deadline = term === this.#servedTerm ? undefined : (handed.deadline ?? deadline)
     }
   }
 
@@ -243,8 +246,4 @@ export class HandedCalls {
       () => `${this.#heldCalls} calls of ${this.#heldBytes} bytes are held`,
     )
   }
-}
-
-function servedTerm(route: Route): Term | undefined {
-  return route.kind === 'leader' ? route.term : undefined
 }

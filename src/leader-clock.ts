@@ -13,6 +13,8 @@ export class LeaderClock {
   readonly #clock: Clock
   #logical = 0
   #monotonic = 0
+  /** The logical clock was ahead of the wall when it was last asked. */
+  #ahead = false
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -20,8 +22,10 @@ export class LeaderClock {
 
   /** A term begins: `applied` is the clock of everything in the log, all of which is applied by now. */
   takeOffice(applied: number): void {
-    this.#logical = Math.max(this.#clock.wall(), applied)
+    const wall = this.#clock.wall()
+    this.#logical = Math.max(wall, applied)
     this.#monotonic = this.#clock.monotonic()
+    this.#ahead = this.#logical > wall
   }
 
   /** The logical now in whole ms; never below what it said before. */
@@ -30,8 +34,10 @@ export class LeaderClock {
     const wall = this.#clock.wall()
     const elapsed = monotonic - this.#monotonic
     this.#monotonic = monotonic
-    const speed = this.#logical > wall ? SPEED_AHEAD_OF_WALL : 1
+    // As it was then, not as it is now: after hours without a question the wall may have long caught up.
+    const speed = this.#ahead ? SPEED_AHEAD_OF_WALL : 1
     this.#logical = Math.max(this.#logical + elapsed * speed, wall)
+    this.#ahead = this.#logical > wall
     return Math.floor(this.#logical)
   }
 }

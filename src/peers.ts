@@ -53,6 +53,8 @@ const KEEP_ALIVE_MS = 30_000
 export interface ForwardChannel {
   /** For the next flush(). False: the connection is gone (also because its answers were not read). */
   reply(body: Body): boolean
+  /** False while so much waits to be sent that a body of this size should wait for a later turn. */
+  hasRoomFor(bytes: number): boolean
 }
 
 /** What the server is told. Never called from within send(), forward(), reply(), flush() or setMembers(). */
@@ -467,6 +469,9 @@ export class Peers implements Transport, Acquaintances {
         link.close('answers to forwarded commands are not read')
         return false
       },
+      hasRoomFor: (bytes) =>
+        link.queuedBytes === 0 ||
+        link.queuedBytes + bytes <= this.#options.limits.queueBytes.forward / 2,
     }
     this.#channels.set(link, channel)
     return channel

@@ -196,7 +196,7 @@ export class Router {
   #place(call: Call): boolean {
     const route = this.#route
     if (route.kind === 'none') return false
-    if (this.#handed.mustHold(call.stream, route)) {
+    if (this.#handed.mustHold(call.stream)) {
       this.#handed.hold(call)
       return true
     }

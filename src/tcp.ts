@@ -18,7 +18,7 @@ import {
 } from './network.ts'
 import { fromSystemError } from './operator-error.ts'
 
-/** How long an ended connection may go without progress before its unread bytes are given up. */
+/** How long an ended connection may take until the other side has read everything and closed as well. */
 const END_LINGER_MS = 5_000
 /** Idle time before the system probes a dialled connection. */
 const DIAL_KEEP_ALIVE_MS = 30_000
@@ -133,8 +133,13 @@ class TcpConnection implements Connection {
   end(): void {
     if (this.#ended || this.#socket.destroyed) return
     this.#ended = true
-    this.#socket.setTimeout(END_LINGER_MS, () => this.#socket.destroy())
-    this.#socket.destroySoon()
+    const socket = this.#socket
+    // Closing with input unread would reset the connection, and the other side might lose the last reply. So it is
+    // read and dropped until the other side closes as well, or its time is over.
+    socket.end()
+    socket.resume()
+    const timer = setTimeout(() => socket.destroy(), END_LINGER_MS)
+    socket.on('close', () => clearTimeout(timer))
   }
 
   destroy(): void {

@@ -54,7 +54,7 @@ const ITEM_HEADER_BYTES = 9
 const CHUNK_BYTES = 256 * 1024
 const CHUNK_ITEMS_MAX = 1000
 
-/** Packs writes into chunks; a write larger than a chunk gets one of its own. */
+/** Packs writes into chunks. A write larger than a chunk comes in pieces: see largeWrite(). */
 export class ChunkWriter {
   #bytes: Buffer<ArrayBuffer> = Buffer.alloc(0)
   #length = 0
@@ -65,20 +65,13 @@ export class ChunkWriter {
     const recordLength = value === null ? 0 : RECORD_HEADER_BYTES + value.value.length
     const length = ITEM_HEADER_BYTES + key.length + recordLength
     if (this.#items === 0) {
-      this.#bytes = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, length))
+      assert(length <= CHUNK_BYTES, () => `a write of ${length} bytes fits no chunk`)
+      this.#bytes = Buffer.allocUnsafeSlow(CHUNK_BYTES)
     } else if (this.#items === CHUNK_ITEMS_MAX || this.#length + length > this.#bytes.length) {
       return false
     }
-    const bytes = this.#bytes
-    const keyStart = this.#length + ITEM_HEADER_BYTES
-    bytes[this.#length] = database
-    writeUint32(bytes, this.#length + 1, key.length)
-    writeUint32(bytes, this.#length + 5, recordLength)
-    bytes.write(key, keyStart, 'latin1')
-    if (value !== null) {
-      writeRecordHeader(bytes, keyStart + key.length, value)
-      bytes.set(value.value, keyStart + key.length + RECORD_HEADER_BYTES)
-    }
+    const valueStart = writeItem(this.#bytes, this.#length, { database, key, value })
+    if (value !== null) this.#bytes.set(value.value, valueStart)
     this.#length += length
     this.#items++
     return true
@@ -93,6 +86,71 @@ export class ChunkWriter {
     this.#items = 0
     return chunk
   }
+}
+
+/** Whether a write is too large for any chunk. */
+export function isLargeWrite(key: string, value: StoredValue | null): value is StoredValue {
+  const length = ITEM_HEADER_BYTES + key.length + RECORD_HEADER_BYTES
+  return value !== null && length + value.value.length > CHUNK_BYTES
+}
+
+/**
+ * A large write as chunks of its own: the first begins like any other, and those behind it are the rest of its
+ * value, so that not even a value of many megabytes holds the main thread for long.
+ */
+export function* largeWrite(database: number, key: string, value: StoredValue): Generator<Chunk> {
+  const first = Buffer.allocUnsafeSlow(ITEM_HEADER_BYTES + key.length + RECORD_HEADER_BYTES)
+  writeItem(first, 0, { database, key, value })
+  yield new Uint8Array(first.buffer)
+  for (let at = 0; at < value.value.length; at += CHUNK_BYTES) {
+    const piece = value.value.subarray(at, at + CHUNK_BYTES)
+    const bytes = Buffer.allocUnsafeSlow(piece.length)
+    bytes.set(piece)
+    yield new Uint8Array(bytes.buffer)
+  }
+}
+
+/** Everything of an item but the bytes of its value; returns where those belong. */
+function writeItem(
+  bytes: Buffer,
+  offset: number,
+  { database, key, value }: { database: number; key: string; value: StoredValue | null },
+): number {
+  const keyStart = offset + ITEM_HEADER_BYTES
+  const recordLength = value === null ? 0 : RECORD_HEADER_BYTES + value.value.length
+  bytes[offset] = database
+  writeUint32(bytes, offset + 1, key.length)
+  writeUint32(bytes, offset + 5, recordLength)
+  bytes.write(key, keyStart, 'latin1')
+  if (value !== null) writeRecordHeader(bytes, keyStart + key.length, value)
+  return keyStart + key.length + RECORD_HEADER_BYTES
+}
+
+/** The chunks with the pieces of large writes put together. */
+function* wholeChunks(chunks: readonly Chunk[]): Generator<Chunk> {
+  for (let at = 0; at < chunks.length; at++) {
+    const chunk = chunks[at]
+    if (chunk === undefined) continue
+    const end = itemEnd(chunk, 0)
+    if (end <= chunk.length) {
+      yield chunk
+      continue
+    }
+    const whole = new Uint8Array(end)
+    let filled = 0
+    for (let piece: Chunk | undefined = chunk; piece !== undefined; piece = chunks[++at]) {
+      whole.set(piece, filled)
+      filled += piece.length
+      if (filled === end) break
+    }
+    assert(filled === end, () => `a write of ${end} bytes ends after ${filled}`)
+    yield whole
+  }
+}
+
+function itemEnd(chunk: Chunk, offset: number): number {
+  const recordStart = offset + ITEM_HEADER_BYTES + readUint32(chunk, offset + 1)
+  return recordStart + readUint32(chunk, offset + 5)
 }
 
 export function encodeCheckpointHeader(header: CheckpointHeader): Uint8Array {
@@ -175,7 +233,7 @@ function sortedWrites(hashKey: Uint8Array | undefined, chunks: readonly Chunk[])
     return writes
   }
   const diskKeys = new DiskKeyWriter(hashKey)
-  for (const chunk of chunks) readChunk(chunk, diskKeys, writes)
+  for (const chunk of wholeChunks(chunks)) readChunk(chunk, diskKeys, writes)
   return writes.sort(
     (a, b) =>
       a.database - b.database || a.position - b.position || Buffer.compare(a.diskKey, b.diskKey),
@@ -187,7 +245,7 @@ function readChunk(chunk: Chunk, diskKeys: DiskKeyWriter, writes: Write[]): void
   while (offset < chunk.length) {
     const keyStart = offset + ITEM_HEADER_BYTES
     const recordStart = keyStart + readUint32(chunk, offset + 1)
-    const end = recordStart + readUint32(chunk, offset + 5)
+    const end = itemEnd(chunk, offset)
     assert(end <= chunk.length, () => `a write ends at ${end} of ${chunk.length}`)
     const key = chunk.subarray(keyStart, recordStart)
     const diskKey = Buffer.from(diskKeys.fromBytes(key))

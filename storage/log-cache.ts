@@ -18,6 +18,7 @@ import {
 
 export interface LogCacheLimits {
   readonly entries: number
+  /** The newest entry is kept even when it alone is larger. */
   readonly bytes: number
 }
 
@@ -115,7 +116,9 @@ export class LogCache implements LogStore {
     this.#slots[entry.index % this.#limits.entries] = entry
     this.#bytes += memoryOf(entry)
     this.#end++
-    while (this.#bytes > this.#limits.bytes) this.#dropFirst()
+    // The newest entry stays whatever its size: it is about to be applied, and reading a large one back from the
+    // disk would hold up the loop for longer than anything else that is done with it.
+    while (this.#bytes > this.#limits.bytes && this.#end - this.#first > 1) this.#dropFirst()
   }
 
   /** Drops the suffix from `index` on. */

@@ -6,7 +6,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import { ChunkWriter } from './checkpoint.ts'
+import { ChunkWriter, isLargeWrite, largeWrite } from './checkpoint.ts'
 import type { Chunk } from './engine.ts'
 import type { StoredValue } from './record.ts'
 import { DATABASES } from './state-meta.ts'
@@ -69,10 +69,12 @@ export class Memtable {
     const writer = new ChunkWriter()
     for (const [database, { entries }] of this.#tables.entries()) {
       for (const [key, value] of entries) {
-        if (writer.add(database, key, value)) continue
+        const large = isLargeWrite(key, value)
+        if (!large && writer.add(database, key, value)) continue
         const chunk = writer.take()
         if (chunk !== undefined) yield chunk
-        assert(writer.add(database, key, value), () => 'an empty chunk takes any write')
+        if (large) yield* largeWrite(database, key, value)
+        else assert(writer.add(database, key, value), () => 'an empty chunk takes any write')
       }
     }
     const last = writer.take()

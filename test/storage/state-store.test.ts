@@ -392,6 +392,28 @@ describe('a checkpoint', () => {
     }
   })
 
+  it('writes values around the size of a chunk, between small ones', async () => {
+    const { store } = await startedStore(new MemoryEngine())
+    // What an item costs beside its value is less than 64 bytes.
+    const sizes = Array.from({ length: 130 }, (_, i) => 256 * 1024 - 65 + i).concat(
+      600_000,
+      524_288,
+    )
+    for (const size of sizes) {
+      put(store, `before ${size}`, 'small')
+      store.put(0, `at ${size}`, stored(store.appliedIndex() + 1, Buffer.alloc(size, `${size} `)))
+      commit(store)
+    }
+    await store.checkpoint()
+    assert.equal(store.size(0), 2 * sizes.length)
+    for (const size of sizes) {
+      const { value } = store.get(0, `at ${size}`) ?? {}
+      assert.equal(Buffer.compare(value ?? Buffer.alloc(0), Buffer.alloc(size, `${size} `)), 0)
+      assert.equal(text(store, `before ${size}`), 'small')
+    }
+    await store.close()
+  })
+
   it('takes values of 64 MiB', async () => {
     const scratch = scratchDirectory()
     try {
