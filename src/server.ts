@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import { ErrorReply } from '../resp/encoder.ts'
+import type { Engine, OnFatal } from '../storage/engine.ts'
 import { LmdbEngine } from '../storage/lmdb-engine.ts'
 import { LogCache } from '../storage/log-cache.ts'
 import { openStorage, type Storage } from '../storage/open.ts'
@@ -48,8 +49,12 @@ interface ServerParts {
 export async function startServer(options: {
   config: Config
   logger: RootLogger
+  /** The disk; another one than LMDB is for tests that prove what they would catch. */
+  engine?: (directory: string, onFatal: OnFatal) => Engine
 }): Promise<RunningServer> {
   const { config, logger } = options
+  const openEngine =
+    options.engine ?? ((path: string, onFatal: OnFatal) => new LmdbEngine(path, onFatal))
   const list = readClusterList(config.get('cluster'), config.get('peer-announce'))
   const directory = config.get('dir')
   const lock = await acquireDataLock(directory)
@@ -60,7 +65,7 @@ export async function startServer(options: {
     logFd: logger.fd,
     json: !logger.pretty,
   })
-  const engine = new LmdbEngine(directory, (reason) => endProcess(logger, reason))
+  const engine = openEngine(directory, (reason) => endProcess(logger, reason))
   const storage = await openStorage(watchedEngine(engine, watchdog), {
     memtableBytes: config.get('memtable-size'),
     now: () => systemClock.monotonic(),
