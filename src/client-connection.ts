@@ -9,7 +9,7 @@ import { Buffer } from 'node:buffer'
 import type { Index } from '../raft/types.ts'
 import { type Decoder, ProtocolError } from '../resp/decoder.ts'
 import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
-import { Call, type CallOwner, EncodedReply, Stream } from './call.ts'
+import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
 import { type Args, CommandError, type LocalCommand } from './commands/command.ts'
 import { mustAuthenticate, noAuth } from './commands/connection.ts'
 import type { LocalServer } from './commands/local-server.ts'
@@ -67,6 +67,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   #head = 0
   /** Replies of calls that were answered before it was their turn. */
   readonly #early = new Map<Call, Uint8Array>()
+  #earlyBytes = 0
   #openMax: number = limits.openCommandsFirst
   #answered = 0
   #paused = false
@@ -250,9 +251,12 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   answered(call: Call, reply: Reply | EncodedReply, _index: Index): void {
     if (this.#ended) return
+    // Before it is encoded: the replies of one turn alone may be more than a process can hold.
+    const bytes = reply instanceof EncodedReply ? reply.bytes.length : replyBytes(reply)
+    this.#checkOutput(this.#earlyBytes + this.#out.length + bytes)
+    if (this.#ended) return
     if (this.#slots[this.#head] !== call) {
-      const bytes = reply instanceof EncodedReply ? reply.bytes : encoded(reply, call.protocol)
-      this.#early.set(call, bytes)
+      this.#keepEarly(call, reply)
       return
     }
     if (reply instanceof EncodedReply) this.#out.appendRaw(reply.bytes)
@@ -260,6 +264,12 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.#head++
     this.#answered++
     this.#drain()
+  }
+
+  #keepEarly(call: Call, reply: Reply | EncodedReply): void {
+    const bytes = reply instanceof EncodedReply ? reply.bytes : encoded(reply, call.protocol)
+    this.#early.set(call, bytes)
+    this.#earlyBytes += bytes.length
   }
 
   refused(): void {
@@ -272,7 +282,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
       const slot = this.#slots[this.#head] as Call | LocalSlot
       const bytes = slot instanceof Call ? this.#early.get(slot) : slot.encoded
       if (bytes === undefined) break
-      if (slot instanceof Call) this.#early.delete(slot)
+      if (slot instanceof Call && this.#early.delete(slot)) this.#earlyBytes -= bytes.length
       this.#out.appendRaw(bytes)
       this.#head++
       this.#answered++
@@ -293,7 +303,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
       this.#stats.outputBytes += bytes
       if (!this.#connection.write(this.#out.take())) this.#blocked = true
     }
-    this.#checkOutput()
+    this.#checkOutput(0)
+    if (this.#ended) return
     if (this.#closesNow()) this.end()
     // A client that has finished ends when its last command is started, also if the window was full until now.
     else if (this.#decoder.bufferedBytes > 0 || this.#finished) this.#owner.ready(this)
@@ -307,10 +318,13 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.#openMax = Math.min(limits.openCommandsMax, this.#openMax * 2, fitting)
   }
 
-  /** Closes a client that has not read its replies: above the hard limit, or too long above the soft one. */
-  #checkOutput(): void {
+  /**
+   * Closes a client that has not read its replies: above the hard limit, or too long above the soft one. `bytes`
+   * are still to be written.
+   */
+  #checkOutput(bytes: number): void {
     if (this.#ended) return
-    const waiting = this.#connection.bufferedBytes
+    const waiting = this.#connection.bufferedBytes + bytes
     const { hardBytes, softBytes, softSeconds } = this.#owner.outputLimit()
     if (hardBytes > 0 && waiting > hardBytes) {
       this.#offend('its unread replies exceed client-output-buffer-limit')
@@ -325,7 +339,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   /** Once a second: limits that depend on time. `idleMs` 0 lets a client be idle for ever. */
   sweep(idleMs: number): void {
-    this.#checkOutput()
+    this.#checkOutput(0)
+    if (this.#ended) return
     const { session } = this
     const idle = this.#owner.server.now() - session.lastCommandAt
     if (idleMs > 0 && idle > idleMs && this.#head === this.#slots.length) this.end()

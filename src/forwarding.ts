@@ -19,7 +19,7 @@ import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.t
 import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
 import type { Body } from './peer-frame.ts'
-import type { ForwardChannel } from './peers.ts'
+import type { ForwardChannel } from './peer-link.ts'
 import type { Router } from './router.ts'
 import { DATABASES } from './session.ts'
 

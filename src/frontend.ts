@@ -203,8 +203,9 @@ export class Frontend {
       this.#dirty = new Set()
       for (const connection of dirty) connection.flush()
     }
-    // What a turn's quota left over asked for the next turn while this one had begun already.
-    if (this.#ready.size > 0) this.#options.wake()
+    // What a turn's quota left over, or found no room in the router, asked while this turn had begun already.
+    const mayGoOn = this.#held.size > 0 && !this.#options.router.congested
+    if (this.#ready.size > 0 || mayGoOn) this.#options.wake()
   }
 
   #armSweep(): void {

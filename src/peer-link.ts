@@ -50,6 +50,14 @@ export interface PeerLimits {
   readonly messageBytes: number
 }
 
+/** Answers the forwarded bodies of one connection, on that connection. The same object for all of them. */
+export interface ForwardChannel {
+  /** For the next flush. False: the connection is gone (also because its answers were not read). */
+  reply(body: Body): boolean
+  /** False while so much waits to be sent that a body of this size should wait for a later turn. */
+  hasRoomFor(bytes: number): boolean
+}
+
 /** Why a link ended. */
 export type LinkEnd =
   | Extract<Outcome, { type: 'refused' }>
@@ -149,6 +157,12 @@ export class PeerLink {
   /** Bytes that wait here, those handed to the connection not included. */
   get queuedBytes(): number {
     return this.#queuedBytes
+  }
+
+  /** Whether the queue would be at most half full with that many bytes more, or takes them because it is empty. */
+  hasRoomFor(bytes: number): boolean {
+    const queued = this.#queuedBytes
+    return queued === 0 || queued + bytes <= this.#options.queueBytesMax / 2
   }
 
   /** Messages of which not one byte was handed to the connection: the last ones that enqueue() took. */

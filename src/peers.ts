@@ -36,7 +36,7 @@ import {
   NONCE_BYTES,
   type Refusal,
 } from './peer-handshake.ts'
-import { type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
+import { type ForwardChannel, type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
 import { type PeerLog, RefusalLog } from './peer-refusals.ts'
 
 /** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
@@ -48,14 +48,6 @@ const CONNECTIONS_MAX = 1_024
 /** Nodes that may be known while no membership says how many there are. */
 const LEARNED_MAX = 256
 const KEEP_ALIVE_MS = 30_000
-
-/** Answers the forwarded bodies of one connection, on that connection. The same object for all of them. */
-export interface ForwardChannel {
-  /** For the next flush(). False: the connection is gone (also because its answers were not read). */
-  reply(body: Body): boolean
-  /** False while so much waits to be sent that a body of this size should wait for a later turn. */
-  hasRoomFor(bytes: number): boolean
-}
 
 /** What the server is told. Never called from within send(), forward(), reply(), flush() or setMembers(). */
 export interface PeerEvents {
@@ -469,9 +461,7 @@ export class Peers implements Transport, Acquaintances {
         link.close('answers to forwarded commands are not read')
         return false
       },
-      hasRoomFor: (bytes) =>
-        link.queuedBytes === 0 ||
-        link.queuedBytes + bytes <= this.#options.limits.queueBytes.forward / 2,
+      hasRoomFor: (bytes) => link.hasRoomFor(bytes),
     }
     this.#channels.set(link, channel)
     return channel

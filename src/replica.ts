@@ -29,7 +29,8 @@ import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
 import type { Logger } from './logger.ts'
 import type { Clock, Network, Timers } from './network.ts'
-import { type ForwardChannel, type PeerEvents, Peers } from './peers.ts'
+import type { ForwardChannel } from './peer-link.ts'
+import { type PeerEvents, Peers } from './peers.ts'
 import { type Route, Router } from './router.ts'
 import { Ticker } from './ticker.ts'
 
@@ -203,6 +204,16 @@ export class Replica {
   /** Resolves once this node belongs to a cluster, which may take until the others are started. */
   async start(): Promise<void> {
     const { config, log, disk, state, id, list } = this.#options
+    const tickMs = config.get('heartbeat-interval-ms') / TICKS_PER_HEARTBEAT
+    // Before there is a cluster, too: commands that wait for one must hear at their deadline that there is none.
+    this.#ticker = new Ticker({
+      clock: this.#options.clock,
+      timers: this.#options.timers,
+      tickMs,
+      ticksMax: TICKS_PER_HEARTBEAT,
+      afterPoll: this.#options.afterPoll,
+      tick: () => this.#tick(),
+    })
     if (this.#clusterId === undefined) {
       const { clusterId } = await bootstrap({
         list,
@@ -219,7 +230,6 @@ export class Replica {
       this.#clusterId = clusterId
     }
     if (this.#stopped) return
-    const tickMs = config.get('heartbeat-interval-ms') / TICKS_PER_HEARTBEAT
     this.#raft = new RaftNode({
       id,
       hardState: disk.hardState(),
@@ -239,14 +249,6 @@ export class Replica {
       events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
       applySliceBytes: limits.applySliceBytesMax,
       compactStepEntries: limits.compactStepEntriesMax,
-    })
-    this.#ticker = new Ticker({
-      clock: this.#options.clock,
-      timers: this.#options.timers,
-      tickMs,
-      ticksMax: TICKS_PER_HEARTBEAT,
-      afterPoll: this.#options.afterPoll,
-      tick: () => this.#tick(),
     })
     this.#followMembership(this.#raft.membership)
     const warning = this.#membership && listWarning(list, id, this.#membership)

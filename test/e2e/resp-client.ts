@@ -27,6 +27,8 @@ export type ReplyValue = string | Buffer | number | boolean | null | ReplyError 
 export type Argument = string | Buffer | number
 
 const CRLF = Buffer.from('\r\n')
+/** A server that says nothing for so long has failed the test, which should say where. */
+const SILENCE_MS = 20_000
 
 /** The bytes of one request. */
 export function request(args: readonly Argument[]): Buffer {
@@ -58,6 +60,13 @@ export class RespClient {
     socket.setNoDelay(true)
     socket.on('data', (chunk) => this.#received(chunk))
     socket.on('error', () => {})
+    socket.setTimeout(SILENCE_MS, () => {
+      if (this.#waiting.length === 0) return
+      const waiting = this.#waiting
+      this.#waiting = []
+      for (const one of waiting) one.reject(new Error(`no reply within ${SILENCE_MS} ms`))
+      socket.destroy()
+    })
     this.#whenClosed = new Promise((resolve) => {
       socket.once('close', () => {
         this.#closed = true

@@ -1,34 +1,38 @@
 /*
  * Linearizability by its definition: every order of every choice of unknown operations, each replayed from the
  * start of the history. Exponential, for a handful of operations, and simple enough to be believed: the search is
- * compared with it.
+ * compared with it. It imports nothing of the search or its model.
  */
 
 import type { Operation } from './operation.ts'
 import { applyCommand } from './reference.ts'
 
-/** Whether some order of the operations (of one key) is legal. */
+/** Whether some order of the operations (of one key, which does not exist before them) is legal. */
 export function isLinearizable(operations: readonly Operation[]): boolean {
-  const known = operations.filter(({ outcome }) => outcome === 'ok')
-  const unknown = operations.filter(({ outcome }) => outcome === 'info')
-  for (let chosen = 0; chosen < 2 ** unknown.length; chosen++) {
-    const happened = unknown.filter((_, index) => (chosen >> index) % 2 === 1)
-    if (hasLegalOrder([...known, ...happened], null)) return true
-  }
-  return false
+  return finalValues(operations).size > 0
 }
 
-function hasLegalOrder(rest: readonly Operation[], value: string | null): boolean {
-  if (rest.length === 0) return true
-  return rest.some((next) => {
-    if (rest.some((other) => other.returned < next.invoked)) return false
+/** The values that the key has after the legal orders. */
+export function finalValues(operations: readonly Operation[]): ReadonlySet<string | null> {
+  const known = operations.filter(({ outcome }) => outcome === 'ok')
+  const unknown = operations.filter(({ outcome }) => outcome === 'info')
+  const values = new Set<string | null>()
+  for (let chosen = 0; chosen < 2 ** unknown.length; chosen++) {
+    const happened = unknown.filter((_, index) => (chosen >> index) % 2 === 1)
+    collect([...known, ...happened], null, values)
+  }
+  return values
+}
+
+function collect(rest: readonly Operation[], value: string | null, into: Set<string | null>): void {
+  if (rest.length === 0) into.add(value)
+  for (const next of rest) {
+    if (rest.some((other) => other.returned < next.invoked)) continue
     const after = valueAfter(next, value)
-    if (after === undefined) return false
-    return hasLegalOrder(
-      rest.filter((other) => other !== next),
-      after,
-    )
-  })
+    if (after === undefined) continue
+    const others = rest.filter((other) => other !== next)
+    collect(others, after, into)
+  }
 }
 
 /** Undefined when the recorded reply is not what the operation would be answered. */

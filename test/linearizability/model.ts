@@ -13,13 +13,15 @@ export const ILLEGAL: State = -1
 export interface Model {
   /** Why operations of this kind cannot be checked, in words; undefined when they can. */
   refusal(f: string, args: readonly string[]): string | undefined
-  /** Prepares the operations of one key. Throws HistoryError for one that `refusal` refuses. */
-  begin(operations: readonly Operation[]): KeyModel
+  /**
+   * Prepares the operations of one key. `witnesses` are those whose replies may tell what these did, when they are
+   * not the same. Throws HistoryError for an operation that `refusal` refuses.
+   */
+  begin(operations: readonly Operation[], witnesses?: readonly Operation[]): KeyModel
 }
 
 /** The operations of one key; `operation` is always an index into the list that `begin` was given. */
 export interface KeyModel {
-  readonly initial: State
   /** How many states exist so far: the search bounds it. */
   readonly states: number
   /** The state after the operation, or ILLEGAL; an operation with an unknown reply is always legal. */
@@ -33,12 +35,13 @@ export interface KeyModel {
    * more than one: its result depends on the value that was there.
    */
   makes(operation: number): State | 'derives' | undefined
-  /** False if no reply of this history can tell whether this operation took effect. */
+  /** False if no reply of the witnesses can tell whether this operation took effect. */
   mayMatter(operation: number): boolean
-  /** Equal for operations that change every state alike, whatever they were answered. */
+  /** Equal for operations whose effects no reply of the witnesses can tell apart, whatever the state. */
   effect(operation: number): string
   /** What the operation would be answered in that state. */
   reply(state: State, operation: number): Reply | undefined
-  /** The value of the key, null when there is none. */
+  /** The value of the key in that state, null when there is none; and the other way round. */
   value(state: State): string | null
+  state(value: string | null): State
 }

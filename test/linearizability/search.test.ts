@@ -5,11 +5,17 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { isLinearizable, valueAfter } from './brute-force.ts'
+import { finalValues, isLinearizable, valueAfter } from './brute-force.ts'
 import { KEY_LIMITS } from './check.ts'
 import type { Operation, Outcome, Reply } from './operation.ts'
 import { applyCommand } from './reference.ts'
-import { type SearchLimits, type SearchResult, searchOrder } from './search.ts'
+import {
+  type Reached,
+  type SearchLimits,
+  type SearchResult,
+  searchOrder,
+  searchReached,
+} from './search.ts'
 import { type Random, seededRandom, simulate } from './simulation.ts'
 import { stringModel } from './string-model.ts'
 
@@ -120,4 +126,111 @@ test('agrees with the definition on thousands of small histories', () => {
     seen[expected]++
   }
   assert.ok(seen.legal > HISTORIES / 5 && seen.illegal > HISTORIES / 5, JSON.stringify(seen))
+})
+
+test('reaches the values that the definition reaches', () => {
+  let several = 0
+  // Values that nobody reads are one to the search; with these, none is.
+  const readers = ['1', '2', 'a', ''].map((reply): Operation => {
+    const times = { invoked: 20, returned: 21, invokedNs: 20, returnedNs: 21 }
+    return { process: 'r', key: 'k', f: 'get', args: [], outcome: 'ok', reply, ...times }
+  })
+  for (let seed = 1; seed <= HISTORIES / 2; seed++) {
+    const operations = smallHistory(seededRandom(seed))
+    const request = {
+      model: stringModel,
+      limits: KEY_LIMITS,
+      witnesses: [...operations, ...readers],
+    }
+    const reached = searchReached(operations, request) ?? []
+    const unknown = operations.filter(({ outcome }) => outcome === 'info')
+    const values = new Set(reached.flatMap((start) => valuesLater(start, unknown)))
+    assert.deepEqual([...values].sort(), [...finalValues(operations)].sort(), `seed ${seed}`)
+    if (values.size > 1) several++
+  }
+  assert.ok(several > HISTORIES / 20, `${several}`)
+})
+
+/** What unknown operations that are not used yet can still make of the value. */
+function valuesLater(
+  { value, used }: Reached,
+  unknown: readonly Operation[],
+): readonly (string | null)[] {
+  const left = unknown.filter((operation) => !used.includes(operation))
+  const later = left.flatMap((operation) => {
+    const after = valueAfter(operation, value) ?? null
+    return valuesLater({ value: after, used: [...used, operation] }, unknown)
+  })
+  return [value, ...later]
+}
+
+test('finds an order that replays, with many clients on one key', () => {
+  for (const workload of ['register', 'counter', 'compare', 'append', 'mixed'] as const) {
+    const plan = { seed: 7, workload, operations: 600, processes: 8, keys: 1 }
+    const operations = simulate({ ...plan, unknown: 0.02, failed: 0.05 })
+    const result = search(operations)
+    assert.equal(result.outcome, 'legal', workload)
+    replay(operations, result)
+  }
+})
+
+/** Unknown INCRBYs of different amounts, and a GET that no sum of them explains: a knapsack. */
+function knapsack(items: number): readonly Operation[] {
+  const never = Number.POSITIVE_INFINITY
+  const unknown = Array.from({ length: items }, (_, index): Operation => {
+    const times = { invoked: index, returned: never, invokedNs: index, returnedNs: never }
+    const args = [String(1000 + 2 ** (index % 40))]
+    return {
+      process: `${index}`,
+      key: 'k',
+      f: 'incrby',
+      args,
+      outcome: 'info',
+      reply: undefined,
+      ...times,
+    }
+  })
+  const times = { invoked: 100, returned: 101, invokedNs: 100, returnedNs: 101 }
+  const read = {
+    process: 'r',
+    key: 'k',
+    f: 'get',
+    args: [],
+    outcome: 'ok',
+    reply: '-1',
+    ...times,
+  } as const
+  return [...unknown, read]
+}
+
+test('is never legal for want of time: a limit makes it unknown', () => {
+  const tight = { ...KEY_LIMITS, steps: 200_000 }
+  assert.equal(search(knapsack(8)).outcome, 'illegal')
+  assert.equal(search(knapsack(40), tight).outcome, 'unknown')
+  assert.equal(search(knapsack(40), { ...KEY_LIMITS, configurations: 1000 }).outcome, 'unknown')
+  assert.equal(search(knapsack(40), { ...KEY_LIMITS, states: 1000 }).outcome, 'unknown')
+  const request = { model: stringModel, limits: tight }
+  assert.equal(searchReached(knapsack(40), request), undefined)
+})
+
+test('many unknown writes cost little where no reply needs them', () => {
+  const never = Number.POSITIVE_INFINITY
+  const lost = Array.from({ length: 2000 }, (_, index): Operation => {
+    const times = { invoked: index / 10, returned: never, invokedNs: 0, returnedNs: never }
+    const args = [`lost ${index}`]
+    return {
+      process: `l${index}`,
+      key: 'key-0',
+      f: 'set',
+      args,
+      outcome: 'info',
+      reply: undefined,
+      ...times,
+    }
+  })
+  const plan = { seed: 3, workload: 'register', operations: 500, processes: 5, keys: 1 } as const
+  const good = search([...lost, ...simulate(plan)])
+  assert.equal(good.outcome, 'legal')
+  const bad = search([...lost, ...simulate({ ...plan, fault: 'stale read' })])
+  assert.equal(bad.outcome, 'illegal')
 })

@@ -40,6 +40,10 @@ export interface SearchResult {
 export interface SearchRequest {
   readonly model: Model
   readonly limits: SearchLimits
+  /** The value before all operations; none, unless given. */
+  readonly start?: string | null
+  /** All operations whose replies may tell what these did, where these are a part of a history. */
+  readonly witnesses?: readonly Operation[]
   /** Copies an order at each new depth, so it is for small histories. */
   readonly wantsLongest?: boolean
 }
@@ -53,7 +57,26 @@ export function searchOrder(all: readonly Operation[], request: SearchRequest): 
   return new Search(operations, request).run()
 }
 
-/** Operations of unknown outcome that change every state alike are one class; the earliest unused stands for it. */
+/** What the key may have come to: its value, and which operations of unknown outcome made it so. */
+export interface Reached {
+  readonly value: string | null
+  readonly used: readonly Operation[]
+}
+
+/**
+ * All that the key can have come to when every operation of known outcome has taken effect, in any legal order;
+ * undefined when a limit came first. What takes more operations of unknown outcome to the same value is left out,
+ * and so is what those that are not used might do afterwards.
+ */
+export function searchReached(
+  all: readonly Operation[],
+  request: SearchRequest,
+): readonly Reached[] | undefined {
+  const operations = all.filter((operation) => operation.outcome !== 'fail')
+  return new Search(operations, request).reach()
+}
+
+/** Operations of unknown outcome and equal effect are one class; the earliest unused stands for it. */
 interface UnknownClass {
   readonly members: readonly number[]
   used: number
@@ -124,6 +147,7 @@ class Search {
   readonly #model: KeyModel
   readonly #limits: SearchLimits
   readonly #wantsLongest: boolean
+  readonly #start: State
   readonly #operations: readonly Operation[]
   /** Indices of operations with a return, by invocation; a `known` number below is an index into this. */
   readonly #known: readonly number[]
@@ -148,6 +172,8 @@ class Search {
   readonly #frames: Frame[] = []
   #key = Buffer.alloc(1024)
   #candidates: number[] = []
+  /** How the last configuration was entered, and its state. */
+  #arrival: Arrival & { readonly state: State }
   #configurations = 0
   #steps = 0
   #placed = 0
@@ -156,9 +182,11 @@ class Search {
 
   constructor(operations: readonly Operation[], request: SearchRequest) {
     this.#operations = operations
-    this.#model = request.model.begin(operations)
+    this.#model = request.model.begin(operations, request.witnesses ?? operations)
     this.#limits = request.limits
     this.#wantsLongest = request.wantsLongest ?? false
+    this.#start = this.#model.state(request.start ?? null)
+    this.#arrival = { state: this.#start, usage: 0, before: undefined, trail: 0 }
     const indices = operations.map((_, index) => index)
     const at = (index: number): Operation => operations[index] as Operation
     const byInvocation = indices.sort((a, b) => at(a).invoked - at(b).invoked)
@@ -176,20 +204,48 @@ class Search {
   }
 
   run(): SearchResult {
-    this.#enter(this.#model.initial, { usage: 0, before: undefined, trail: 0 })
+    this.#enter(this.#start, { usage: 0, before: undefined, trail: 0 })
     for (;;) {
       if (this.#placed === this.#known.length) return this.#result('legal', this.#trail)
-      const frame = this.#frames.at(-1)
-      if (frame === undefined) return this.#result('illegal', this.#longest)
+      if (this.#frames.length === 0) return this.#result('illegal', this.#longest)
       if (this.#isOverLimit()) return this.#result('unknown', this.#longest)
-      const move = frame.moves[frame.cursor]
-      if (move === undefined) {
-        this.#frames.pop()
-        this.#undo(frame.trail)
-      } else {
-        frame.cursor++
-        this.#take(frame, move)
+      this.#advance()
+    }
+  }
+
+  reach(): readonly Reached[] | undefined {
+    const reached = new Map<State, number[]>()
+    this.#enter(this.#start, { usage: 0, before: undefined, trail: 0 })
+    for (;;) {
+      if (this.#placed === this.#known.length) {
+        const { state, usage, trail } = this.#arrival
+        const known = reached.get(state) ?? []
+        if (!known.some((other) => this.#isWithin(other, usage))) {
+          const others = known.filter((other) => !this.#isWithin(usage, other))
+          reached.set(state, [...others, usage])
+        }
+        this.#undo(trail)
       }
+      if (this.#frames.length === 0) break
+      if (this.#isOverLimit()) return undefined
+      this.#advance()
+    }
+    return [...reached].flatMap(([state, usages]) => {
+      const value = this.#model.value(state)
+      return usages.map((usage) => ({ value, used: this.#usedBy(usage) }))
+    })
+  }
+
+  /** Tries the next move of the latest branching point, or leaves it. */
+  #advance(): void {
+    const frame = this.#frames.at(-1) as Frame
+    const move = frame.moves[frame.cursor]
+    if (move === undefined) {
+      this.#frames.pop()
+      this.#undo(frame.trail)
+    } else {
+      frame.cursor++
+      this.#take(frame, move)
     }
   }
 
@@ -220,6 +276,7 @@ class Search {
   /** Goes to a configuration, unless an equal or better one was tried before: then it takes the move back. */
   #enter(state: State, by: Arrival): void {
     const length = this.#trail.length
+    this.#arrival = { state, ...by }
     this.#settle(state)
     if (this.#wantsLongest && this.#placed > this.#longestPlaced) {
       this.#longestPlaced = this.#placed
@@ -261,8 +318,8 @@ class Search {
   }
 
   /**
-   * What to try from here, best first: what fits by its deadline; but if the most urgent does not fit, first what
-   * would make it fit. A move right after an unknown operation must depend on it: otherwise the operation could as
+   * What to try from here, best first: what fits, by its deadline. If the most urgent does not fit: what makes it
+   * fit, or fits in this state only, and what nobody saw happen after what somebody did. A move right after an unknown operation must depend on it: otherwise the operation could as
    * well not have happened, and that is tried elsewhere.
    */
   #moves(state: State, before: State | undefined): readonly number[] {
@@ -274,13 +331,15 @@ class Search {
     const urgent = this.#byReturn.first
     const known = this.#candidates.filter(fits)
     known.sort((a, b) => this.#deadline(a) - this.#deadline(b))
-    const moves = [...known, ...this.#unknownMoves(state).filter(fits)]
-    if (moves.length < 2 || moves[0] === urgent) return moves
-    const helps = (move: number): boolean => {
-      return this.#stepOf(this.#stepOf(state, move), urgent) !== ILLEGAL
+    const unknown = this.#unknownMoves(state).filter(fits)
+    if (known[0] === urgent || known.length + unknown.length < 2) return [...known, ...unknown]
+    const rank = (move: number): number => {
+      if (this.#stepOf(this.#stepOf(state, move), urgent) !== ILLEGAL) return move >= 0 ? 0 : 2
+      if (move < 0) return 4
+      return this.#model.needs(this.#operationOf(move)) === state ? 1 : 3
     }
-    const helping = moves.filter(helps)
-    return helping.length === 0 ? moves : [...helping, ...moves.filter((move) => !helps(move))]
+    const ranked = [...known, ...unknown].map((move) => ({ move, rank: rank(move) }))
+    return ranked.sort((a, b) => a.rank - b.rank).map(({ move }) => move)
   }
 
   /** Classes with an unused member that may have begun and would change the state. */
@@ -351,6 +410,17 @@ class Search {
     return made
   }
 
+  #usedBy(usage: number): readonly Operation[] {
+    const counts = this.#usages[usage] ?? []
+    const used: Operation[] = []
+    for (let i = 0; i < counts.length; i += 2) {
+      const members = this.#classes[counts[i] as number]?.members ?? []
+      for (const index of members.slice(0, counts[i + 1]))
+        used.push(this.#operations[index] as Operation)
+    }
+    return used
+  }
+
   /** Whether `less` used no class more often than `more` did. */
   #isWithin(less: number, more: number): boolean {
     if (less === more || less === 0) return true
@@ -411,15 +481,15 @@ class Search {
   #result(outcome: SearchResult['outcome'], trail: readonly number[]): SearchResult {
     const used = this.#classes.map(() => 0)
     const order: Placed[] = []
-    let state = this.#model.initial
+    let state = this.#start
     for (const move of trail) {
-      state = this.#model.step(state, this.#operationOf(move))
       let index = this.#operationOf(move)
       if (move < 0) {
         const turn = used[~move] ?? 0
         used[~move] = turn + 1
         index = this.#classes[~move]?.members[turn] as number
       }
+      state = this.#model.step(state, index)
       order.push({ operation: this.#operations[index] as Operation, state })
     }
     const placed = new Set(order.map(({ operation }) => operation))

@@ -32,8 +32,10 @@ interface Behaviour {
   idleAnswer?(answer: Answer): boolean
   /** Whether this answer says that there was no such key; for answers that are not the value itself. */
   absentAnswer?(answer: Answer): boolean
-  /** Names the effect of commands that have the same by different words. */
-  readonly effect?: string
+  /** The one state in which a counter comes to this value, if there is one. */
+  beforeAnswer?(answer: Answer): State | undefined
+  /** Names what it does to a state, but for the value that it writes. */
+  readonly effect: string
   /** What it writes, where that does not depend on the value that was there. */
   readonly writes?: State
 }
@@ -55,6 +57,7 @@ const get: Make = () => ({
   answers: 'bulk',
   answer: (state) => state,
   next: (state) => state,
+  effect: 'none',
 })
 
 const set: Make = (values, args) => {
@@ -70,6 +73,7 @@ const set: Make = (values, args) => {
       if (!wantsOld) return answer === NIL
       return condition !== undefined && (condition === 'nx') !== (answer === ABSENT)
     },
+    effect: `set ${condition ?? ''}`,
     absentAnswer: (answer) =>
       (condition === 'nx' && answer === OK) || (condition === 'xx' && answer === NIL),
     writes: value,
@@ -83,6 +87,7 @@ const setnx: Make = (values, args) => {
     answer: (state) => (state === ABSENT ? 1 : 0),
     next: (state) => (state === ABSENT ? value : state),
     idleAnswer: (answer) => answer === 0,
+    effect: 'set nx',
     absentAnswer: (answer) => answer === 1,
     writes: value,
   }
@@ -90,13 +95,20 @@ const setnx: Make = (values, args) => {
 
 const getset: Make = (values, args) => {
   const value = values.of(args[0] ?? '')
-  return { answers: 'bulk', answer: (state) => state, next: () => value, writes: value }
+  return {
+    answers: 'bulk',
+    answer: (state) => state,
+    next: () => value,
+    effect: 'set ',
+    writes: value,
+  }
 }
 
 const del: Make = () => ({
   answers: 'integer',
   answer: (state) => (state === ABSENT ? 0 : 1),
   next: () => ABSENT,
+  effect: 'set ',
   idleAnswer: (answer) => answer === 0,
   absentAnswer: (answer) => answer === 0,
   writes: ABSENT,
@@ -106,6 +118,7 @@ const exists: Make = () => ({
   answers: 'integer',
   answer: (state) => (state === ABSENT ? 0 : 1),
   next: (state) => state,
+  effect: 'none',
   absentAnswer: (answer) => answer === 0,
 })
 
@@ -113,6 +126,7 @@ const strlen: Make = (values) => ({
   answers: 'integer',
   answer: (state) => values.bytes(state),
   next: (state) => state,
+  effect: 'none',
 })
 
 const append: Make = (values, args) => {
@@ -122,16 +136,23 @@ const append: Make = (values, args) => {
     answers: 'integer',
     answer: (state) => values.bytes(state) + bytes,
     next: (state) => values.append(state, tail),
+    effect: `append ${tail}`,
   }
 }
 
 function increment(by: (args: readonly string[]) => bigint): Make {
   return (values, args) => {
     const amount = by(args)
+    const zero = values.of('0')
     return {
       answers: 'counter',
       answer: (state) => values.add(state, amount) ?? ERROR,
       next: (state) => values.add(state, amount) ?? state,
+      // Zero is two states: the value and the absence of one.
+      beforeAnswer: (answer) => {
+        const before = answer < 0 ? undefined : values.add(answer, -amount)
+        return before === zero ? undefined : before
+      },
       effect: `add ${amount}`,
     }
   }
@@ -226,24 +247,25 @@ function isInteger(reply: Reply): boolean {
   return /^-?\d{16,19}$/.test(reply) && !Number.isSafeInteger(Number(reply))
 }
 
-/** What the replies of one key can tell at all; writes that none of them could show need not be tried. */
+/** What the replies of one key can tell of its value. */
 interface Sight {
-  readonly everything: boolean
-  readonly absence: boolean
-  readonly values: ReadonlySet<State>
+  /** The values that some reply names; undefined: a reply can depend on any value. */
+  readonly values: ReadonlySet<State> | undefined
+  /** Whether some reply or effect depends on the key being there. */
+  readonly existence: boolean
 }
 
 function sightOf(prepared: readonly Prepared[]): Sight {
   const values = new Set<State>()
-  let everything = false
+  let existence = false
+  let isAny = false
   for (const { operation, command, behaviour, expected } of prepared) {
-    const conditional = operation.f === 'set' && setOptions(operation.args).condition !== undefined
-    if (command.derives === true || operation.f === 'setnx' || conditional) everything = true
-    if (expected === ANY) continue
-    if (behaviour.answers === 'bulk') values.add(expected)
-    else if (behaviour.answers === 'integer') everything = true
+    const isConditional = behaviour.effect === 'set nx' || behaviour.effect === 'set xx'
+    if (isConditional || (behaviour.answers === 'integer' && expected !== ANY)) existence = true
+    if (behaviour.answers === 'bulk' && expected !== ANY) values.add(expected)
+    if (command.derives === true || (operation.f === 'strlen' && expected !== ANY)) isAny = true
   }
-  return { everything, absence: values.has(ABSENT), values }
+  return { values: isAny ? undefined : values, existence }
 }
 
 function longestLog(operations: readonly Operation[]): string | undefined {
@@ -257,7 +279,6 @@ function longestLog(operations: readonly Operation[]): string | undefined {
 }
 
 class StringKey implements KeyModel {
-  readonly initial: State = ABSENT
   readonly #values = new ValueTable()
   readonly #prepared: readonly Prepared[]
   readonly #sight: Sight
@@ -267,9 +288,11 @@ class StringKey implements KeyModel {
    */
   readonly #log: string | undefined
 
-  constructor(operations: readonly Operation[]) {
+  constructor(operations: readonly Operation[], witnesses: readonly Operation[]) {
     this.#prepared = operations.map((operation) => prepare(this.#values, operation))
-    this.#sight = sightOf(this.#prepared)
+    const isSame = witnesses === operations
+    const seeing = isSame ? this.#prepared : witnesses.map((one) => prepare(this.#values, one))
+    this.#sight = sightOf(seeing)
     this.#log = longestLog(operations)
   }
 
@@ -299,25 +322,30 @@ class StringKey implements KeyModel {
     const { behaviour, expected } = this.#at(operation)
     if (expected === ANY) return undefined
     if (behaviour.answers === 'bulk') return expected
+    if (behaviour.answers === 'counter') return behaviour.beforeAnswer?.(expected)
     return behaviour.absentAnswer?.(expected) === true ? ABSENT : undefined
   }
 
   makes(operation: number): State | 'derives' | undefined {
     if (this.isIdle(operation)) return undefined
-    return this.#at(operation).behaviour.writes ?? 'derives'
+    const { behaviour, expected } = this.#at(operation)
+    if (behaviour.answers === 'counter' && expected !== ANY) return expected
+    return behaviour.writes ?? 'derives'
   }
 
   mayMatter(operation: number): boolean {
-    const { operation: recorded, command } = this.#at(operation)
+    const { command, behaviour } = this.#at(operation)
     if (command.reads === true) return false
-    const { everything, absence, values } = this.#sight
-    if (everything) return true
-    return recorded.f === 'del' ? absence : values.has(this.#values.of(recorded.args[0] ?? ''))
+    const { values, existence } = this.#sight
+    return existence || values === undefined || values.has(behaviour.writes ?? ABSENT)
   }
 
   effect(operation: number): string {
-    const { operation: recorded, behaviour } = this.#at(operation)
-    return behaviour.effect ?? JSON.stringify([recorded.f, ...recorded.args])
+    const { writes, effect } = this.#at(operation).behaviour
+    if (writes === undefined) return effect
+    const { values } = this.#sight
+    const isTold = writes === ABSENT || values === undefined || values.has(writes)
+    return isTold ? `${effect} ${writes}` : `${effect} a value that no reply names`
   }
 
   #isOnLog(state: State, [tail = '']: readonly string[]): boolean {
@@ -342,6 +370,10 @@ class StringKey implements KeyModel {
     return state === ABSENT ? null : this.#values.text(state)
   }
 
+  state(value: string | null): State {
+    return value === null ? ABSENT : this.#values.of(value)
+  }
+
   #at(operation: number): Prepared {
     const prepared = this.#prepared[operation]
     if (prepared === undefined) throw new RangeError(`no operation ${operation}`)
@@ -351,5 +383,5 @@ class StringKey implements KeyModel {
 
 export const stringModel: Model = {
   refusal,
-  begin: (operations) => new StringKey(operations),
+  begin: (operations, witnesses = operations) => new StringKey(operations, witnesses),
 }

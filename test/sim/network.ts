@@ -70,13 +70,20 @@ export class SimTime {
     }
   }
 
-  /** Runs the next event and lets what it resolved run too. False: nothing is left to happen. */
-  async step(): Promise<boolean> {
+  /** Moves to the next event, without running it: the caller does. undefined: nothing is left to happen. */
+  next(): (() => void) | undefined {
     let event = this.#events.shift()
     while (event?.cancelled) event = this.#events.shift()
-    if (event === undefined) return false
+    if (event === undefined) return undefined
     this.#now = event.at
-    event.action()
+    return event.action
+  }
+
+  /** Runs the next event and lets what it resolved run too. False: nothing is left to happen. */
+  async step(): Promise<boolean> {
+    const action = this.next()
+    if (action === undefined) return false
+    action()
     await new Promise((resolve) => setImmediate(resolve))
     return true
   }

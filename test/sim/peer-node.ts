@@ -12,8 +12,8 @@ import {
   type ClusterList,
   readClusterList,
 } from '../../src/bootstrap.ts'
-import type { PeerLimits } from '../../src/peer-link.ts'
-import { type ForwardChannel, Peers } from '../../src/peers.ts'
+import type { ForwardChannel, PeerLimits } from '../../src/peer-link.ts'
+import { Peers } from '../../src/peers.ts'
 import { CodecError } from '../../storage/codec.ts'
 import { type SimHost, type SimNetwork, seededRandom } from './network.ts'
 

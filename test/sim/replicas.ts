@@ -144,6 +144,8 @@ export class SimNode {
   readonly config: Config
   readonly engine: MemoryEngine
   readonly warnings: string[] = []
+  /** Turns and ticks asked for, over all its lives: a node at rest asks for few. */
+  turns = 0
   /** Why the process had to end by itself. */
   fatal: string | undefined
   readonly #network: SimNetwork
@@ -210,7 +212,10 @@ export class SimNode {
       openLog: () => log,
       logBytes: () => log.bytes(),
       state,
-      afterPoll: (action) => void host.after(0, action),
+      afterPoll: (action) => {
+        this.turns++
+        host.after(0, action)
+      },
       fatal: (reason) => this.#die(reason),
     })
     const facts = new NodeFacts({

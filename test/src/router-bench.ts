@@ -6,11 +6,17 @@
 import assert from 'node:assert/strict'
 import type { ProposeResult } from '../../raft/core.ts'
 import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
-import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import { ErrorReply, type Protocol, type Reply } from '../../resp/encoder.ts'
 import { Call, type CallOwner, EncodedReply, Stream } from '../../src/call.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { Keyspace } from '../../src/keyspace.ts'
-import { type Route, Router, type RouterLimits } from '../../src/router.ts'
+import {
+  type Route,
+  Router,
+  type RouterLimits,
+  type RouterOptions,
+  type RouterPorts,
+} from '../../src/router.ts'
 import { decodeCommands } from '../../storage/codec.ts'
 import { argv, MemoryStore, silent, wire } from './command-fixture.ts'
 
@@ -24,15 +30,16 @@ export class RouterBench {
   /** In which this node would propose now; undefined: it does not lead. */
   term: Term | undefined
   /** How many more entries there is room for. */
-  room = Number.POSITIVE_INFINITY
-  proposals = 0
+  room: number = Number.POSITIVE_INFINITY
+  /** How often entries were encoded. */
+  encoded = 0
   readonly rounds: ((confirmed: boolean) => void)[] = []
   readonly frames: { leader: NodeId; term: Term; calls: readonly Call[] }[] = []
   linkUp = true
   wakes = 0
-  readonly options = {
-    readConsistency: 'linearizable' as 'linearizable' | 'stale',
-    redirect: 'forward' as 'forward' | 'moved',
+  readonly options: { -readonly [Name in keyof RouterOptions]: RouterOptions[Name] } = {
+    readConsistency: 'linearizable',
+    redirect: 'forward',
     parkTimeoutMs: PARK_MS,
     parkBytes: 1000,
   }
@@ -42,7 +49,10 @@ export class RouterBench {
     this.router = new Router({
       ports: {
         now: () => this.now,
-        logicalNow: () => 1000 + this.now,
+        logicalNow: () => {
+          this.encoded++
+          return 1000 + this.now
+        },
         propose: ([data]) => this.#propose(data),
         expect: (index, batch) => this.keyspace.expect(index, batch),
         forget: (index, batch) => this.keyspace.forget(index, batch),
@@ -53,10 +63,7 @@ export class RouterBench {
         },
         appliedIndex: () => this.keyspace.appliedIndex(),
         keySlot: ({ command }) => (command.keys === undefined ? undefined : 7),
-        forward: (leader, term, calls) => {
-          if (this.linkUp) this.frames.push({ leader, term, calls: [...calls] })
-          return this.linkUp
-        },
+        forward: (leader, term, calls) => this.forward(leader, term, calls),
         clientAddress: (id) => `${id}:6379`,
         wake: () => this.wakes++,
       },
@@ -72,7 +79,6 @@ export class RouterBench {
   }
 
   #propose(data: Uint8Array | undefined): ProposeResult {
-    this.proposals++
     const { term } = this
     if (term === undefined) return { accepted: false, reason: 'not-leader' }
     if (this.room === 0) return { accepted: false, reason: 'full' }
@@ -80,6 +86,12 @@ export class RouterBench {
     assert.ok(data)
     this.log.push({ term, payload: { type: 'commands', data } })
     return { accepted: true, term, first: this.log.length }
+  }
+
+  /** Where calls for a leader go: noted, unless a test puts a sender in its place. */
+  forward: RouterPorts['forward'] = (leader, term, calls) => {
+    if (this.linkUp) this.frames.push({ leader, term, calls: [...calls] })
+    return this.linkUp
   }
 
   /** This node leads from now on, its no-op applied. */
@@ -157,10 +169,12 @@ export class Caller implements CallOwner {
   readonly #answers = new Map<Call, string>()
   readonly #bench: RouterBench
   readonly #remote: boolean
+  readonly #protocol: Protocol
 
-  constructor(bench: RouterBench, options: { remote?: boolean } = {}) {
+  constructor(bench: RouterBench, options: { remote?: boolean; protocol?: Protocol } = {}) {
     this.#bench = bench
     this.#remote = options.remote ?? false
+    this.#protocol = options.protocol ?? 2
   }
 
   /** Submits a command given as words; nothing is placed before the next flush. */
@@ -174,7 +188,7 @@ export class Caller implements CallOwner {
       command,
       args,
       database: 0,
-      protocol: 2,
+      protocol: this.#protocol,
       deadline: this.#bench.now + PARK_MS,
       tag: this.calls.length,
       remote: this.#remote,
@@ -192,7 +206,8 @@ export class Caller implements CallOwner {
 
   answered(call: Call, reply: Reply | EncodedReply, _index: Index): void {
     assert.ok(!this.#answers.has(call), 'answered twice')
-    const bytes = reply instanceof EncodedReply ? Buffer.from(reply.bytes).toString() : wire(reply)
+    const bytes =
+      reply instanceof EncodedReply ? Buffer.from(reply.bytes).toString('latin1') : wire(reply)
     this.#answers.set(call, bytes.trimEnd().replaceAll('\r\n', ' '))
   }
 

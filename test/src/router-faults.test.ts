@@ -128,7 +128,7 @@ async function run(seed: number, config: readonly string[]): Promise<void> {
     return new Client(cluster, `${String.fromCharCode(97 + i)}`, random)
   })
   for (const client of clients) client.act(() => over)
-  for (let fault = 0; fault < 10; fault++) {
+  for (let fault = 0; fault < 8; fault++) {
     disturb(cluster, random)
     await cluster.time.runFor(FAULT_MS_MAX + random() * 400)
   }
@@ -139,18 +139,6 @@ async function run(seed: number, config: readonly string[]): Promise<void> {
 async function check(cluster: Replicas, clients: readonly Client[]): Promise<void> {
   await cluster.settled()
   const connections = clients.flatMap((client) => client.connections)
-  const counts: Record<string, number> = {}
-  for (const c of connections)
-    for (const e of c.exchanges) {
-      const k =
-        e.reply === undefined
-          ? 'none'
-          : typeof e.reply === 'string' && e.reply[0] === '-'
-            ? e.reply.slice(0, 45)
-            : 'ok'
-      counts[k] = (counts[k] ?? 0) + 1
-    }
-  console.log(connections.length, counts)
   // Whatever was asked has an answer now, unless its connection is gone.
   await cluster.time.until(
     () => connections.every(({ closed, unanswered }) => closed || unanswered === 0),
@@ -196,9 +184,10 @@ async function check(cluster: Replicas, clients: readonly Client[]): Promise<voi
   }
 }
 
-for (const seed of process.env.ROUTER_SEEDS?.split(',').map(Number) ?? [
-  101, 102, 103, 104, 105, 106,
-]) {
+/** Those of the first dozen that found the most while this was written; ROUTER_SEEDS names others. */
+const SEEDS = process.env.ROUTER_SEEDS?.split(',').map(Number) ?? [104, 107, 110, 112]
+
+for (const seed of SEEDS) {
   const config = seed % 2 === 0 ? ['--park-timeout-ms', '250'] : []
   test(`what clients are told holds whatever fails, seed ${seed}`, () => run(seed, config))
 }

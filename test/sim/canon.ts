@@ -1,0 +1,211 @@
+/*
+ * The one history that everybody must agree on: the committed entries in order, and what a plain Map makes of their
+ * commands, so that each reply and each value at each moment is known. Moments are op numbers: the commands of all
+ * entries counted through. It is told what is committed and trusts nobody's state.
+ */
+
+import type { Entry, Index, Term } from '../../raft/types.ts'
+import { decodeCommands } from '../../storage/codec.ts'
+import { mix } from './trace.ts'
+import { hold } from './violation.ts'
+
+/** A command as text, one latin1 character per byte. */
+export type Words = readonly string[]
+
+interface Change {
+  readonly op: number
+  /** null: there is no such key. */
+  readonly value: string | null
+}
+
+/** Chain of an entry: equal chains are equal logs up to there. */
+export function chainOf(previous: number, entry: Entry): number {
+  const { encoded } = entry
+  const crc =
+    encoded === undefined ? 0 : new DataView(encoded.buffer, encoded.byteOffset).getUint32(0)
+  return mix(mix(previous, entry.term), crc)
+}
+
+export function bulk(value: string | null): string {
+  return value === null ? '$-1\r\n' : `$${value.length}\r\n${value}\r\n`
+}
+
+export class Canon {
+  /** By index; [0] stands for the empty log. */
+  readonly terms: Term[] = [0]
+  readonly chains: number[] = [0]
+  /** The op number of the last command up to an index. */
+  readonly ends: number[] = [0]
+  /** The keys that an entry names for writing. */
+  readonly keysAt: string[][] = [[]]
+  /** By op number: the reply as bytes of RESP2. */
+  readonly replies: string[] = ['']
+  readonly #sizes: number[] = [0]
+  /** Op numbers by the token of their command. */
+  readonly #tokens = new Map<string, number>()
+  /** Op numbers of the INCRs of each key, in order. */
+  readonly #increments = new Map<string, number[]>()
+  readonly #versions = new Map<string, Change[]>()
+  readonly #refused = new Set<string>()
+  #clock = 0
+
+  get lastIndex(): Index {
+    return this.terms.length - 1
+  }
+
+  /** The op number of the last committed command. */
+  get lastOp(): number {
+    return this.replies.length - 1
+  }
+
+  add(entry: Entry): void {
+    hold(
+      entry.index === this.lastIndex + 1,
+      'I5 state machine safety',
+      () => `canon ${entry.index}`,
+    )
+    this.terms.push(entry.term)
+    this.chains.push(chainOf(this.chains.at(-1) ?? 0, entry))
+    const keys: string[] = []
+    if (entry.payload.type === 'commands') {
+      const { at, commands } = decodeCommands(entry.payload.data)
+      hold(
+        at >= this.#clock,
+        'I15 logged time never falls',
+        () => `entry ${entry.index} says ${at}, before it was ${this.#clock}`,
+      )
+      this.#clock = at
+      for (const { argv } of commands) this.#run(argv.map(latin1), keys)
+    }
+    this.keysAt.push(keys)
+    this.ends.push(this.lastOp)
+  }
+
+  /** The op number of a write; undefined: it is not committed. */
+  opOf(token: string): number | undefined {
+    return this.#tokens.get(token)
+  }
+
+  /** The op number of the n-th INCR of a key. */
+  incrementOp(key: string, n: number): number | undefined {
+    return this.#increments.get(key)?.[n - 1]
+  }
+
+  increments(key: string): number {
+    return this.#increments.get(key)?.length ?? 0
+  }
+
+  /** A client was told that this write did not and will not happen. */
+  refused(token: string): void {
+    this.#refused.add(token)
+    hold(
+      !this.#tokens.has(token),
+      'I11 definite failure is definite',
+      () => `${token} was refused, and is committed`,
+    )
+  }
+
+  /** The value after op number `op`. */
+  valueAt(key: string, op: number): string | null {
+    return this.#change(key, op)?.value ?? null
+  }
+
+  sizeAt(op: number): number {
+    return this.#sizes[op] ?? 0
+  }
+
+  /** The first op number above `op` at which the key changes. */
+  nextChange(key: string, op: number): number {
+    const versions = this.#versions.get(key) ?? []
+    return versions[this.#rank(versions, op)]?.op ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Every key that ever had a value. */
+  keys(): Iterable<string> {
+    return this.#versions.keys()
+  }
+
+  #change(key: string, op: number): Change | undefined {
+    const versions = this.#versions.get(key)
+    return versions?.[this.#rank(versions, op) - 1]
+  }
+
+  /** How many changes lie at or below `op`. */
+  #rank(versions: readonly Change[], op: number): number {
+    let low = 0
+    let high = versions.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((versions[middle]?.op ?? 0) <= op) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  #run(words: Words, keys: string[]): void {
+    const op = this.replies.length
+    const [name = '', key = '', token = ''] = words
+    if (name !== 'INCR' && name !== 'holdfast.hash-key') {
+      hold(
+        !this.#tokens.has(token),
+        'I10 exactly once',
+        () => `${words.join(' ')} is committed twice`,
+      )
+      hold(
+        !this.#refused.has(token),
+        'I11 definite failure is definite',
+        () => `${words.join(' ')} was refused, and is committed now`,
+      )
+      this.#tokens.set(token, op)
+    }
+    const before = this.#sizes.at(-1) ?? 0
+    const old = this.#versions.get(key)?.at(-1)?.value ?? null
+    this.replies.push(this.#reply(words, old, op))
+    const now = this.#versions.get(key)?.at(-1)?.value ?? null
+    this.#sizes.push(before + (now === null ? 0 : 1) - (old === null ? 0 : 1))
+    if (name !== 'holdfast.hash-key') keys.push(key)
+  }
+
+  #reply([name = '', key = '', token = '']: Words, old: string | null, op: number): string {
+    switch (name) {
+      case 'SET':
+        this.#put(key, op, token)
+        return '+OK\r\n'
+      case 'GETSET':
+        this.#put(key, op, token)
+        return bulk(old)
+      case 'SETNX':
+        if (old === null) this.#put(key, op, token)
+        return `:${old === null ? 1 : 0}\r\n`
+      case 'APPEND':
+        this.#put(key, op, (old ?? '') + token)
+        return `:${(old ?? '').length + token.length}\r\n`
+      case 'DEL':
+        // Its second key is its token, and never exists.
+        if (old !== null) this.#put(key, op, null)
+        return `:${old === null ? 0 : 1}\r\n`
+      case 'INCR': {
+        const value = Number(old ?? 0) + 1
+        this.#put(key, op, String(value))
+        const ops = this.#increments.get(key) ?? []
+        ops.push(op)
+        this.#increments.set(key, ops)
+        return `:${value}\r\n`
+      }
+      case 'holdfast.hash-key':
+        return '+OK\r\n'
+      default:
+        throw new Error(`the reference model does not know ${name}`)
+    }
+  }
+
+  #put(key: string, op: number, value: string | null): void {
+    const versions = this.#versions.get(key)
+    if (versions === undefined) this.#versions.set(key, [{ op, value }])
+    else versions.push({ op, value })
+  }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
+}

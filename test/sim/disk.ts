@@ -1,0 +1,479 @@
+/*
+ * The engine port on a simulated disk: ordered atomic commits that take time, and what LMDB was seen to do when
+ * things go wrong (safety.md 4). What readers see may run ahead of what is flushed: always after a commit that was
+ * rejected and yet is visible, and with `early` for every commit, as a badly opened environment does. A kill keeps
+ * what is visible and moves no floor; a power cut keeps any prefix between the flushed and the visible. It knows no
+ * Raft: environments, databases and batches only.
+ */
+
+import { assert } from '../../raft/assert.ts'
+import type { Random } from '../../raft/ports.ts'
+import { type CheckpointSummary, runCheckpoint } from '../../storage/checkpoint.ts'
+import {
+  type Chunk,
+  type Engine,
+  KEY_BYTES_MAX,
+  type LogEnvironment,
+  type Operation,
+  type StateEnvironment,
+  type Visitor,
+  type WriteTransaction,
+} from '../../storage/engine.ts'
+import { readUint64, writeUint64 } from '../../storage/integers.ts'
+import { CorruptStateError } from '../../storage/record.ts'
+import { type Databases, keyText, Table, type Undo, undo } from './disk-table.ts'
+
+/** What the next commit to an environment does instead of its work. */
+export type DiskFault =
+  /** Rejected, and nothing of it is stored. */
+  | 'rejected'
+  /** Rejected for want of space, and nothing of it is stored. */
+  | 'full'
+  /** Rejected, but readers and the next process see it; only the next flush makes it durable. */
+  | 'rejected-visible'
+  /** Never settles; may be stored or not. */
+  | 'hanging'
+
+/** Where a kill met a checkpoint. */
+export type CheckpointPhase = 'filling' | 'writing' | 'landed'
+
+export interface DiskOptions {
+  readonly random: Random
+  /** How long a commit takes, drawn evenly, in ms. */
+  readonly commitMs: { readonly min: number; readonly max: number }
+  /** The same of a checkpoint. */
+  readonly checkpointMs: { readonly min: number; readonly max: number }
+  /** Commits become visible before they are flushed. Production opens its environments without this. */
+  readonly early: boolean
+  /** A commit that has not settled after so long ends the process: the watchdog's part, in ms. */
+  readonly commitTimeoutMs: number
+  /** The disk's own time; runs on whatever happens to the process. */
+  readonly after: (ms: number, action: () => void) => void
+  readonly events: DiskEvents
+}
+
+export interface DiskEvents {
+  /** The process must end. */
+  fatal(reason: string): void
+  /** A batch is visible from now on; called before it changes anything. */
+  landing(environment: string, operations: readonly Operation[]): void
+}
+
+/** Runs an action in the process that uses the disk now, if it still lives by then. */
+export type RunInProcess = (ms: number, action: () => void) => void
+
+export const BOOT = 'boot'
+const BOOT_KEY = Buffer.from('count')
+
+export class SimDisk implements Engine {
+  readonly location = 'the simulated disk'
+  readonly options: DiskOptions
+  /** Multiplies every latency: a disk that is slow for a while. */
+  slowness = 1
+  readonly #stored = new Map<string, Stored>()
+  readonly #open = new Map<string, SimEnvironment>()
+  #process: RunInProcess = () => {}
+  #fault: { environment: string; fault: DiskFault } | undefined
+
+  constructor(options: DiskOptions) {
+    this.options = options
+  }
+
+  /** A new process opens the disk; the last one was killed. */
+  attach(process: RunInProcess): void {
+    assert(this.#open.size === 0, () => 'two processes on one disk')
+    this.#process = process
+  }
+
+  list(): readonly string[] {
+    return [...this.#stored.keys()]
+  }
+
+  drop(name: string): void {
+    assert(!this.#open.has(name), () => `${name} is open`)
+    this.#stored.delete(name)
+  }
+
+  openLog(name: string, databases: readonly string[]): Promise<LogEnvironment> {
+    return this.#openEnvironment(name, databases)
+  }
+
+  openState(name: string, databases: readonly string[]): Promise<StateEnvironment> {
+    return this.#openEnvironment(name, databases)
+  }
+
+  /** The next commit to an environment whose name begins so meets this fault. */
+  inject(environment: string, fault: DiskFault): void {
+    this.#fault = { environment, fault }
+  }
+
+  get faultPending(): boolean {
+    return this.#fault !== undefined
+  }
+
+  clearFault(): void {
+    this.#fault = undefined
+  }
+
+  /** kill -9: what is visible stays; of a batch under way either all or nothing has landed. */
+  kill(): void {
+    this.#fault = undefined
+    for (const environment of this.#open.values()) environment.kill()
+    this.#open.clear()
+  }
+
+  /** The power fails, after a kill: of what was not flushed any number of last batches is gone. */
+  cutPower(): number {
+    assert(this.#open.size === 0, () => 'the process must die first')
+    let lost = 0
+    for (const stored of this.#stored.values()) {
+      const kept = Math.floor(this.options.random() * (stored.unflushed.length + 1))
+      lost += stored.unflushed.length - kept
+      for (const batch of stored.unflushed.splice(kept).reverse()) undo(batch)
+      stored.unflushed = []
+    }
+    return lost
+  }
+
+  /** Where a checkpoint stands; undefined when none is under way. */
+  get checkpointPhase(): CheckpointPhase | undefined {
+    for (const environment of this.#open.values()) {
+      if (environment.phase !== undefined) return environment.phase
+    }
+    return undefined
+  }
+
+  /** Batches that readers see and that a power cut may take away. */
+  get unflushed(): number {
+    return [...this.#stored.values()].reduce((sum, { unflushed }) => sum + unflushed.length, 0)
+  }
+
+  /** The value as a power cut would leave it at worst. */
+  durable(environment: string, database: string, key: Uint8Array): Uint8Array | undefined {
+    const stored = this.#stored.get(environment)
+    const table = stored?.databases.get(database)
+    if (stored === undefined || table === undefined) return undefined
+    return table.durableValue(keyText(key), stored.unflushed)
+  }
+
+  /** The value as readers see it. */
+  stored(environment: string, database: string, key: Uint8Array): Uint8Array | undefined {
+    return this.#stored.get(environment)?.databases.get(database)?.get(keyText(key))
+  }
+
+  /** Turns one bit of one record somewhere; undefined: there is nothing. */
+  flip(): string | undefined {
+    const { random } = this.options
+    const places = [...this.#stored].flatMap(([name, { databases }]) =>
+      [...databases].flatMap(([database, table]) =>
+        database === BOOT || table.count === 0 ? [] : [{ name, database, table }],
+      ),
+    )
+    const place = places[Math.floor(random() * places.length)]
+    if (place === undefined) return undefined
+    const key = place.table.flip(random)
+    return `${place.name}/${place.database}/${Buffer.from(key, 'latin1').toString('hex')}`
+  }
+
+  #openEnvironment(name: string, databases: readonly string[]): Promise<SimEnvironment> {
+    assert(!this.#open.has(name), () => `${name} is open already`)
+    const stored = this.#stored.get(name) ?? { databases: new Map(), unflushed: [] }
+    this.#stored.set(name, stored)
+    for (const database of [BOOT, ...databases]) {
+      if (!stored.databases.has(database)) stored.databases.set(database, new Table())
+    }
+    const environment = new SimEnvironment(name, stored, {
+      options: this.options,
+      latency: (range) => this.#latency(range),
+      takeFault: () => this.#takeFault(name),
+      process: this.#process,
+      closed: () => this.#open.delete(name),
+    })
+    this.#open.set(name, environment)
+    return environment.boot()
+  }
+
+  #latency({ min, max }: { readonly min: number; readonly max: number }): number {
+    return (min + this.options.random() * (max - min)) * this.slowness
+  }
+
+  #takeFault(name: string): DiskFault | undefined {
+    const pending = this.#fault
+    if (pending === undefined || !name.startsWith(pending.environment)) return undefined
+    this.#fault = undefined
+    return pending.fault
+  }
+}
+
+/** One environment on the platters: what readers see, and how to undo what is not flushed, oldest first. */
+interface Stored {
+  readonly databases: Databases
+  unflushed: Undo[]
+}
+
+interface Hooks {
+  readonly options: DiskOptions
+  readonly latency: (range: { readonly min: number; readonly max: number }) => number
+  readonly takeFault: () => DiskFault | undefined
+  readonly process: RunInProcess
+  readonly closed: () => void
+}
+
+/** A write under way: a batch of operations, or a checkpoint. */
+interface Write {
+  readonly range: { readonly min: number; readonly max: number }
+  readonly checkpoint: boolean
+  /** Makes it visible; the way back is kept. Throws what must end the process. */
+  land(): Undo
+  done(): void
+  failed(error: unknown): void
+}
+
+class SimEnvironment implements LogEnvironment, StateEnvironment {
+  readonly #name: string
+  readonly #stored: Stored
+  readonly #hooks: Hooks
+  #alive = true
+  #queue: Write[] = []
+  /** The head of the queue is visible already. */
+  #landed = false
+  #checkpointing = false
+  phase: CheckpointPhase | undefined
+  boots = 0
+
+  constructor(name: string, stored: Stored, hooks: Hooks) {
+    this.#name = name
+    this.#stored = stored
+    this.#hooks = hooks
+  }
+
+  /** The boot record: a flushed commit, which flushes whatever the last process left visible. */
+  async boot(): Promise<this> {
+    const last = this.#table(BOOT).get(keyText(BOOT_KEY))
+    this.boots = last === undefined ? 1 : readUint64(last, 0) + 1
+    const value = new Uint8Array(8)
+    writeUint64(value, 0, this.boots)
+    await this.commit([{ type: 'put', database: BOOT, key: BOOT_KEY, value }])
+    return this
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    return this.#table(database).get(checkedKey(key))?.slice()
+  }
+
+  has(database: string, key: Uint8Array): boolean {
+    return this.#table(database).get(checkedKey(key)) !== undefined
+  }
+
+  range(database: string, from: Uint8Array, visit: Visitor): void {
+    for (const [key, value] of this.#table(database).from(checkedKey(from))) {
+      if (!visit(Buffer.from(key, 'latin1'), value.slice())) return
+    }
+  }
+
+  bytes(): number {
+    let bytes = 0
+    for (const table of this.#stored.databases.values()) bytes += table.bytes
+    return bytes
+  }
+
+  commit(operations: readonly Operation[]): Promise<void> {
+    for (const operation of operations) this.#table(operation.database)
+    return new Promise((resolve, reject) => {
+      this.#enqueue({
+        range: this.#hooks.options.commitMs,
+        checkpoint: false,
+        land: () => this.#apply(operations),
+        done: resolve,
+        failed: reject,
+      })
+    })
+  }
+
+  async checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
+    assert(!this.#checkpointing, () => 'two checkpoints at once')
+    this.#checkpointing = true
+    this.phase = 'filling'
+    const taken: Chunk[] = []
+    for (const chunk of chunks) {
+      taken.push(chunk)
+      await new Promise<void>((next) => this.#hooks.process(0.1, next))
+    }
+    this.phase = 'writing'
+    const summary = await new Promise<CheckpointSummary>((resolve, reject) => {
+      let result: CheckpointSummary | undefined
+      this.#enqueue({
+        range: this.#hooks.options.checkpointMs,
+        checkpoint: true,
+        land: () => {
+          const transaction = new SimTransaction(this.#stored.databases)
+          try {
+            result = runCheckpoint(transaction, header, taken)
+          } catch (error) {
+            undo(transaction.undo)
+            throw error
+          }
+          return transaction.undo
+        },
+        done: () => {
+          if (result !== undefined) resolve(result)
+        },
+        failed: reject,
+      })
+    })
+    this.#checkpointing = false
+    this.phase = undefined
+    return summary
+  }
+
+  async close(): Promise<void> {
+    if (this.#alive) this.#hooks.closed()
+    this.#alive = false
+  }
+
+  kill(): void {
+    this.#alive = false
+    const [head] = this.#queue
+    this.#queue = []
+    if (head === undefined || this.#landed || this.#hooks.options.random() < 0.6) return
+    // It had reached the platters when the process died, but nobody was told.
+    this.#keep(head, this.#hooks.options.early ? 'visible' : 'flushed')
+  }
+
+  #enqueue(write: Write): void {
+    this.#queue.push(write)
+    if (this.#queue.length === 1) this.#begin()
+  }
+
+  #begin(): void {
+    const [write] = this.#queue
+    if (write === undefined) return
+    this.#landed = false
+    const { options, latency, takeFault } = this.#hooks
+    const fault = takeFault()
+    const ms = latency(write.range)
+    if (fault === undefined) {
+      const settle = (): void => this.#flushed(write)
+      if (options.early) {
+        this.#later(ms / 3, () => this.#keep(write, 'visible') && this.#later(ms, settle))
+      } else this.#later(ms, () => this.#keep(write, 'flushed') && settle())
+      return
+    }
+    const kept = fault === 'rejected-visible' || (fault === 'hanging' && options.random() < 0.5)
+    this.#later(ms, () => {
+      if (kept && !this.#keep(write, 'visible')) return
+      if (fault !== 'hanging') this.#fail(write, new Error(`a commit to ${this.#name}: ${fault}`))
+    })
+    if (fault !== 'hanging') return
+    this.#later(options.commitTimeoutMs, () => {
+      options.events.fatal(`a commit to ${this.#name} did not settle in time`)
+    })
+  }
+
+  /** Visible to the readers from now on. False: the write itself failed, and has said so. */
+  #keep(write: Write, how: 'visible' | 'flushed'): boolean {
+    let batch: Undo
+    try {
+      batch = write.land()
+    } catch (error) {
+      // A checkpoint that finds a damaged record ends the process; anything else is a bug.
+      if (!(error instanceof CorruptStateError)) throw error
+      this.#fail(write, error)
+      return false
+    }
+    this.#landed = true
+    if (write.checkpoint && this.phase !== undefined) this.phase = 'landed'
+    // Flushing is of the whole file: what came before is flushed with it.
+    if (how === 'flushed') this.#stored.unflushed = []
+    else this.#stored.unflushed.push(batch)
+    return true
+  }
+
+  #flushed(write: Write): void {
+    this.#stored.unflushed = []
+    this.#inProcess(this.#hooks.latency(write.range) / 4, () => {
+      this.#queue.shift()
+      write.done()
+      this.#begin()
+    })
+  }
+
+  #fail(write: Write, error: unknown): void {
+    this.#inProcess(0, () => {
+      this.#hooks.options.events.fatal(String(error))
+      write.failed(error)
+    })
+  }
+
+  #apply(operations: readonly Operation[]): Undo {
+    this.#hooks.options.events.landing(this.#name, operations)
+    const transaction = new SimTransaction(this.#stored.databases)
+    for (const operation of operations) {
+      const { database } = operation
+      if (operation.type === 'clear') transaction.clear(database)
+      else if (operation.type === 'remove') transaction.remove(database, operation.key)
+      else transaction.put(database, operation.key, operation.value)
+    }
+    return transaction.undo
+  }
+
+  #later(ms: number, action: () => void): void {
+    this.#hooks.options.after(ms, () => {
+      if (this.#alive) action()
+    })
+  }
+
+  #inProcess(ms: number, action: () => void): void {
+    this.#hooks.process(ms, () => {
+      if (this.#alive) action()
+    })
+  }
+
+  #table(name: string): Table {
+    assert(this.#alive, () => `${this.#name} is not open any more`)
+    return tableOf(this.#stored.databases, name)
+  }
+}
+
+/** Writes through to the tables, and knows the way back. */
+class SimTransaction implements WriteTransaction {
+  readonly undo: Undo = []
+  readonly #databases: Databases
+
+  constructor(databases: Databases) {
+    this.#databases = databases
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    return tableOf(this.#databases, database).get(checkedKey(key))
+  }
+
+  put(database: string, key: Uint8Array, value: Uint8Array): void {
+    this.#set(tableOf(this.#databases, database), checkedKey(key), value.slice())
+  }
+
+  remove(database: string, key: Uint8Array): void {
+    this.#set(tableOf(this.#databases, database), checkedKey(key), undefined)
+  }
+
+  clear(database: string): void {
+    const table = tableOf(this.#databases, database)
+    for (const [key] of [...table.from('')]) this.#set(table, key, undefined)
+  }
+
+  #set(table: Table, key: string, value: Uint8Array | undefined): void {
+    this.undo.push({ table, key, value: table.get(key) })
+    table.set(key, value)
+  }
+}
+
+function tableOf(databases: Databases, name: string): Table {
+  const table = databases.get(name)
+  assert(table !== undefined, () => `there is no database ${name}`)
+  return table
+}
+
+function checkedKey(key: Uint8Array): string {
+  assert(key.length > 0 && key.length <= KEY_BYTES_MAX, () => `a key of ${key.length} bytes`)
+  return keyText(key)
+}

@@ -1,0 +1,429 @@
+/*
+ * What goes wrong in a simulation: each fault is a function of a few lines that breaks something and sees to its end.
+ * They only act on the world; they neither choose when they come (simulation.ts) nor know what must hold.
+ */
+
+import type { Random } from '../../raft/ports.ts'
+import type { DiskFault } from './disk.ts'
+import { type Machine, PEER_PORT } from './machine.ts'
+import type { Marks } from './marks.ts'
+import type { SimNetwork } from './network.ts'
+import type { FaultName, Swarm } from './swarm.ts'
+import type { Trace } from './trace.ts'
+import { hold } from './violation.ts'
+
+export interface FaultWorld {
+  readonly machines: readonly Machine[]
+  readonly network: SimNetwork
+  readonly swarm: Swarm
+  readonly random: Random
+  readonly marks: Marks
+  readonly trace: Trace
+}
+
+/** A trap springs on the next machine that does the thing it waits for. */
+type TrapKind = 'checkpoint' | 'compaction' | 'vote' | 'truncation' | 'commit'
+
+interface Trap {
+  readonly kind: TrapKind
+  readonly machine: Machine | undefined
+  readonly until: number
+  readonly spring: (machine: Machine) => void
+}
+
+export class Faults {
+  readonly #world: FaultWorld
+  #traps: Trap[] = []
+  /** Ends what is still broken. */
+  readonly #repairs = new Set<() => void>()
+  /** One that must not be disturbed is under way until then. */
+  quietUntil = 0
+  injected = 0
+  readonly counts: Record<string, number> = {}
+  #healed = false
+  readonly #vote = new Map<Machine, number>()
+
+  constructor(world: FaultWorld) {
+    this.#world = world
+  }
+
+  get #now(): number {
+    return this.#world.network.time.now
+  }
+
+  inject(name: FaultName): void {
+    if (this.#now < this.quietUntil || !this.#begin(name)) return
+    this.injected++
+    this.counts[name] = (this.counts[name] ?? 0) + 1
+    this.#say('world', name)
+  }
+
+  /** Everything works again, except what is lost for ever. */
+  heal(): void {
+    this.#healed = true
+    this.#traps = []
+    for (const repair of [...this.#repairs]) repair()
+    for (const machine of this.#world.machines) machine.disk.clearFault()
+    this.#world.network.cutRule = () => undefined
+    this.#say('world', 'everything heals')
+  }
+
+  /** A machine did something that a trap may wait for. */
+  did(kind: TrapKind, machine: Machine): void {
+    if (kind === 'vote') this.#vote.set(machine, this.#now)
+    const at = this.#traps.findIndex((trap) => {
+      return trap.kind === kind && (trap.machine ?? machine) === machine && trap.until > this.#now
+    })
+    const trap = this.#traps[at]
+    if (trap === undefined) return
+    this.#traps.splice(at, 1)
+    trap.spring(machine)
+  }
+
+  /** Its process ended, for whatever reason but a kill of ours: it comes back some time later. */
+  revive(machine: Machine): void {
+    const ms = 50 + this.#world.random() * 2000
+    this.#world.network.time.after(ms, () => machine.start())
+  }
+
+  #begin(name: FaultName): boolean {
+    const { random, swarm } = this.#world
+    const victim = this.#pick()
+    if (victim === undefined) return false
+    switch (name) {
+      case 'kill':
+        return this.#kill(victim)
+      case 'kill leader':
+        return this.#kill(this.#leader())
+      case 'power cut':
+        return this.#powerCut(victim)
+      case 'power cut of all':
+        return this.#powerCutOfAll()
+      case 'pause':
+        return this.#pause(random() < 0.5 ? this.#leader() : victim)
+      case 'isolate':
+        return this.#cut((a, b) => a === victim || b === victim, this.#duration())
+      case 'isolate follower':
+        return this.#isolateFollower()
+      case 'partition':
+        return this.#partition()
+      case 'one way':
+        return this.#oneWay(victim)
+      case 'clog': {
+        const other = this.#pick()
+        return this.#cut((a, b) => a === victim && b === other, random() * swarm.electionMs)
+      }
+      case 'reset links':
+        return this.#resetLinks(random())
+      case 'cut frames':
+        return this.#cutFrames()
+      case 'wall jump':
+        return this.#wallJump(random() < 0.6 ? (this.#leader() ?? victim) : victim)
+      case 'slow disk':
+        victim.disk.slowness = 2 + random() * 30
+        this.#repair(this.#duration(), () => {
+          victim.disk.slowness = 1
+        })
+        return true
+      case 'disk fault':
+        return this.#diskFault(victim)
+      case 'flip':
+        return this.#flip(victim)
+      case 'kill in checkpoint':
+        return this.#killInCheckpoint()
+      case 'kill after vote':
+        return this.#trap('vote', undefined, (machine) => this.#kill(machine))
+      case 'kill in truncation':
+        return this.#trap('truncation', undefined, (machine) => {
+          if (random() < 0.5) this.#powerCut(machine)
+          else this.#kill(machine)
+        })
+      case 'figure 8':
+        return this.#figureEight()
+    }
+  }
+
+  // ---- Processes --------------------------------------------------------------------------------
+
+  #kill(machine: Machine | undefined): boolean {
+    if (machine?.isUp !== true) return false
+    this.#noteCrash(machine)
+    machine.kill()
+    this.#say(machine.name, 'is killed')
+    this.revive(machine)
+    return true
+  }
+
+  #powerCut(machine: Machine): boolean {
+    if (machine.isUp) this.#noteCrash(machine)
+    machine.kill()
+    const lost = machine.disk.cutPower()
+    this.#say(machine.name, `loses power, and ${lost} batches`)
+    this.#world.marks.reach('power cut, one node')
+    this.revive(machine)
+    return true
+  }
+
+  #powerCutOfAll(): boolean {
+    for (const machine of this.#world.machines) this.#powerCut(machine)
+    this.#world.marks.reach('power cut, whole cluster')
+    return true
+  }
+
+  #pause(machine: Machine | undefined): boolean {
+    const host = machine?.host
+    if (machine === undefined || host === undefined || host.isPaused) return false
+    host.pause()
+    this.#say(machine.name, 'stands still')
+    this.#repair(this.#duration(), () => {
+      if (machine.host === host) host.resume()
+    })
+    return true
+  }
+
+  /** In which rare moment a kill has met the process. */
+  #noteCrash(machine: Machine): void {
+    const { marks, swarm } = this.#world
+    const phase = machine.disk.checkpointPhase
+    if (phase === 'filling') marks.reach('crash while a checkpoint is filled')
+    else if (phase === 'writing') marks.reach('crash while a checkpoint is written')
+    else if (phase === 'landed') marks.reach('crash after a checkpoint landed')
+    const durableAt = machine.process?.state.durableAt().index ?? 0
+    if (machine.cache?.compacting === true) marks.reach('crash within a compaction')
+    else if (durableAt > (machine.cache?.base().index ?? durableAt)) {
+      marks.reach('crash between checkpoint and compaction')
+    }
+    const votedAt = this.#vote.get(machine)
+    if (votedAt !== undefined && this.#now - votedAt < swarm.electionMs / 2) {
+      marks.reach('vote, then crash')
+    }
+  }
+
+  #killInCheckpoint(): boolean {
+    const { random } = this.#world
+    const kind = random() < 0.25 ? 'compaction' : 'checkpoint'
+    return this.#trap(kind, undefined, (machine) => {
+      const span = machine.swarm.commitMs.max * machine.disk.slowness
+      const wait = kind === 'compaction' ? random() * span : random() * (0.5 + span * 4)
+      this.#later(wait, () => {
+        if (random() < 0.3) this.#powerCut(machine)
+        else this.#kill(machine)
+      })
+    })
+  }
+
+  // ---- Disks ------------------------------------------------------------------------------------
+
+  #diskFault(machine: Machine): boolean {
+    const { random } = this.#world
+    const kinds: readonly DiskFault[] = ['rejected', 'full', 'rejected-visible', 'hanging']
+    const fault = kinds[Math.floor(random() * kinds.length)]
+    if (fault === undefined || !machine.isServing) return false
+    machine.doomed = true
+    machine.disk.inject(random() < 0.8 ? 'log' : 'state', fault)
+    this.#say(machine.name, `its disk is about to fail: ${fault}`)
+    return true
+  }
+
+  /** Only of so few disks that a majority stays whole. */
+  #flip(machine: Machine): boolean {
+    const { machines } = this.#world
+    const damaged = machines.filter((one) => one.damaged !== undefined).length
+    if (machine.damaged !== undefined || damaged + 1 > (machines.length - 1) / 2) return false
+    const place = machine.disk.flip()
+    if (place === undefined) return false
+    machine.damaged = place
+    this.#say(machine.name, `a bit flips in ${place}`)
+    // Most records are read again only by the next start.
+    this.#later(200, () => this.#kill(machine))
+    return true
+  }
+
+  // ---- Network ----------------------------------------------------------------------------------
+
+  #cut(isCut: (from: Machine, to: Machine | undefined) => boolean, ms: number): boolean {
+    const { machines, network } = this.#world
+    const pairs = machines.flatMap((from) =>
+      machines.flatMap((to) => (from !== to && isCut(from, to) ? [{ from, to }] : [])),
+    )
+    for (const { from, to } of pairs) network.block(from.name, to.name)
+    this.#repair(ms, () => {
+      for (const { from, to } of pairs) network.unblock(from.name, to.name)
+    })
+    return pairs.length > 0
+  }
+
+  #partition(): boolean {
+    const { machines, random } = this.#world
+    const side = new Set(machines.filter(() => random() < 0.5))
+    return this.#cut(
+      (from, to) => to !== undefined && side.has(from) !== side.has(to),
+      this.#duration(),
+    )
+  }
+
+  #oneWay(victim: Machine): boolean {
+    const outward = this.#world.random() < 0.5
+    return this.#cut((from, to) => (outward ? from : to) === victim, this.#duration())
+  }
+
+  #resetLinks(chance: number): boolean {
+    const { network, random } = this.#world
+    for (const connection of [...network.connections]) {
+      const ofPeers =
+        connection.localAddress.endsWith(`:${PEER_PORT}`) ||
+        connection.remoteAddress.endsWith(`:${PEER_PORT}`)
+      if (ofPeers && random() < chance) connection.reset()
+    }
+    return true
+  }
+
+  /** For a while connections break in the middle of what they carry. */
+  #cutFrames(): boolean {
+    const { network, random } = this.#world
+    network.cutRule = () => ({
+      toAcceptor: 500 + random() * 5000,
+      toDialler: 500 + random() * 5000,
+    })
+    this.#resetLinks(0.5)
+    this.#repair(this.#duration(), () => {
+      network.cutRule = () => undefined
+    })
+    return true
+  }
+
+  /**
+   * I17: a follower that hears nobody for a while and comes back changes neither the leader nor the term of the
+   * others. Nothing else may fail meanwhile.
+   */
+  #isolateFollower(): boolean {
+    const { machines, swarm, marks, random } = this.#world
+    const leader = this.#calmLeader()
+    const follower = this.#pick()
+    if (leader === undefined || follower === undefined || follower === leader) return false
+    const term = leader.status()?.term
+    const away = swarm.electionMs * (2 + random() * 4)
+    const after = swarm.electionMs * 3
+    this.quietUntil = this.#now + away + after + swarm.electionMs
+    this.#cut((from, to) => from === follower || to === follower, away)
+    const same = (): boolean => {
+      const status = leader.status()
+      return status?.role === 'leader' && status.term === term
+    }
+    this.#later(away + after, () => {
+      if (!machines.every((machine) => machine.isServing) || this.#now > this.quietUntil) return
+      hold(same(), 'I17 no disruption', () => {
+        return `${follower.name} came back, and ${leader.name} leads term ${term} no more`
+      })
+      marks.reach('isolated node rejoins without disruption')
+    })
+    return true
+  }
+
+  /** The leader, when everything has been well for a while: everybody up, unbroken and following it. */
+  #calmLeader(): Machine | undefined {
+    const { machines, network } = this.#world
+    const leader = this.#leader()
+    const status = leader?.status()
+    const blocked = machines.some((a) => machines.some((b) => network.isBlocked(a.name, b.name)))
+    const well = machines.every((machine) => {
+      const own = machine.status()
+      const linked = machines.every(
+        (other) => other === machine || machine.process?.replica.isUp(other.id) === true,
+      )
+      return (
+        own?.leader === status?.id &&
+        own?.term === status?.term &&
+        linked &&
+        machine.disk.slowness === 1 &&
+        !machine.doomed &&
+        machine.damaged === undefined &&
+        machine.host?.isPaused === false
+      )
+    })
+    return well && !blocked && this.#repairs.size === 0 && this.#traps.length === 0
+      ? leader
+      : undefined
+  }
+
+  // ---- Clocks -----------------------------------------------------------------------------------
+
+  #wallJump(machine: Machine): boolean {
+    const { random, marks } = this.#world
+    const before = machine.wallError
+    machine.wallError = (random() - 0.5) * 4 * 3_600_000
+    if (machine.wallError < before && machine.status()?.role === 'leader') {
+      marks.reach('wall clock falls under a leader')
+    }
+    return true
+  }
+
+  // ---- Directed: paper figure 8 -----------------------------------------------------------------
+
+  /**
+   * A leader is left with one follower, writes, and dies; another is elected by the rest and dies as soon as it has
+   * written too; then the first comes back and spreads its old entries: who dies next decides what is replaced.
+   */
+  #figureEight(): boolean {
+    const { machines, random, swarm } = this.#world
+    const leader = this.#leader()
+    const friend = machines.find((machine) => machine !== leader && random() < 0.5)
+    if (leader === undefined || friend === undefined) return false
+    const camp = machines.length >= 4 ? new Set([leader, friend]) : new Set([leader])
+    this.#cut((a, b) => b !== undefined && camp.has(a) !== camp.has(b), swarm.electionMs * 3)
+    this.#later(swarm.electionMs * (0.2 + random()), () => this.#kill(leader))
+    const kills = 1 + Math.floor(random() * 3)
+    for (let i = 0; i < kills; i++) {
+      this.#trap('commit', undefined, (machine) => {
+        this.#later(random() * machine.swarm.commitMs.max * 2, () => this.#kill(machine))
+      })
+    }
+    return true
+  }
+
+  // ---- Time and choice --------------------------------------------------------------------------
+
+  #trap(kind: TrapKind, machine: Machine | undefined, act: (machine: Machine) => void): boolean {
+    const until = this.#now + this.#world.swarm.electionMs * 10
+    const spring = (sprung: Machine): void => this.#later(0, () => act(sprung))
+    this.#traps = this.#traps.filter((trap) => trap.until > this.#now)
+    this.#traps.push({ kind, machine, until, spring })
+    return true
+  }
+
+  #duration(): number {
+    const { random, swarm } = this.#world
+    return swarm.electionMs * (0.2 + random() * random() * 8)
+  }
+
+  /** Something more that breaks, unless everything has healed by then. */
+  #later(ms: number, action: () => void): void {
+    this.#world.network.time.after(ms, () => {
+      if (!this.#healed) action()
+    })
+  }
+
+  /** Done after `ms`, or at once when everything heals. */
+  #repair(ms: number, action: () => void): void {
+    const once = (): void => {
+      if (this.#repairs.delete(once)) action()
+    }
+    this.#repairs.add(once)
+    this.#world.network.time.after(ms, once)
+  }
+
+  #leader(): Machine | undefined {
+    return this.#world.machines
+      .filter((machine) => machine.status()?.role === 'leader')
+      .sort((a, b) => (b.status()?.term ?? 0) - (a.status()?.term ?? 0))[0]
+  }
+
+  #pick(): Machine | undefined {
+    const { machines, random } = this.#world
+    return machines[Math.floor(random() * machines.length)]
+  }
+
+  #say(who: string, text: string): void {
+    this.#world.trace.note(who, 'fault', [text.length], () => text)
+  }
+}

@@ -1,0 +1,162 @@
+/*
+ * Holds every reply against the canon, byte by byte, when it arrives (I8 to I12). A write must be committed, once, and
+ * say what the reference model says at its place; a read must say what the model says at some place that lies behind
+ * everything acknowledged before it was asked and between its neighbours on its connection. The lowest such place is
+ * chosen, which leaves later reads the most room: so nothing linearizable is accused, and nothing else passes.
+ */
+
+import { bulk, type Canon } from './canon.ts'
+import type { Marks } from './marks.ts'
+import type { Asked, Judge } from './sim-client.ts'
+import { hold } from './violation.ts'
+
+const REFUSED = /^-(?:CLUSTERDOWN|MOVED) /
+
+export class ClientJudge implements Judge {
+  readonly #canon: Canon
+  readonly #marks: Marks
+  #floor = 0
+  /** Commands that were answered with what they did or saw. */
+  acknowledged = 0
+  refused = 0
+  unknown = 0
+  /** INCRs of each key that were acknowledged, and those that may have happened. */
+  readonly #increments = new Map<string, { done: Set<number>; open: number }>()
+
+  constructor(canon: Canon, marks: Marks) {
+    this.#canon = canon
+    this.#marks = marks
+  }
+
+  get floor(): number {
+    return this.#floor
+  }
+
+  replied(asked: Asked, reply: string): void {
+    if (REFUSED.test(reply)) this.#wasRefused(asked, reply)
+    else if (reply.startsWith('-TIMEOUT ')) {
+      this.#marks.reach('TIMEOUT at a deadline')
+      this.unanswered(asked)
+    } else {
+      this.acknowledged++
+      const place = this.#place(asked, reply)
+      if (place === undefined) return
+      this.#floor = Math.max(this.#floor, place)
+      asked.session.seen = place
+    }
+  }
+
+  unanswered({ words }: Asked): void {
+    this.unknown++
+    const [name = '', key = ''] = words
+    if (name === 'INCR') this.#incrementsOf(key).open++
+  }
+
+  /** At the end: no INCR happened more often than clients asked for it and may have been served. */
+  finish(): void {
+    for (const [key, { done, open }] of this.#increments) {
+      const count = this.#canon.increments(key)
+      hold(
+        count >= done.size && count <= done.size + open,
+        'I10 exactly once',
+        () => `${key} was raised ${count} times: ${done.size} acknowledged, ${open} unknown`,
+      )
+    }
+  }
+
+  #wasRefused({ words }: Asked, reply: string): void {
+    this.refused++
+    if (reply.includes('the leader changed')) {
+      this.#marks.reach('overwritten entry answered CLUSTERDOWN')
+    }
+    if (reply.includes('no leader is known')) this.#marks.reach('parked until CLUSTERDOWN')
+    if (isTokenWrite(words[0])) this.#canon.refused(words[2] ?? '')
+  }
+
+  /** The op number at which the command took effect; undefined: it touched no data. */
+  #place(asked: Asked, reply: string): number | undefined {
+    const { words } = asked
+    const [name = '', key = '', token = ''] = words
+    if (name === 'ECHO') {
+      const right = reply === bulk(key)
+      hold(right, 'I12 reply pairing', () => `${words.join(' ')} was answered ${reply}`)
+      return undefined
+    }
+    if (name === 'INCR') return this.#increment(asked, reply)
+    if (isTokenWrite(name)) return this.#write(asked, reply, this.#canon.opOf(token))
+    return this.#read(asked, reply)
+  }
+
+  #increment(asked: Asked, reply: string): number {
+    const key = asked.words[1] ?? ''
+    const value = Number(reply.slice(1))
+    const place = this.#write(asked, reply, this.#canon.incrementOp(key, value))
+    const { done } = this.#incrementsOf(key)
+    hold(!done.has(value), 'I10 exactly once', () => `two INCRs of ${key} were told ${value}`)
+    done.add(value)
+    return place
+  }
+
+  #write(asked: Asked, reply: string, place: number | undefined): number {
+    const what = (): string => describe(asked, reply)
+    hold(place !== undefined, 'I8 acked is committed', () => `${what()}: it is not committed`)
+    const right = this.#canon.replies[place] ?? ''
+    hold(
+      right === reply,
+      'I9 linearizability',
+      () => `${what()}: at op ${place} it is ${JSON.stringify(right)}`,
+    )
+    const { floor, session } = asked
+    hold(
+      place > floor && place > session.seen,
+      'I9 linearizability',
+      () => `${what()}: it is op ${place}, after ${floor} was acknowledged, ${session.seen} seen`,
+    )
+    return place
+  }
+
+  #read(asked: Asked, reply: string): number {
+    const canon = this.#canon
+    const [name = '', ...keys] = asked.words
+    const from = Math.max(asked.floor, asked.session.seen)
+    let op = from
+    while (op <= canon.lastOp) {
+      if (this.#answer(name, keys, op) === reply) return op
+      const at = op
+      const changes = keys.map((key) => canon.nextChange(key, at))
+      op = name === 'DBSIZE' ? op + 1 : Math.min(...changes)
+    }
+    hold(
+      false,
+      'I9 linearizability',
+      () =>
+        `${describe(asked, reply)}: it is nowhere true from op ${from} to ${canon.lastOp}; ` +
+        `at ${from} it is ${JSON.stringify(this.#answer(name, keys, from))}`,
+    )
+  }
+
+  #answer(name: string, keys: readonly string[], op: number): string {
+    const canon = this.#canon
+    if (name === 'DBSIZE') return `:${canon.sizeAt(op)}\r\n`
+    const values = keys.map((key) => bulk(canon.valueAt(key, op))).join('')
+    return name === 'MGET' ? `*${keys.length}\r\n${values}` : values
+  }
+
+  #incrementsOf(key: string): { done: Set<number>; open: number } {
+    let found = this.#increments.get(key)
+    if (found === undefined) {
+      found = { done: new Set(), open: 0 }
+      this.#increments.set(key, found)
+    }
+    return found
+  }
+}
+
+function isTokenWrite(name: string | undefined): boolean {
+  return ['SET', 'SETNX', 'GETSET', 'APPEND', 'DEL'].includes(name ?? '')
+}
+
+function describe({ words, session }: Asked, reply: string): string {
+  const text = words.map((word) => word.slice(0, 40)).join(' ')
+  return `${session.client} asked ${session.node} ${text}, told ${JSON.stringify(reply.slice(0, 200))}`
+}

@@ -1,0 +1,325 @@
+/*
+ * One machine of the simulation: a disk that lives as long as the run, and a process that does not: the production
+ * replica, stores, LogCache and frontend over simulated ports. Whatever the process throws ends it, as it would end
+ * the real one. It decides nothing: when to start, stop or fail is the faults' business, what must hold the
+ * invariants'.
+ */
+
+import { AssertionError } from '../../raft/assert.ts'
+import type { CoreStatus } from '../../raft/core.ts'
+import type { Random } from '../../raft/ports.ts'
+import type { NodeId } from '../../raft/types.ts'
+import { readClusterList } from '../../src/bootstrap.ts'
+import type { Config } from '../../src/config.ts'
+import { loadConfig } from '../../src/config-load.ts'
+import { Frontend } from '../../src/frontend.ts'
+import type { Logger } from '../../src/logger.ts'
+import type { Cancel, Clock, Timers } from '../../src/network.ts'
+import { NodeFacts } from '../../src/node-facts.ts'
+import { Replica } from '../../src/replica.ts'
+import { LogCache } from '../../storage/log-cache.ts'
+import type { DiskLogStore } from '../../storage/log-store.ts'
+import { openStorage } from '../../storage/open.ts'
+import type { StateStore } from '../../storage/state-store.ts'
+import { SimDisk } from './disk.ts'
+import { PausableHost } from './host.ts'
+import { type SimNetwork, seededRandom } from './network.ts'
+import { ObservedLog, type Observer, observedState } from './observed.ts'
+import type { NodeSwarm, Swarm } from './swarm.ts'
+import { InvariantError } from './violation.ts'
+
+export const CLIENT_PORT = 6379
+export const PEER_PORT = 16_379
+
+/** What a machine tells the simulation. */
+export interface MachineEvents extends Observer {
+  /** Something of this machine runs: until the next event everything is its doing. */
+  touched(machine: Machine): void
+  /** Its process ended by itself. */
+  died(machine: Machine, reason: string): void
+  /** It runs on its old disk now; nothing was told to anybody yet. */
+  opened(machine: Machine, logDropped: boolean): void
+  landing(
+    machine: Machine,
+    environment: string,
+    operations: Parameters<SimDisk['options']['events']['landing']>[1],
+  ): void
+  /** Nothing may survive this: a broken invariant, a failed assertion. */
+  broken(error: unknown): void
+}
+
+interface Process {
+  readonly host: MachineHost
+  readonly log: DiskLogStore
+  readonly state: StateStore
+  readonly replica: Replica
+  readonly frontend: Frontend
+  readonly incarnation: number
+}
+
+export class Machine {
+  readonly index: number
+  readonly name: string
+  readonly swarm: NodeSwarm
+  readonly disk: SimDisk
+  readonly config: Config
+  id: NodeId = ''
+  /** Its disk was damaged: it may refuse to work for ever, and nobody counts on it. */
+  damaged: string | undefined
+  /** A disk fault was injected that its process must not survive. */
+  doomed = false
+  /** Why it can never start again. */
+  lost: string | undefined
+  wallError = 0
+  /** Chains of its log by index; what lies behind its last entry means nothing. */
+  readonly chains: number[] = [0]
+  readonly #network: SimNetwork
+  readonly #random: Random
+  readonly #events: MachineEvents
+  #host: MachineHost | undefined
+  #process: Process | undefined
+  #cache: ObservedLog | undefined
+
+  constructor(options: {
+    index: number
+    names: readonly string[]
+    seed: number
+    swarm: Swarm
+    network: SimNetwork
+    events: MachineEvents
+  }) {
+    const { index, names, seed, swarm, network, events } = options
+    const own = swarm.nodes[index]
+    const name = names[index]
+    if (own === undefined || name === undefined) throw new Error(`no machine ${index}`)
+    this.index = index
+    this.name = name
+    this.swarm = own
+    this.#network = network
+    this.#events = events
+    this.#random = seededRandom(seed * 31 + index)
+    this.disk = new SimDisk({
+      random: seededRandom(seed * 37 + index),
+      commitMs: own.commitMs,
+      checkpointMs: { min: own.commitMs.max, max: own.commitMs.max * 4 },
+      early: swarm.early,
+      commitTimeoutMs: swarm.commitTimeoutMs,
+      after: (ms, action) => {
+        network.time.after(ms, () => {
+          events.touched(this)
+          action()
+        })
+      },
+      events: {
+        fatal: (reason) => this.die(reason),
+        landing: (environment, operations) => events.landing(this, environment, operations),
+      },
+    })
+    const cluster = names.map((host) => `${host}:${PEER_PORT}`).join(',')
+    const argv = [
+      ...['--bind', name, '--cluster', cluster],
+      ...['--heartbeat-interval-ms', String(swarm.heartbeatMs)],
+      ...['--election-timeout-ms', String(swarm.electionMs)],
+      ...['--park-timeout-ms', String(swarm.parkTimeoutMs)],
+      ...['--park-bytes', String(own.parkBytes)],
+      ...['--redirect', swarm.redirectMoved ? 'moved' : 'forward'],
+    ]
+    this.config = loadConfig({ argv, environment: {}, readFile: () => '' })
+  }
+
+  /** Its process is there, though it may still be reading its disk. */
+  get isUp(): boolean {
+    return this.#host !== undefined
+  }
+
+  get isServing(): boolean {
+    return this.#process !== undefined
+  }
+
+  get process(): Process | undefined {
+    return this.#process
+  }
+
+  get cache(): ObservedLog | undefined {
+    return this.#cache
+  }
+
+  get host(): MachineHost | undefined {
+    return this.#host
+  }
+
+  /** undefined while it has no process, or belongs to no cluster yet. */
+  status(): CoreStatus | undefined {
+    return this.#process?.replica.status()
+  }
+
+  start(): void {
+    if (this.isUp || this.lost !== undefined) return
+    const host = new MachineHost(this.#network, this.name, {
+      drift: this.swarm.drift,
+      wall: () => Math.floor(1_700_000_000_000 + this.#network.time.now + this.wallError),
+      begin: () => this.#events.touched(this),
+      failed: (error) => this.threw(error),
+    })
+    this.#host = host
+    this.doomed = false
+    this.disk.attach((ms, action) => void host.after(ms, action))
+    this.#open(host).catch((error: unknown) => {
+      if (this.#host === host) this.threw(error)
+    })
+  }
+
+  /** An exception that nothing caught: the end of the process. Of a bug, unless its disk is to blame. */
+  threw(error: unknown): void {
+    const blameless = error instanceof InvariantError || error instanceof AssertionError
+    if (!blameless && this.damaged !== undefined && isCorruption(error)) {
+      this.lost = `${error}`
+      this.die(`${error}`)
+      return
+    }
+    if (this.doomed && !blameless) this.die(`${error}`)
+    else this.#events.broken(error)
+  }
+
+  async #open(host: MachineHost): Promise<void> {
+    const { config, swarm } = this
+    const { log, state, logDropped } = await openStorage(this.disk, {
+      memtableBytes: swarm.memtableBytes,
+      now: () => host.clock2.monotonic(),
+    })
+    const { nodeId, clusterId } = log.identity()
+    this.id = nodeId
+    const { clock2: clock, timers2: timers } = host
+    const logger = silentLogger()
+    const observed = observedState(state, (change) => this.#events.applied(this, change))
+    const replica = new Replica({
+      config,
+      network: host.network,
+      clock,
+      timers,
+      random: this.#random,
+      randomBytes: (count) => Uint8Array.from({ length: count }, () => this.#random() * 256),
+      log: logger,
+      id: nodeId,
+      clusterId,
+      incarnation: log.boots(),
+      list: readClusterList(config.get('cluster'), config.get('peer-announce')),
+      disk: log,
+      openLog: () => {
+        this.#cache = new ObservedLog(this, log, new LogCache(log, swarm.cache), this.#events)
+        return this.#cache
+      },
+      logBytes: () => log.bytes(),
+      state: observed,
+      afterPoll: (action) => void host.after(0, action),
+      fatal: (reason) => this.die(reason),
+    })
+    const facts = new NodeFacts({
+      config,
+      clock,
+      nodeId,
+      replica,
+      frontend: () => frontend,
+      logCache: () => undefined,
+      checkpointIndex: () => state.durableAt().index,
+      shutdown: () => new Promise(() => {}),
+    })
+    const frontend = new Frontend({
+      network: host.network,
+      clock,
+      timers,
+      config,
+      router: replica.router,
+      server: facts,
+      log: logger,
+      wake: () => replica.wake(),
+    })
+    replica.attach(frontend)
+    this.#process = { host, log, state, replica, frontend, incarnation: log.boots() }
+    this.#events.opened(this, logDropped)
+    await frontend.open([this.name], config.get('port'))
+    await replica.open([this.name], config.get('peer-port'))
+    await replica.start()
+  }
+
+  /** kill -9. */
+  kill(): void {
+    this.#host?.kill()
+    this.#host = undefined
+    this.#process = undefined
+    this.#cache = undefined
+    this.disk.kill()
+  }
+
+  /** The process ends by its own decision. */
+  die(reason: string): void {
+    if (!this.isUp) return
+    this.kill()
+    this.#events.died(this, reason)
+  }
+}
+
+function isCorruption(error: unknown): boolean {
+  const text = error instanceof Error ? `${error.name} ${error.message}` : ''
+  return /Corrupt|damaged|FormatVersion|Codec|checksum/i.test(text)
+}
+
+function silentLogger(): Logger {
+  const ignore = (): void => {}
+  const logger: Logger = {
+    trace: ignore,
+    debug: ignore,
+    info: ignore,
+    warn: ignore,
+    error: ignore,
+    fatal: ignore,
+    child: () => logger,
+  }
+  return logger
+}
+
+/** A host that tells whose event runs, catches what it throws, and whose monotonic clock drifts. */
+export class MachineHost extends PausableHost {
+  readonly clock2: Clock
+  readonly timers2: Timers
+  readonly #hooks: { readonly begin: () => void; readonly failed: (error: unknown) => void }
+  isPaused = false
+
+  constructor(
+    sim: SimNetwork,
+    name: string,
+    hooks: {
+      drift: number
+      wall: () => number
+      begin: () => void
+      failed: (error: unknown) => void
+    },
+  ) {
+    super(sim, name)
+    const { drift, wall } = hooks
+    this.#hooks = hooks
+    this.clock2 = { monotonic: () => sim.time.now * drift, wall }
+    this.timers2 = { after: (ms, action) => this.after(ms / drift, action) }
+  }
+
+  override pause(): void {
+    this.isPaused = true
+    super.pause()
+  }
+
+  override resume(): void {
+    this.isPaused = false
+    super.resume()
+  }
+
+  override after(ms: number, action: () => void): Cancel {
+    return super.after(ms, () => {
+      this.#hooks.begin()
+      try {
+        action()
+      } catch (error) {
+        this.#hooks.failed(error)
+      }
+    })
+  }
+}

@@ -1,0 +1,67 @@
+/*
+ * Coverage marks: rare situations that a run of many seeds has to reach, counted by looking at the nodes from
+ * outside. A simulator that reaches none of them proves nothing about them, so CI fails when one is not reached
+ * often enough. Production code knows nothing of this.
+ */
+
+/** Each must be reached MARK_FLOOR times in a CI run. To add one: a line here, and a count where it is seen. */
+export const markNames = [
+  'figure 8: an old term on a quorum is not counted',
+  'figure 8: what a majority held is replaced',
+  'suffix replaced on disk',
+  'log cut while persisting',
+  'vote, then crash',
+  'leader loses its quorum',
+  'append rejected',
+  'message repeated or late',
+  'rejected commit',
+  'rejected commit, visible to the next process',
+  'commit that never settles',
+  'disk full',
+  'flipped bit found',
+  'power cut, one node',
+  'power cut, whole cluster',
+  'crash while a checkpoint is filled',
+  'crash while a checkpoint is written',
+  'crash after a checkpoint landed',
+  'crash between checkpoint and compaction',
+  'crash within a compaction',
+  'LogCache wraps',
+  'LogCache misses',
+  'compaction held back by the slowest',
+  'wall clock falls under a leader',
+  'overwritten entry answered CLUSTERDOWN',
+  'TIMEOUT at a deadline',
+  'parked until CLUSTERDOWN',
+  'refused forward re-issued',
+  'forward link lost',
+  'read retried after a lost round',
+  'isolated node rejoins without disruption',
+] as const
+
+export type Mark = (typeof markNames)[number]
+
+export const MARK_FLOOR = 10
+
+export class Marks {
+  readonly #counts = new Map<string, number>(markNames.map((name) => [name, 0]))
+
+  reach(name: Mark): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1)
+  }
+
+  add(counts: Readonly<Record<string, number>>): void {
+    for (const [name, count] of Object.entries(counts)) {
+      this.#counts.set(name, (this.#counts.get(name) ?? 0) + count)
+    }
+  }
+
+  counts(): Record<string, number> {
+    return Object.fromEntries(this.#counts)
+  }
+
+  /** The marks that were reached too rarely. */
+  missing(): readonly string[] {
+    return markNames.filter((name) => (this.#counts.get(name) ?? 0) < MARK_FLOOR)
+  }
+}

@@ -1,0 +1,120 @@
+/*
+ * Windows into a running node, for invariants and marks: its log cache and its state store, wrapped so that every
+ * answer can be checked and every entry applied is seen. They change nothing of what passes through.
+ */
+
+import type { LogStore } from '../../raft/ports.ts'
+import type { Entry, HardState, Index, Position, Term } from '../../raft/types.ts'
+import type { LogCache, LogCacheMetrics } from '../../storage/log-cache.ts'
+import type { EntryEnd, StateStore } from '../../storage/state-store.ts'
+import type { Machine } from './machine.ts'
+
+/** One entry became part of a node's state. */
+export interface Applied {
+  readonly end: EntryEnd
+  /** The keys that it wrote or deleted. */
+  readonly keys: ReadonlySet<string>
+}
+
+export interface Observer {
+  applied(machine: Machine, change: Applied): void
+  /** The node read these entries of its log. */
+  read(machine: Machine, entries: readonly Entry[]): void
+  /** A persist or a step of a compaction begins. */
+  persisting(machine: Machine, entries: readonly Entry[], hardState: HardState | undefined): void
+  compacting(machine: Machine, upTo: Index): void
+}
+
+export class ObservedLog implements LogStore {
+  readonly #machine: Machine
+  readonly #store: LogStore
+  readonly #cache: LogCache
+  readonly #observer: Observer
+  /** A persist is under way: the entries from this index on; undefined: none is. */
+  persistingFrom: Index | undefined
+  compacting = false
+
+  constructor(machine: Machine, store: LogStore, cache: LogCache, observer: Observer) {
+    this.#machine = machine
+    this.#store = store
+    this.#cache = cache
+    this.#observer = observer
+  }
+
+  base(): Position {
+    return this.#cache.base()
+  }
+
+  lastIndex(): Index {
+    return this.#cache.lastIndex()
+  }
+
+  term(index: Index): Term | undefined {
+    return this.#cache.term(index)
+  }
+
+  entries(from: Index, to: Index, maxBytes: number): readonly Entry[] {
+    const entries = this.#cache.entries(from, to, maxBytes)
+    this.#observer.read(this.#machine, entries)
+    return entries
+  }
+
+  async persist(batch: {
+    hardState: HardState | undefined
+    entries: readonly Entry[]
+  }): Promise<void> {
+    this.#observer.persisting(this.#machine, batch.entries, batch.hardState)
+    this.persistingFrom = batch.entries[0]?.index
+    await this.#cache.persist(batch)
+    this.persistingFrom = undefined
+  }
+
+  async compact(upTo: Index): Promise<void> {
+    this.#observer.compacting(this.#machine, upTo)
+    this.compacting = true
+    await this.#cache.compact(upTo)
+    this.compacting = false
+  }
+
+  metrics(): LogCacheMetrics {
+    return this.#cache.metrics()
+  }
+
+  /** The log below the cache. */
+  get below(): LogStore {
+    return this.#store
+  }
+}
+
+/** The store, with every entry told as it ends. */
+export function observedState(store: StateStore, applied: (change: Applied) => void): StateStore {
+  let keys = new Set<string>()
+  const methods: Partial<StateStore> = {
+    put: (database, key, value) => {
+      keys.add(key)
+      store.put(database, key, value)
+    },
+    delete: (database, key) => {
+      keys.add(key)
+      return store.delete(database, key)
+    },
+    commitEntry: (end) => {
+      store.commitEntry(end)
+      const change = { end, keys }
+      keys = new Set()
+      applied(change)
+    },
+  }
+  const bound = new Map<PropertyKey, unknown>()
+  return new Proxy(store, {
+    get: (target, name) => {
+      const known = bound.get(name)
+      if (known !== undefined) return known
+      const own: unknown = Reflect.get(methods, name) ?? Reflect.get(target, name)
+      const method =
+        typeof own === 'function' && !Reflect.has(methods, name) ? own.bind(target) : own
+      bound.set(name, method)
+      return method
+    },
+  })
+}

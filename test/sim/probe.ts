@@ -1,0 +1,71 @@
+/*
+ * Asks one node, after everything has healed, for one write and one linearizable read, again and again until both
+ * were served: liveness is owed by every node, not by the cluster (I18). The judge sees each reply.
+ */
+
+import type { Machine } from './machine.ts'
+import { CLIENT_PORT } from './machine.ts'
+import type { SimHost } from './network.ts'
+import { type Judge, Line } from './sim-client.ts'
+
+export interface ProbeOptions {
+  readonly host: SimHost
+  readonly machine: Machine
+  readonly judge: Judge
+  readonly retryMs: number
+}
+
+export class Probe {
+  readonly #options: ProbeOptions
+  #line: Line | undefined
+  #tries = 0
+  #served = false
+
+  constructor(options: ProbeOptions) {
+    this.#options = options
+    this.#try()
+  }
+
+  /** Served, or of a node that can never serve again. */
+  get isDone(): boolean {
+    return this.#served || this.#options.machine.lost !== undefined
+  }
+
+  get state(): string {
+    const { name, lost } = this.#options.machine
+    return `${name}: ${this.isDone ? (lost ?? 'served') : `not served in ${this.#tries} tries`}`
+  }
+
+  #try(): void {
+    if (this.isDone) return
+    const { host, machine, retryMs } = this.#options
+    if (machine.isServing && (this.#line === undefined || this.#line.closed)) this.#ask()
+    host.after(retryMs, () => this.#try())
+  }
+
+  #ask(): void {
+    const { host, machine, judge } = this.#options
+    const token = `probe.${machine.index}.${++this.#tries}`
+    let left = 2
+    const counting: Judge = {
+      get floor(): number {
+        return judge.floor
+      },
+      replied: (asked, reply) => {
+        judge.replied(asked, reply)
+        // Where redirection is asked for, the way to the leader is all that a follower owes.
+        const isServed = !reply.startsWith('-') || reply.startsWith('-MOVED ')
+        if (!isServed) line.leave()
+        else if (--left === 0) this.#served = true
+      },
+      unanswered: (asked) => judge.unanswered(asked),
+    }
+    const options = { host, judge: counting, name: `probe${machine.index}`, port: CLIENT_PORT }
+    const line = new Line(options, machine.name)
+    this.#line = line
+    line.ask([
+      ['SET', 'probe', token],
+      ['GET', 'probe'],
+    ])
+  }
+}

@@ -1,0 +1,452 @@
+/*
+ * The invariants of safety.md 3 that are about nodes, each a function with its name, checked after every event on the
+ * node it touched. They look at what a node shows, sends, applies and has on disk, never into the algorithm, so that
+ * they hold for any implementation of it. What clients are told is judge.ts; the one history is canon.ts.
+ */
+
+import type { CoreStatus } from '../../raft/core.ts'
+import { majority } from '../../raft/quorum.ts'
+import type { Entry, HardState, Index, Message, NodeId, Term } from '../../raft/types.ts'
+import { decodeEntry } from '../../storage/codec.ts'
+import type { Operation } from '../../storage/engine.ts'
+import { readUint64, writeUint64 } from '../../storage/integers.ts'
+import { openSealedFrame } from '../../storage/sealed-frame.ts'
+import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
+import { type Canon, chainOf } from './canon.ts'
+import type { Machine } from './machine.ts'
+import type { Marks } from './marks.ts'
+import type { Applied } from './observed.ts'
+import { hold } from './violation.ts'
+
+const SENT_IN_EVENT_MAX = 5000
+const STABLE_KEY = Buffer.from('stable')
+
+/** What was seen of a process last. */
+interface Seen {
+  readonly incarnation: number
+  readonly status: CoreStatus
+  readonly persisting: boolean
+  readonly durableAt: Index
+}
+
+export class Invariants {
+  readonly #machines: readonly Machine[]
+  readonly #canon: Canon
+  readonly #marks: Marks
+  readonly #seen = new Map<Machine, Seen>()
+  readonly #leaders = new Map<Term, Machine>()
+  /** Whom a node has promised its vote, by node and term. */
+  readonly #votes = new Map<string, NodeId>()
+  readonly #promised = new Map<Machine, { term: Term; vote: NodeId }>()
+  /** Chains by position of everything that was ever on a disk. */
+  readonly #chains = new Map<string, number>()
+  /** Digests of the checkpoints, by the index they stand at. */
+  readonly #digests = new Map<Index, string>()
+  /** What was marked already: once per thing. */
+  readonly #marked = new Set<string>()
+  #members: string | undefined
+  #sentInEvent = 0
+  elections = 0
+
+  constructor(machines: readonly Machine[], canon: Canon, marks: Marks) {
+    this.#machines = machines
+    this.#canon = canon
+    this.#marks = marks
+  }
+
+  /** After an event of this machine. */
+  check(machine: Machine): void {
+    this.#sentInEvent = 0
+    const { process } = machine
+    const status = machine.status()
+    if (process === undefined || status === undefined) return
+    const before = this.#seen.get(machine)
+    const { incarnation } = process
+    const durableAt = process.state.durableAt().index
+    if (before === undefined || before.incarnation !== incarnation) {
+      this.#termAndVoteSurvive(machine, status)
+    } else this.#monotone(machine, before, status)
+    this.#cursors(machine, status)
+    if (status.role === 'leader') {
+      if (before?.status.role !== 'leader' || before.status.term !== status.term) {
+        this.#electionSafety(machine, status)
+        this.#leaderCompleteness(machine, status)
+      }
+      this.#commitIsOnQuorum(machine, status)
+      this.#oldTermOnQuorum(machine, status)
+    }
+    this.#commitIsKnown(machine, status)
+    if (before?.status.first !== status.first) this.#noGap(machine, status)
+    if (before?.durableAt !== durableAt) this.#checkpoint(machine, durableAt)
+    this.#membership(machine, status)
+    this.#bounds(machine, status)
+    this.#compactionHeldBack(machine, status, durableAt)
+    const persisting = machine.cache?.persistingFrom !== undefined
+    this.#seen.set(machine, { incarnation, status, persisting, durableAt })
+  }
+
+  // ---- I1, I4 -----------------------------------------------------------------------------------
+
+  #electionSafety(machine: Machine, { term }: CoreStatus): void {
+    const other = this.#leaders.get(term) ?? machine
+    hold(other === machine, 'I1 election safety', () => {
+      return `${other.name} and ${machine.name} lead term ${term}`
+    })
+    this.#leaders.set(term, machine)
+    this.elections++
+  }
+
+  #leaderCompleteness(machine: Machine, { term, last }: CoreStatus): void {
+    const { lastIndex, chains } = this.#canon
+    hold(
+      last >= lastIndex && machine.chains[lastIndex] === chains[lastIndex],
+      'I4 leader completeness',
+      () => `${machine.name} leads term ${term} without the committed entry ${lastIndex}`,
+    )
+  }
+
+  // ---- I2 ---------------------------------------------------------------------------------------
+
+  #termAndVoteSurvive(machine: Machine, status: CoreStatus): void {
+    const promised = this.#promised.get(machine)
+    if (promised === undefined) return
+    const { term, vote } = promised
+    hold(
+      status.term > term || (status.term === term && status.vote === vote),
+      'I2 one vote per term',
+      () => `${machine.name} starts in term ${status.term}, it promised ${vote} in ${term}`,
+    )
+  }
+
+  #vote(machine: Machine, term: Term, candidate: NodeId): void {
+    const key = `${machine.index}/${term}`
+    const before = this.#votes.get(key) ?? candidate
+    hold(before === candidate, 'I2 one vote per term', () => {
+      return `${machine.name} votes for ${before} and ${candidate} in term ${term}`
+    })
+    this.#votes.set(key, candidate)
+    this.#promised.set(machine, { term, vote: candidate })
+    if (machine.damaged !== undefined) return
+    const durable = durableHardState(machine)
+    hold(
+      durable.term > term || (durable.term === term && durable.vote === candidate),
+      'I2 one vote per term',
+      () => `${machine.name} shows its vote of term ${term} before it is durable`,
+    )
+  }
+
+  // ---- I3 ---------------------------------------------------------------------------------------
+
+  /** A batch of the log becomes visible: equal position must mean equal entry and equal predecessors. */
+  landing(machine: Machine, operations: readonly Operation[]): void {
+    for (const operation of operations) {
+      if (operation.type === 'put' && operation.database === 'log') {
+        this.#logMatching(machine, decodeEntry(operation.value))
+      }
+    }
+  }
+
+  #logMatching(machine: Machine, entry: Entry): void {
+    const { index, term } = entry
+    const chain = chainOf(machine.chains[index - 1] ?? 0, entry)
+    const key = `${index}@${term}`
+    const known = this.#chains.get(key) ?? chain
+    hold(known === chain, 'I3 log matching', () => `${machine.name} stores another ${key}`)
+    this.#chains.set(key, chain)
+    const old = machine.disk.stored('log', 'log', logKey(index))
+    if (old !== undefined && termOf(old) !== term) this.#replaced(machine, index, termOf(old))
+    machine.chains[index] = chain
+  }
+
+  #replaced(machine: Machine, index: Index, oldTerm: Term): void {
+    hold(
+      index > this.#canon.lastIndex || this.#canon.terms[index] !== oldTerm,
+      'I5 state machine safety',
+      () => `${machine.name} replaces the committed entry ${index}@${oldTerm}`,
+    )
+    this.#marks.reach('suffix replaced on disk')
+    const holders = this.#machines.filter((one) => durableTerm(one, index) === oldTerm)
+    if (holders.length >= majority(this.#machines.length)) {
+      this.#marks.reach('figure 8: what a majority held is replaced')
+    }
+  }
+
+  /** A new process: what its disk holds may be older than what had landed when the power failed. */
+  opened(machine: Machine): void {
+    const log = machine.process?.log
+    if (log === undefined) return
+    const { index: base } = log.base()
+    if (base > 0) machine.chains[base] = this.#canon.chains[base] ?? 0
+    for (let index = base + 1; index <= log.lastIndex(); index++) {
+      const chain = this.#chains.get(`${index}@${log.term(index)}`)
+      hold(chain !== undefined, 'I3 log matching', () => `${machine.name} invents entry ${index}`)
+      machine.chains[index] = chain
+    }
+    this.sameState(machine)
+  }
+
+  // ---- I5, I13 ----------------------------------------------------------------------------------
+
+  applied(machine: Machine, { end, keys }: Applied): void {
+    const { index, term } = end
+    if (index > this.#canon.lastIndex) this.check(machine)
+    const canon = this.#canon
+    hold(
+      index <= canon.lastIndex && canon.chains[index] === machine.chains[index],
+      'I5 state machine safety',
+      () => `${machine.name} applies ${index}@${term}, committed is @${canon.terms[index]}`,
+    )
+    for (const key of keys) this.#sameValue(machine, key, index)
+    for (const key of canon.keysAt[index] ?? []) this.#sameValue(machine, key, index)
+    this.#sameSize(machine, index)
+  }
+
+  #sameValue(machine: Machine, key: string, index: Index): void {
+    const stored = machine.process?.state.get(0, key)?.value
+    const value = stored === undefined ? null : Buffer.from(stored).toString('latin1')
+    const right = this.#canon.valueAt(key, this.#canon.ends[index] ?? 0)
+    hold(value === right, 'I5 state machine safety', () => {
+      return `${machine.name} has ${key} = ${value} at ${index}, which is ${right}`
+    })
+  }
+
+  #sameSize(machine: Machine, index: Index): void {
+    const size = machine.process?.state.size(0)
+    const right = this.#canon.sizeAt(this.#canon.ends[index] ?? 0)
+    hold(size === right, 'I5 state machine safety', () => {
+      return `${machine.name} counts ${size} keys at ${index}, there are ${right}`
+    })
+  }
+
+  /** Every key of its state, at whatever index it stands. */
+  sameState(machine: Machine): void {
+    const { process } = machine
+    if (process === undefined) return
+    const index = process.state.appliedIndex()
+    hold(index <= this.#canon.lastIndex, 'I13 checkpoint equivalence', () => {
+      return `${machine.name} stands at ${index}, committed is ${this.#canon.lastIndex}`
+    })
+    for (const key of this.#canon.keys()) this.#sameValue(machine, key, index)
+    this.#sameSize(machine, index)
+  }
+
+  /** Checkpoints at one index are one state, on whatever node and however they came about. */
+  #checkpoint(machine: Machine, durableAt: Index): void {
+    if (durableAt === 0 || machine.damaged !== undefined) return
+    const meta = decodeMeta(machine.disk.durable('state-1', META_DATABASE, META_KEY))
+    hold(meta.index >= durableAt, 'I13 checkpoint equivalence', () => {
+      return `${machine.name} relies on a checkpoint at ${durableAt}, durable is ${meta.index}`
+    })
+    const text = JSON.stringify([meta.term, meta.clock, meta.counts[0], meta.digests[0]])
+    const known = this.#digests.get(meta.index) ?? text
+    hold(known === text, 'I13 checkpoint equivalence', () => {
+      return `${machine.name} has ${text} at ${meta.index}, another node had ${known}`
+    })
+    this.#digests.set(meta.index, text)
+  }
+
+  // ---- I6 ---------------------------------------------------------------------------------------
+
+  #monotone(machine: Machine, { status: before, persisting }: Seen, status: CoreStatus): void {
+    hold(
+      status.term >= before.term &&
+        status.commit >= before.commit &&
+        status.applied >= before.applied &&
+        status.first >= before.first &&
+        (before.term !== status.term || before.vote === undefined || before.vote === status.vote),
+      'I6 monotone cursors',
+      () => `${machine.name} went from ${JSON.stringify(before)} to ${JSON.stringify(status)}`,
+    )
+    const cut = status.last < before.last || status.durable < before.durable
+    if (cut && persisting) this.#marks.reach('log cut while persisting')
+    if (before.role === 'leader' && status.role !== 'leader' && status.term === before.term) {
+      this.#marks.reach('leader loses its quorum')
+    }
+  }
+
+  #cursors(machine: Machine, status: CoreStatus): void {
+    const { first, applied, commit, last, durable, peers } = status
+    hold(
+      first - 1 <= applied &&
+        applied <= commit &&
+        commit <= last &&
+        applied <= durable &&
+        durable <= last &&
+        peers.every(({ match, next }) => match < next),
+      'I6 monotone cursors',
+      () => `${machine.name}: ${JSON.stringify(status)}`,
+    )
+  }
+
+  // ---- I7 ---------------------------------------------------------------------------------------
+
+  #commitIsOnQuorum(machine: Machine, { commit, term }: CoreStatus): void {
+    const canon = this.#canon
+    if (commit <= canon.lastIndex) return
+    const holders = this.#machines.filter((one) => durableTerm(one, commit) === term)
+    const [holder] = holders
+    hold(
+      holder !== undefined && holders.length >= majority(this.#machines.length),
+      'I7 commit is on a durable quorum',
+      () => `${machine.name} commits ${commit} in term ${term}, ${holders.length} disks hold it`,
+    )
+    for (let index = canon.lastIndex + 1; index <= commit; index++) {
+      const bytes = holder.disk.durable('log', 'log', logKey(index))
+      hold(bytes !== undefined, 'I3 log matching', () => `${holder.name} lacks entry ${index}`)
+      canon.add(decodeEntry(bytes.slice()))
+    }
+  }
+
+  #commitIsKnown(machine: Machine, { commit }: CoreStatus): void {
+    hold(commit <= this.#canon.lastIndex, 'I7 commit is on a durable quorum', () => {
+      return `${machine.name} commits ${commit}, no leader committed past ${this.#canon.lastIndex}`
+    })
+  }
+
+  #oldTermOnQuorum(machine: Machine, { peers, durable, commit, term }: CoreStatus): void {
+    const matches = [durable, ...peers.map(({ match }) => match)].sort((a, b) => b - a)
+    const index = matches[majority(matches.length) - 1] ?? 0
+    if (index <= commit || machine.cache?.term(index) === term) return
+    this.#once(`old ${machine.index} ${term}`, () =>
+      this.#marks.reach('figure 8: an old term on a quorum is not counted'),
+    )
+  }
+
+  /** A message leaves: what it promises must be durable. */
+  sent(machine: Machine, message: Message): void {
+    hold(++this.#sentInEvent < SENT_IN_EVENT_MAX, 'I19 bounds', () => `${machine.name} sends on`)
+    switch (message.type) {
+      case 'vote':
+        this.#vote(machine, message.term, machine.id)
+        break
+      case 'vote-reply':
+        if (message.granted) this.#vote(machine, message.term, message.to)
+        break
+      case 'append-reply':
+        this.#acknowledgedIsDurable(machine, message.match)
+        break
+      case 'append':
+      case 'heartbeat':
+        if (message.commit > this.#canon.lastIndex) this.check(machine)
+        break
+      case 'append-reject':
+        this.#marks.reach('append rejected')
+        break
+      default:
+        break
+    }
+  }
+
+  #acknowledgedIsDurable(machine: Machine, match: Index): void {
+    const base = machine.process?.log.base().index ?? 0
+    hold(
+      match <= base || durableTerm(machine, match) !== undefined,
+      'I7 commit is on a durable quorum',
+      () => `${machine.name} acknowledges ${match}, which is not durable`,
+    )
+  }
+
+  // ---- I14, I16, I19, I20 -----------------------------------------------------------------------
+
+  /** What was compacted is in a durable checkpoint here, and in the log or state of every member. */
+  #noGap(machine: Machine, { first }: CoreStatus): void {
+    const base = first - 1
+    if (base === 0 || machine.damaged !== undefined) return
+    const meta = decodeMeta(machine.disk.durable('state-1', META_DATABASE, META_KEY))
+    hold(meta.index >= base, 'I14 no gap', () => {
+      return `${machine.name} begins after ${base}, its durable state ends at ${meta.index}`
+    })
+    for (const other of this.#machines) {
+      if (other === machine || other.damaged !== undefined) continue
+      const otherBase = durableStable(other)?.base ?? 0
+      const held = otherBase >= base || durableTerm(other, base) !== undefined
+      hold(held, 'I14 no gap', () => `${machine.name} dropped ${base}, ${other.name} lacks it`)
+    }
+  }
+
+  #membership(machine: Machine, { membership }: CoreStatus): void {
+    if (membership === undefined) return
+    const text = membership.members.map(({ id }) => id).join()
+    this.#members ??= text
+    hold(text === this.#members, 'I16 membership safety', () => `${machine.name}: ${text}`)
+  }
+
+  #bounds(machine: Machine, status: CoreStatus): void {
+    const { cache } = machine
+    if (cache === undefined) return
+    const { entries, bytes, misses } = cache.metrics()
+    const limit = machine.swarm.cache
+    hold(
+      entries <= limit.entries && (bytes <= limit.bytes || entries === 1),
+      'I19 bounds',
+      () => `the LogCache of ${machine.name} holds ${entries} entries, ${bytes} bytes`,
+    )
+    if (entries === limit.entries && status.last > limit.entries) {
+      const { incarnation } = machine.process ?? {}
+      this.#once(`wrap ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache wraps'))
+    }
+    if (misses > 0) {
+      const { incarnation } = machine.process ?? {}
+      this.#once(`miss ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache misses'))
+    }
+  }
+
+  /** The entries a node read from its log, through its cache, are those on its disk. */
+  cacheCoherent(machine: Machine, entries: readonly Entry[]): void {
+    for (const { index, encoded } of entries) {
+      const stored = machine.disk.stored('log', 'log', logKey(index))
+      const same =
+        stored !== undefined && encoded !== undefined && Buffer.compare(stored, encoded) === 0
+      hold(same || machine.damaged !== undefined, 'I20 LogCache coherence', () => {
+        return `${machine.name} reads another entry ${index} than its disk holds`
+      })
+    }
+  }
+
+  // ---- Marks only -------------------------------------------------------------------------------
+
+  #compactionHeldBack(machine: Machine, { slowest, first }: CoreStatus, durableAt: Index): void {
+    if (slowest === undefined || slowest.match >= durableAt || first - 1 >= durableAt) return
+    this.#once(`held ${machine.index} ${durableAt}`, () =>
+      this.#marks.reach('compaction held back by the slowest'),
+    )
+  }
+
+  #once(key: string, action: () => void): void {
+    if (this.#marked.has(key)) return
+    this.#marked.add(key)
+    action()
+  }
+}
+
+function logKey(index: Index): Uint8Array {
+  const key = new Uint8Array(8)
+  writeUint64(key, 0, index)
+  return key
+}
+
+/** Of an entry's bytes: see ENTRY_HEADER_BYTES in storage/codec.ts. */
+function termOf(encoded: Uint8Array): Term {
+  return readUint64(encoded, 13)
+}
+
+/** The term of what a power cut would leave at this index at worst. */
+export function durableTerm(machine: Machine, index: Index): Term | undefined {
+  const bytes = machine.disk.durable('log', 'log', logKey(index))
+  return bytes === undefined ? undefined : termOf(bytes)
+}
+
+function durableHardState(machine: Machine): HardState {
+  return durableStable(machine)?.hardState ?? { term: 0, vote: undefined }
+}
+
+function durableStable(machine: Machine): { hardState: HardState; base: Index } | undefined {
+  const bytes = machine.disk.durable('log', 'stable', STABLE_KEY)
+  if (bytes === undefined) return undefined
+  const reader = openSealedFrame(bytes, 1, 'the record of this node')
+  reader.string(64)
+  if (!reader.skipNull()) reader.string(64)
+  const term = reader.integer()
+  const vote = reader.skipNull() ? undefined : reader.string(64)
+  return { hardState: { term, vote }, base: reader.integer() }
+}

@@ -1,0 +1,477 @@
+/*
+ * One seed: a cluster of production nodes over simulated network, disks and clocks, clients through every node,
+ * faults, and at the end a healing after which it must serve again. One thread, no real clock, no chance that does
+ * not come from the seed: a run with the same seed is the same run, event by event.
+ */
+
+import crypto from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
+import type { Random } from '../../raft/ports.ts'
+import type { Message } from '../../raft/types.ts'
+import { limits } from '../../src/config.ts'
+import { Canon } from './canon.ts'
+import { Faults } from './faults.ts'
+import { ClientJudge } from './judge.ts'
+import { CLIENT_PORT, Machine, type MachineEvents } from './machine.ts'
+import { Marks } from './marks.ts'
+import { SimNetwork, SimTime, seededRandom } from './network.ts'
+import { Probe } from './probe.ts'
+import { SimClient } from './sim-client.ts'
+import { Invariants } from './sim-invariants.ts'
+import { drawSwarm, type FaultName, type Swarm, smallLimits } from './swarm.ts'
+import { tap } from './taps.ts'
+import { Trace } from './trace.ts'
+import { hold } from './violation.ts'
+
+/** Of each seed: it runs on, within limits, until it has had so much. */
+export const QUOTA = { operations: 1000, faults: 20, simulatedMs: 60_000 } as const
+/** How much longer than drawn a seed may run for the sake of its quota. */
+const OVERTIME_MAX = 3
+/** I18: within so many election timeouts of the healing. */
+const LIVENESS_ELECTIONS = 20
+const SETTLING_MS = 60_000
+/** Events between two looks at the clock of the machine: a batch of one turn of the event loop. */
+const BATCH_EVENTS = 128
+
+export interface SimulationOptions {
+  readonly seed: number
+  readonly long: boolean
+  /** Disks on which commits are visible before they are flushed. */
+  readonly early?: boolean
+}
+
+export interface SimulationResult {
+  readonly seed: number
+  readonly long: boolean
+  readonly hash: string
+  readonly events: number
+  readonly simulatedMs: number
+  readonly operations: number
+  readonly refused: number
+  readonly unknown: number
+  readonly faults: number
+  readonly size: number
+  readonly elections: number
+  readonly lost: number
+  readonly marks: Record<string, number>
+  /** What was broken, with the transcript; undefined: nothing was. */
+  readonly failure: { readonly message: string; readonly transcript: string } | undefined
+}
+
+/** Runs one seed to its end. Never rejects: what goes wrong is part of the result. */
+export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  const world = new World(options)
+  const release = world.takeControl()
+  try {
+    await world.run()
+  } finally {
+    release()
+  }
+  return world.result()
+}
+
+class World implements MachineEvents {
+  readonly #options: SimulationOptions
+  readonly #swarm: Swarm
+  readonly #time = new SimTime()
+  readonly #network: SimNetwork
+  readonly #machines: readonly Machine[]
+  readonly #byId = new Map<string, Machine>()
+  readonly #clients: readonly SimClient[]
+  readonly #probes: Probe[] = []
+  readonly #canon = new Canon()
+  readonly #marks = new Marks()
+  readonly #trace = new Trace()
+  readonly #judge: ClientJudge
+  readonly #invariants: Invariants
+  readonly #faults: Faults
+  readonly #chaos: Random
+  readonly #repeats: Random
+  readonly #touched = new Set<Machine>()
+  #current: Machine | undefined
+  #failure: { message: string; transcript: string } | undefined
+  #phase: 'founding' | 'faults' | 'healing' | 'over' = 'founding'
+  #deadline = SETTLING_MS
+
+  constructor(options: SimulationOptions) {
+    const { seed, long } = options
+    this.#options = options
+    const random = (concern: number): Random => seededRandom(Math.imul(seed, 0x9e3779b1) ^ concern)
+    this.#swarm = drawSwarm(random(1), { long, early: options.early === true })
+    const { delayMs, splitChance, pieceBytesMax, size, clients } = this.#swarm
+    this.#network = new SimNetwork(this.#time, random(2), { delayMs, splitChance, pieceBytesMax })
+    this.#chaos = random(3)
+    this.#repeats = random(4)
+    const names = Array.from({ length: size }, (_, i) => `127.0.0.${i + 1}`)
+    this.#machines = names.map((_, index) => {
+      const { network, swarm } = { network: this.#network, swarm: this.#swarm }
+      return new Machine({ index, names, seed, swarm, network, events: this })
+    })
+    this.#judge = new ClientJudge(this.#canon, this.#marks)
+    this.#invariants = new Invariants(this.#machines, this.#canon, this.#marks)
+    this.#faults = new Faults({
+      machines: this.#machines,
+      network: this.#network,
+      swarm: this.#swarm,
+      random: random(5),
+      marks: this.#marks,
+      trace: this.#trace,
+    })
+    this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i, random(100 + i)))
+  }
+
+  #client(index: number, random: Random): SimClient {
+    const { pipelineMax, thinkMs, largeValueChance, electionMs, parkTimeoutMs } = this.#swarm
+    return new SimClient({
+      name: String.fromCharCode(97 + index),
+      random,
+      host: this.#network.host(`127.0.1.${index + 1}`),
+      addresses: () => this.#machines.filter(({ isServing }) => isServing).map(({ name }) => name),
+      port: CLIENT_PORT,
+      judge: this.#judge,
+      pipelineMax,
+      thinkMs,
+      patienceMs: electionMs * 4 + parkTimeoutMs,
+      largeValueChance,
+    })
+  }
+
+  // ---- The run ----------------------------------------------------------------------------------
+
+  /** Everything that production code could take from outside comes from the seed now; the result undoes it. */
+  takeControl(): () => void {
+    const { randomBytes } = crypto
+    const seeded = seededRandom(this.#options.seed ^ 0xb17e5)
+    const bytes = (count: number): Buffer =>
+      Buffer.from(Array.from({ length: count }, () => seeded() * 256))
+    crypto.randomBytes = bytes as typeof randomBytes
+    syncBuiltinESMExports()
+    const { random } = Math
+    const { now } = Date
+    Math.random = banned('Math.random')
+    Date.now = banned('Date.now')
+    const untap = tap({
+      sent: (message) => this.#sent(message),
+      received: (message, deliver) => this.#received(message, deliver),
+      refused: () => this.#marks.reach('refused forward re-issued'),
+      forwardLost: () => this.#marks.reach('forward link lost'),
+      readLost: () => this.#marks.reach('read retried after a lost round'),
+    })
+    const restore = this.#limitsPerNode()
+    const unhandled = (error: unknown): void => this.#unhandled(error)
+    process.on('unhandledRejection', unhandled)
+    return () => {
+      process.off('unhandledRejection', unhandled)
+      restore()
+      untap()
+      Math.random = random
+      Date.now = now
+      crypto.randomBytes = randomBytes
+      syncBuiltinESMExports()
+    }
+  }
+
+  /** Each node's own limits, while something of it runs. */
+  #limitsPerNode(): () => void {
+    const before = { ...limits }
+    for (const name of smallLimits) {
+      const get = (): number => this.#current?.swarm.limits[name] ?? before[name]
+      Object.defineProperty(limits, name, { get, configurable: true, enumerable: true })
+    }
+    return () => {
+      for (const name of smallLimits) {
+        Object.defineProperty(limits, name, {
+          value: before[name],
+          configurable: true,
+          enumerable: true,
+        })
+      }
+    }
+  }
+
+  async run(): Promise<void> {
+    for (const machine of this.#machines) machine.start()
+    await new Promise<void>((resolve) => this.#turn(resolve))
+  }
+
+  /** A batch of events, each in a callback of its own, so that what one resolves runs before the next. */
+  #turn(done: () => void): void {
+    for (let i = 0; i < BATCH_EVENTS; i++) setImmediate(() => this.#event())
+    setImmediate(() => {
+      if (this.#phase === 'over') done()
+      else this.#turn(done)
+    })
+  }
+
+  #event(): void {
+    if (this.#phase === 'over') return
+    try {
+      this.#settle()
+      this.#current = undefined
+      const action = this.#time.next()
+      hold(action !== undefined, 'I18 liveness after heal', () => 'nothing is left to happen')
+      this.#trace.next(this.#time.now)
+      action()
+      this.#steer()
+    } catch (error) {
+      this.broken(error)
+    }
+  }
+
+  /** The last event is over, and everything it resolved: what it touched must be in order. */
+  #settle(): void {
+    for (const machine of this.#touched) {
+      this.#current = machine
+      try {
+        this.#invariants.check(machine)
+        if (machine.disk.checkpointPhase !== undefined) this.#faults.did('checkpoint', machine)
+      } catch (error) {
+        machine.threw(error)
+      }
+    }
+    this.#touched.clear()
+  }
+
+  #steer(): void {
+    if (this.#phase === 'founding' && this.#isCalm()) this.#beginFaults()
+    else if (this.#phase === 'faults' && this.#isEnough()) this.#beginHealing()
+    else if (this.#phase === 'healing' && this.#isServing()) this.#finish()
+    else if (this.#time.now > this.#deadline) this.#tooLate()
+  }
+
+  #tooLate(): void {
+    const states = this.#machines.map((machine) => {
+      const { name, lost, isUp } = machine
+      return `${name}: ${lost ?? (isUp ? 'up' : 'down')} ${JSON.stringify(machine.status())}`
+    })
+    const open = this.#probes.map((probe) => probe.state).join('; ')
+    hold(false, 'I18 liveness after heal', () => `${this.#phase} ${open}\n${states.join('\n')}`)
+  }
+
+  // ---- Phases -----------------------------------------------------------------------------------
+
+  #beginFaults(): void {
+    this.#phase = 'faults'
+    this.#deadline = Number.POSITIVE_INFINITY
+    for (const client of this.#clients) client.start()
+    this.#time.after(this.#swarm.faultEveryMs, () => this.#nextFault())
+  }
+
+  #nextFault(): void {
+    if (this.#phase !== 'faults') return
+    const name = this.#drawFault()
+    if (name !== undefined) this.#faults.inject(name)
+    this.#time.after(this.#chaos() * 2 * this.#swarm.faultEveryMs, () => this.#nextFault())
+  }
+
+  #drawFault(): FaultName | undefined {
+    const entries = Object.entries(this.#swarm.weights) as [FaultName, number][]
+    let dice = this.#chaos() * entries.reduce((sum, [, weight]) => sum + weight, 0)
+    for (const [name, weight] of entries) {
+      dice -= weight
+      if (dice < 0) return name
+    }
+    return undefined
+  }
+
+  #isEnough(): boolean {
+    const { durationMs } = this.#swarm
+    const { now } = this.#time
+    if (now < durationMs) return false
+    const enough =
+      this.#judge.acknowledged >= QUOTA.operations && this.#faults.injected >= QUOTA.faults
+    return enough || now >= durationMs * OVERTIME_MAX
+  }
+
+  #beginHealing(): void {
+    this.#phase = 'healing'
+    this.#faults.heal()
+    for (const client of this.#clients) client.stop()
+    for (const machine of this.#machines) machine.start()
+    this.#deadline = this.#time.now + this.#swarm.electionMs * LIVENESS_ELECTIONS
+    // A node that finds its disk damaged only now is replaced by nobody; the others must do without.
+    const host = this.#network.host('127.0.1.200')
+    for (const machine of this.#machines) {
+      this.#probes.push(
+        new Probe({ host, machine, judge: this.#judge, retryMs: this.#swarm.heartbeatMs }),
+      )
+    }
+  }
+
+  #isServing(): boolean {
+    return this.#isCalm() && this.#probes.every((probe) => probe.isDone)
+  }
+
+  /** One leader, everybody that lives follows it, and has applied all that is committed. */
+  #isCalm(): boolean {
+    const live = this.#machines.filter(({ lost }) => lost === undefined)
+    const [first] = live
+    const leader = first?.status()?.leader
+    if (leader === undefined) return false
+    const { lastIndex } = this.#canon
+    return live.every((machine) => {
+      const status = machine.status()
+      return (
+        status?.leader === leader &&
+        status.applied === status.commit &&
+        status.applied === lastIndex &&
+        status.membership !== undefined
+      )
+    })
+  }
+
+  #finish(): void {
+    for (const client of this.#clients) client.leave()
+    for (const machine of this.#machines) this.#invariants.sameState(machine)
+    this.#judge.finish()
+    this.#end()
+  }
+
+  #end(): void {
+    this.#phase = 'over'
+    for (const machine of this.#machines) machine.kill()
+  }
+
+  // ---- What machines do -------------------------------------------------------------------------
+
+  touched(machine: Machine): void {
+    this.#touched.add(machine)
+    this.#current = machine
+  }
+
+  opened(machine: Machine, logDropped: boolean): void {
+    this.#byId.set(machine.id, machine)
+    this.#trace.note(machine.name, 'starts', [], () => (logDropped ? 'its log is dropped' : ''))
+    this.#invariants.opened(machine)
+  }
+
+  died(machine: Machine, reason: string): void {
+    this.#trace.note(machine.name, 'ends itself', [], () => reason)
+    const { doomed, damaged, lost } = machine
+    hold(doomed || damaged !== undefined, 'no crash without a cause', () => {
+      return `${machine.name} ends itself: ${reason}`
+    })
+    if (lost !== undefined) this.#marks.reach('flipped bit found')
+    else if (/did not settle/.test(reason)) this.#marks.reach('commit that never settles')
+    else if (/rejected-visible/.test(reason)) {
+      this.#marks.reach('rejected commit, visible to the next process')
+    } else if (/full/.test(reason)) this.#marks.reach('disk full')
+    else if (/rejected/.test(reason)) this.#marks.reach('rejected commit')
+    if (lost === undefined) this.#faults.revive(machine)
+  }
+
+  landing(
+    machine: Machine,
+    environment: string,
+    operations: Parameters<Invariants['landing']>[1],
+  ): void {
+    this.#trace.note(machine.name, 'disk', [operations.length], () => {
+      return `${environment}: ${operations.length} operations are visible`
+    })
+    if (environment === 'log') this.#invariants.landing(machine, operations)
+  }
+
+  applied(machine: Machine, change: Parameters<Invariants['applied']>[1]): void {
+    const { index, term } = change.end
+    this.#trace.note(machine.name, 'applies', [index, term], () => `${index}@${term}`)
+    this.#invariants.applied(machine, change)
+  }
+
+  read(machine: Machine, entries: Parameters<Invariants['cacheCoherent']>[1]): void {
+    this.#invariants.cacheCoherent(machine, entries)
+  }
+
+  persisting(machine: Machine, entries: Parameters<MachineEvents['persisting']>[1]): void {
+    this.#faults.did('commit', machine)
+    const [first] = entries
+    if (first !== undefined && first.index <= (machine.cache?.lastIndex() ?? 0)) {
+      this.#faults.did('truncation', machine)
+    }
+  }
+
+  compacting(machine: Machine, upTo: number): void {
+    this.#trace.note(machine.name, 'compacts', [upTo], () => `up to ${upTo}`)
+    this.#faults.did('compaction', machine)
+  }
+
+  #sent(message: Message): void {
+    const machine = this.#byId.get(message.from)
+    const to = this.#byId.get(message.to)
+    if (machine === undefined) return
+    const { type, term } = message
+    this.#trace.note(machine.name, type, [to?.index ?? -1, term], () => describe(message, to))
+    this.#invariants.sent(machine, message)
+    if (type === 'vote-reply' && message.granted) this.#faults.did('vote', machine)
+  }
+
+  /** Delivers a message, and in some seeds once more, or late, while the same process runs. */
+  #received(message: Message, deliver: () => void): void {
+    const { repeatChance, electionMs } = this.#swarm
+    const machine = this.#byId.get(message.to)
+    const own = message.from === message.to
+    if (machine === undefined || own || repeatChance === 0 || this.#phase !== 'faults') {
+      deliver()
+      return
+    }
+    const dice = this.#repeats()
+    const sender = this.#byId.get(message.from)?.process?.incarnation
+    const host = machine.host
+    if (dice > repeatChance / 2) deliver()
+    if (dice > repeatChance || host === undefined) return
+    this.#marks.reach('message repeated or late')
+    host.after(this.#repeats() * this.#repeats() * electionMs, () => {
+      if (this.#byId.get(message.from)?.process?.incarnation === sender) deliver()
+    })
+  }
+
+  // ---- Failing ----------------------------------------------------------------------------------
+
+  #unhandled(error: unknown): void {
+    if (this.#current === undefined) this.broken(error)
+    else this.#current.threw(error)
+  }
+
+  broken(error: unknown): void {
+    if (this.#failure !== undefined || this.#phase === 'over') return
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    const { seed, long } = this.#options
+    const message = `seed ${seed}${long ? ' (long)' : ''}, event ${this.#trace.events}: ${text}`
+    this.#failure = { message, transcript: this.#trace.transcript() }
+    this.#end()
+  }
+
+  result(): SimulationResult {
+    const { acknowledged, refused, unknown } = this.#judge
+    return {
+      seed: this.#options.seed,
+      long: this.#options.long,
+      hash: this.#trace.hash,
+      events: this.#trace.events,
+      simulatedMs: this.#time.now,
+      operations: acknowledged,
+      refused,
+      unknown,
+      faults: this.#faults.injected,
+      size: this.#swarm.size,
+      elections: this.#invariants.elections,
+      lost: this.#machines.filter(({ lost }) => lost !== undefined).length,
+      marks: this.#marks.counts(),
+      failure: this.#failure,
+    }
+  }
+}
+
+function banned(name: string): () => number {
+  return () => {
+    throw new Error(`${name} in a simulation: it would not be the same run again`)
+  }
+}
+
+function describe(message: Message, to: Machine | undefined): string {
+  const { type, from: _from, to: _to, ...rest } = message
+  const text = JSON.stringify(rest, (key, value: unknown) => {
+    if (key === 'entries' && Array.isArray(value)) return value.length
+    return key === 'id' ? undefined : value
+  })
+  return `to ${to?.name ?? '?'} ${text}`
+}

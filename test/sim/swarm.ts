@@ -1,0 +1,159 @@
+/*
+ * What one seed is made of: each draws another cluster, other limits, other faults and another pace, because a world
+ * in which everything fails all the time reaches nothing in particular. It only draws; others act.
+ */
+
+import type { Random } from '../../raft/ports.ts'
+import { limits } from '../../src/config.ts'
+
+export interface Range {
+  readonly min: number
+  readonly max: number
+}
+
+/** The limits that a seed makes small, and differently on each node. */
+export const smallLimits = [
+  'entryCommandsMax',
+  'entryBytesMax',
+  'appendFrameBytesMax',
+  'appendsInFlightMax',
+  'uncommittedBytesMax',
+  'applyQueueBytesMax',
+  'applySliceBytesMax',
+  'compactStepEntriesMax',
+  'forwardBytesMax',
+  'turnCommandsMax',
+] as const
+
+export type SmallLimits = Record<(typeof smallLimits)[number], number>
+
+export interface NodeSwarm {
+  readonly limits: SmallLimits
+  readonly memtableBytes: number
+  readonly cache: { readonly entries: number; readonly bytes: number }
+  readonly parkBytes: number
+  readonly commitMs: Range
+  /** Speed of its monotonic clock: 1 is right. */
+  readonly drift: number
+}
+
+export const faultNames = [
+  'kill',
+  'kill leader',
+  'power cut',
+  'power cut of all',
+  'pause',
+  'isolate',
+  'isolate follower',
+  'partition',
+  'one way',
+  'clog',
+  'reset links',
+  'cut frames',
+  'wall jump',
+  'slow disk',
+  'disk fault',
+  'flip',
+  'kill in checkpoint',
+  'kill after vote',
+  'kill in truncation',
+  'figure 8',
+] as const
+
+export type FaultName = (typeof faultNames)[number]
+
+export interface Swarm {
+  readonly size: number
+  readonly long: boolean
+  /** Simulated ms of clients and faults before the healing. */
+  readonly durationMs: number
+  readonly heartbeatMs: number
+  readonly electionMs: number
+  readonly parkTimeoutMs: number
+  readonly commitTimeoutMs: number
+  readonly delayMs: Range
+  readonly splitChance: number
+  readonly pieceBytesMax: number
+  /** How often a message of raft comes twice, or late; 0: links are what TCP makes of them. */
+  readonly repeatChance: number
+  readonly clients: number
+  readonly pipelineMax: number
+  readonly thinkMs: number
+  readonly largeValueChance: number
+  readonly faultEveryMs: number
+  readonly weights: Readonly<Record<FaultName, number>>
+  readonly redirectMoved: boolean
+  readonly early: boolean
+  readonly nodes: readonly NodeSwarm[]
+}
+
+export const DURATION_MS = 60_000
+export const LONG_DURATION_MS = 600_000
+
+export function drawSwarm(random: Random, options: { long: boolean; early: boolean }): Swarm {
+  const { long, early } = options
+  const between = (min: number, max: number): number => min + random() * (max - min)
+  const whole = (min: number, max: number): number => Math.floor(between(min, max + 1))
+  const sizes = long ? [3, 3, 3, 5] : [3, 3, 3, 3, 5, 5, 4, 7]
+  const size = sizes[whole(0, sizes.length - 1)] ?? 3
+  // A long run has the same number of heartbeats in it as a short one would have in a fifth of its time.
+  const heartbeatMs = long ? whole(400, 1000) : whole(100, 300)
+  const electionMs = Math.round(heartbeatMs * between(3, 8))
+  const weights = Object.fromEntries(
+    faultNames.map((name) => [name, random() < 0.35 ? 0 : between(0.3, 1)]),
+  ) as Record<FaultName, number>
+  const durationMs = long ? LONG_DURATION_MS : DURATION_MS
+  const tiny = random() < 0.6
+  return {
+    size,
+    long,
+    durationMs,
+    heartbeatMs,
+    electionMs,
+    parkTimeoutMs: whole(0, 3) === 0 ? whole(0, 200) : whole(200, 4000),
+    commitTimeoutMs: whole(1000, 4000),
+    delayMs: { min: 0.1, max: random() < 0.5 ? 2 : heartbeatMs / 10 },
+    splitChance: random() < 0.5 ? 0 : between(0, 0.5),
+    pieceBytesMax: random() < 0.2 ? whole(20, 400) : 65_536,
+    repeatChance: random() < 0.5 ? 0 : between(0.01, 0.2),
+    clients: whole(3, 8),
+    pipelineMax: whole(1, 12),
+    thinkMs: long ? between(1500, 4000) : between(150, 500),
+    largeValueChance: random() < 0.3 ? 0.002 : 0,
+    faultEveryMs: long ? between(8000, 16_000) : between(1000, 2200),
+    weights,
+    redirectMoved: random() < 0.1,
+    early,
+    nodes: Array.from({ length: size }, () => drawNode(random, tiny, between, whole)),
+  }
+}
+
+function drawNode(
+  random: Random,
+  tiny: boolean,
+  between: (min: number, max: number) => number,
+  whole: (min: number, max: number) => number,
+): NodeSwarm {
+  const some = (name: keyof SmallLimits, min: number, max: number): number =>
+    tiny && random() < 0.7 ? whole(min, max) : limits[name]
+  const slow = random() < 0.25
+  return {
+    limits: {
+      entryCommandsMax: some('entryCommandsMax', 1, 6),
+      entryBytesMax: some('entryBytesMax', 100, 1000),
+      appendFrameBytesMax: some('appendFrameBytesMax', 40, 600),
+      appendsInFlightMax: some('appendsInFlightMax', 1, 8),
+      uncommittedBytesMax: some('uncommittedBytesMax', 300, 4000),
+      applyQueueBytesMax: some('applyQueueBytesMax', 100, 2000),
+      applySliceBytesMax: some('applySliceBytesMax', 40, 1000),
+      compactStepEntriesMax: some('compactStepEntriesMax', 1, 20),
+      forwardBytesMax: some('forwardBytesMax', 200, 4000),
+      turnCommandsMax: some('turnCommandsMax', 1, 8),
+    },
+    memtableBytes: random() < 0.2 ? 1_000_000 : whole(3000, 40_000),
+    cache: { entries: whole(2, 64), bytes: random() < 0.5 ? 1_000_000 : whole(200, 4000) },
+    parkBytes: random() < 0.3 ? whole(200, 3000) : 64 * 1024 * 1024,
+    commitMs: slow ? { min: 2, max: between(10, 60) } : { min: 0.2, max: between(0.5, 5) },
+    drift: 1 + between(-0.001, 0.001),
+  }
+}

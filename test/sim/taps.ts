@@ -1,0 +1,56 @@
+/*
+ * Taps on the production classes: the messages a node sends and receives, and a few turns that nothing shows outside.
+ * Production code has no hook for a simulator, so the methods of its classes are wrapped while a simulation runs;
+ * what they do is not changed, except that a message may be received twice or late, as the seed says.
+ */
+
+import type { ReadCallback } from '../../raft/node.ts'
+import { RaftNode } from '../../raft/node.ts'
+import type { Message, NodeId } from '../../raft/types.ts'
+import { Peers } from '../../src/peers.ts'
+import { Router } from '../../src/router.ts'
+
+export interface Taps {
+  sent(message: Message): void
+  /** Calls `deliver` once at once, or otherwise as it likes. */
+  received(message: Message, deliver: () => void): void
+  /** Commands that a leader did not take come back to be placed anew. */
+  refused(): void
+  forwardLost(leader: NodeId): void
+  readLost(): void
+}
+
+/** Begins to tap; the result ends it. One simulation at a time. */
+export function tap(taps: Taps): () => void {
+  const { send } = Peers.prototype
+  const { step, read } = RaftNode.prototype
+  const { forwardRefused, forwardLost } = Router.prototype
+  Peers.prototype.send = function (this: Peers, messages): void {
+    for (const message of messages) taps.sent(message)
+    send.call(this, messages)
+  }
+  RaftNode.prototype.step = function (this: RaftNode, message): void {
+    taps.received(message, () => step.call(this, message))
+  }
+  RaftNode.prototype.read = function (this: RaftNode, done: ReadCallback): void {
+    read.call(this, (confirmed) => {
+      if (!confirmed) taps.readLost()
+      done(confirmed)
+    })
+  }
+  Router.prototype.forwardRefused = function (this: Router, calls): void {
+    if (calls.length > 0) taps.refused()
+    forwardRefused.call(this, calls)
+  }
+  Router.prototype.forwardLost = function (this: Router, leader): void {
+    taps.forwardLost(leader)
+    forwardLost.call(this, leader)
+  }
+  return () => {
+    Peers.prototype.send = send
+    RaftNode.prototype.step = step
+    RaftNode.prototype.read = read
+    Router.prototype.forwardRefused = forwardRefused
+    Router.prototype.forwardLost = forwardLost
+  }
+}

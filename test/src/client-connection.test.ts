@@ -1,0 +1,338 @@
+/* One client connection: order, window, bounds of input and output, and every way in which it ends. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { limits } from '../../src/config.ts'
+import { type FakeClient, FrontendBench, resp } from './frontend-bench.ts'
+
+const MB = 1_048_576
+/** The least that the options allow: values of a megabyte, and so two of them in a buffer. */
+const SMALL = [
+  ...['--proto-max-bulk-len', '1mb', '--client-query-buffer-limit', '2mb'],
+  ...['--client-output-buffer-limit', 'normal 2mb 1mb 5'],
+]
+
+async function connected(
+  ...options: ConstructorParameters<typeof FrontendBench>
+): Promise<{ server: FrontendBench; client: FakeClient }> {
+  const server = await FrontendBench.open(...options)
+  return { server, client: server.connect() }
+}
+
+describe('order', () => {
+  test('replies come in the order of the commands, in one write per turn', async () => {
+    const { server, client } = await connected()
+    client.ask('SET k 1', 'PING', 'GET k', 'NOSUCH', 'INCR k', 'ECHO x')
+    server.turn()
+    assert.equal(client.writes, 1)
+    assert.match(client.read(), /^\+OK\|\+PONG\|\$1\|1\|-ERR unknown command [^|]*\|:2\|\$1\|x\|$/)
+  })
+
+  test('also where a command of the connection takes its time', async () => {
+    const { server, client } = await connected()
+    server.server.unready = 'there is no leader'
+    client.ask('SET k 1', 'RAFT READY', 'PING', 'GET k')
+    server.turn()
+    assert.equal(client.read(), '+OK|')
+    await nextTurn()
+    server.turn()
+    assert.match(client.read(), /^-[^|]*there is no leader\|\+PONG\|\$1\|1\|$/)
+  })
+
+  test('a HELLO changes the protocol of what stands behind it, however late the rest is answered', async () => {
+    const { server, client } = await connected()
+    server.server.unready = 'no'
+    client.ask('RAFT READY', 'GET a', 'HELLO 3', 'GET b', 'PING')
+    server.turn()
+    await nextTurn()
+    server.turn()
+    const replies = client.read()
+    assert.match(replies, /^-[^|]*\|\$-1\|%7\|.*_\|\+PONG\|$/)
+  })
+
+  test('commands may come byte by byte, or many in one chunk', async () => {
+    const { server, client } = await connected()
+    for (const byte of resp('SET', 'k', 'v')) {
+      client.send(byte)
+      server.turn()
+    }
+    client.send(resp('GET', 'k').repeat(20))
+    server.settle()
+    assert.equal(client.read(), `+OK|${'$1|v|'.repeat(20)}`)
+  })
+})
+
+describe('the window', () => {
+  test('begins small and doubles while replies are small', async () => {
+    const { server, client } = await connected()
+    client.send(resp('SET', 'k', 'v').repeat(3000))
+    const started: number[] = []
+    for (let turn = 0; turn < 6; turn++) {
+      const before = server.frontend.stats.commandsProcessed
+      // As many turns as it takes to start what may be open.
+      for (let part = 0; part < 8; part++) server.begin()
+      started.push(server.frontend.stats.commandsProcessed - before)
+      server.turn()
+    }
+    assert.deepEqual(started.slice(0, 2), [limits.openCommandsFirst, 2 * limits.openCommandsFirst])
+    assert.equal(Math.max(...started), limits.openCommandsMax)
+    server.settle()
+    assert.equal(client.read(), '+OK|'.repeat(3000))
+  })
+
+  test('shrinks to what large replies leave room for', async () => {
+    const { server, client } = await connected()
+    client.send(resp('SET', 'k', 'x'.repeat(2 * MB)))
+    client.send(resp('GET', 'k').repeat(4))
+    server.settle()
+    client.read()
+    client.send(resp('GET', 'k').repeat(40))
+    server.begin()
+    const open = server.frontend.stats.commandsProcessed - 5
+    assert.equal(open, Math.floor(limits.openReplyBytesMax / (2 * MB + 12)))
+    server.settle()
+    assert.equal(client.read().length, 40 * (2 * MB + '$2097152||'.length))
+  })
+})
+
+describe('a client that does not read', () => {
+  test('starts nothing more, and is read no further', async () => {
+    const { server, client } = await connected()
+    client.window = 0
+    client.ask('PING')
+    server.turn()
+    client.send(resp('SET', 'k', 'v').repeat(10))
+    server.turn()
+    assert.equal(server.frontend.stats.commandsProcessed, 1)
+    assert.equal(client.paused, false)
+    client.send(resp('SET', 'k', 'x'.repeat(1000)).repeat(70))
+    server.turn()
+    assert.equal(client.paused, true)
+    client.read()
+    client.drain()
+    server.settle()
+    assert.equal(client.read(), '+OK|'.repeat(80))
+    assert.equal(client.paused, false)
+  })
+
+  test('is closed above the hard limit, not at it', async () => {
+    for (const [bytes, state] of [
+      [2 * MB, 'open'],
+      [2 * MB + 1, 'destroyed'],
+    ] as const) {
+      const { server, client } = await connected(SMALL)
+      client.window = 0
+      // What the system did not take, and one reply of so many bytes.
+      const rest = bytes - MB - '$1048576\r\n\r\n'.length
+      client.send(resp('ECHO', 'x'.repeat(MB)))
+      server.turn()
+      client.bufferedBytes += rest
+      server.pass(1000)
+      assert.equal(client.state, state)
+      assert.equal(server.warnings.length, state === 'open' ? 0 : 1)
+    }
+  })
+
+  test('is closed when it stays above the soft limit for too long', async () => {
+    const { server, client } = await connected(SMALL)
+    client.window = 0
+    client.send(resp('ECHO', 'x'.repeat(MB)))
+    server.turn()
+    server.pass(4999)
+    assert.equal(client.state, 'open')
+    server.pass(1001)
+    assert.equal(client.state, 'destroyed')
+    assert.match(server.warnings[0] ?? '', /soft client-output-buffer-limit/)
+  })
+
+  test('is not closed when it reads in between', async () => {
+    const { server, client } = await connected(SMALL)
+    for (let i = 0; i < 3; i++) {
+      client.window = 0
+      client.send(resp('ECHO', 'x'.repeat(MB)))
+      server.turn()
+      server.pass(4000)
+      client.drain()
+    }
+    assert.equal(client.state, 'open')
+  })
+
+  test('the replies of one turn are bounded before they are encoded', async () => {
+    const { server, client } = await connected(SMALL)
+    client.send(resp('SET', 'k', 'x'.repeat(MB)))
+    server.settle()
+    client.send(resp('MGET', 'k', 'k', 'k'))
+    client.send(resp('GET', 'k').repeat(20))
+    server.turn()
+    assert.equal(client.state, 'destroyed')
+    assert.equal(client.read(), '+OK|')
+    // Its other commands are answered to nobody.
+    server.turn()
+    client.closed()
+    assert.equal(server.frontend.connectedClients, 0)
+  })
+
+  test('also those that have to wait for an earlier one', async () => {
+    const { server, client } = await connected(SMALL)
+    client.send(resp('SET', 'k', 'x'.repeat(MB)))
+    server.settle()
+    client.send(resp('RAFT', 'READY') + resp('GET', 'k').repeat(3))
+    server.turn()
+    assert.equal(client.state, 'destroyed')
+  })
+})
+
+describe('input', () => {
+  test('more than the query buffer holds closes', async () => {
+    const { server, client } = await connected(SMALL)
+    client.send('*4\r\n$4\r\nMSET\r\n')
+    client.send(`$${MB}\r\n${'x'.repeat(MB)}\r\n`)
+    server.turn()
+    client.send(`$${MB}\r\n${'x'.repeat(MB - 100)}`)
+    assert.equal(client.state, 'open')
+    client.send('x'.repeat(99))
+    assert.equal(client.state, 'destroyed')
+    assert.match(server.warnings[0] ?? '', /client-query-buffer-limit/)
+  })
+
+  for (const [what, bytes, text] of [
+    ['arguments', '*11\r\n', 'unauthenticated multibulk length'],
+    ['bytes of an argument', '*2\r\n$16385\r\n', 'unauthenticated bulk length'],
+  ] as const) {
+    test(`before AUTH: too many ${what}`, async () => {
+      const server = await FrontendBench.open()
+      server.server.password = 'secret'
+      const client = server.connect()
+      client.send(bytes)
+      server.turn()
+      assert.equal(client.read(), `-ERR Protocol error: ${text}|`)
+      assert.equal(client.state, 'ended')
+    })
+  }
+
+  test('before AUTH: too many bytes in the buffer', async () => {
+    const server = await FrontendBench.open()
+    server.server.password = 'secret'
+    const client = server.connect()
+    client.window = 0
+    client.ask('PING')
+    server.turn()
+    client.send(resp('PING').repeat(80_000))
+    assert.equal(client.state, 'destroyed')
+    assert.match(server.warnings[0] ?? '', /before AUTH/)
+  })
+
+  test('before AUTH only AUTH and HELLO run; behind it everything, in the same chunk', async () => {
+    const server = await FrontendBench.open()
+    server.server.password = 'secret'
+    const client = server.connect()
+    client.ask('GET k', 'PING', 'AUTH wrong', 'AUTH secret', 'GET k')
+    server.settle()
+    const replies = client.read().split('|')
+    const codes = replies.map((reply) => reply.split(' ')[0])
+    assert.deepEqual(codes, ['-NOAUTH', '-NOAUTH', '-WRONGPASS', '+OK', '$-1', ''])
+  })
+})
+
+describe('the end', () => {
+  test('QUIT is answered last, behind everything that was asked before', async () => {
+    const { server, client } = await connected()
+    client.ask('SET k 1', 'QUIT', 'SET k 2')
+    server.begin()
+    server.frontend.flush()
+    assert.deepEqual([client.read(), client.state], ['', 'open'])
+    client.ask('SET k 3')
+    server.settle()
+    assert.deepEqual([client.read(), client.state], ['+OK|+OK|', 'ended'])
+    assert.deepEqual(server.bench.entry(2), ['SET k 1'])
+    assert.equal(server.bench.log.length, 2)
+  })
+
+  test('a client that has sent its last byte gets all its replies', async () => {
+    const { server, client } = await connected()
+    client.ask(...Array.from({ length: 100 }, () => 'INCR n'))
+    client.finish()
+    server.settle()
+    assert.equal(client.read().split('|').length, 101)
+    assert.equal(client.state, 'ended')
+  })
+
+  test('also one whose last commands fill the window exactly', async () => {
+    const { server, client } = await connected()
+    client.ask(...Array.from({ length: limits.openCommandsFirst }, () => 'INCR n'))
+    server.begin()
+    client.finish()
+    server.begin()
+    server.settle()
+    assert.equal(client.read().split('|').length, limits.openCommandsFirst + 1)
+    assert.equal(client.state, 'ended')
+  })
+
+  test('also one that ends in the middle of a command, or before it was read from', async () => {
+    const { server, client } = await connected()
+    client.send(`${resp('PING')}*2\r\n$3\r\nGE`)
+    client.finish()
+    server.settle()
+    assert.deepEqual([client.read(), client.state], ['+PONG|', 'ended'])
+    const slow = server.connect()
+    slow.window = 0
+    slow.ask('PING')
+    server.turn()
+    slow.ask('PING')
+    slow.finish()
+    server.settle()
+    assert.equal(slow.state, 'open')
+    slow.drain()
+    server.settle()
+    assert.deepEqual([slow.read(), slow.state], ['+PONG|+PONG|', 'ended'])
+  })
+
+  test('a broken protocol is answered behind the replies that are due, then it ends', async () => {
+    const { server, client } = await connected()
+    client.send(`${resp('SET', 'k', '1')}*1\r\nfoo\r\n${resp('SET', 'k', '2')}`)
+    server.begin()
+    server.frontend.flush()
+    assert.deepEqual([client.read(), client.state], ['', 'open'])
+    client.send('x'.repeat(1000))
+    server.settle()
+    assert.equal(client.read(), "+OK|-ERR Protocol error: expected '$', got 'f'|")
+    assert.equal(client.state, 'ended')
+    assert.equal(server.bench.log.length, 2)
+  })
+
+  for (const line of ['POST / HTTP/1.1', 'post /', 'Host: localhost:6379']) {
+    test(`'${line}' is nobody that belongs here`, async () => {
+      const { server, client } = await connected()
+      client.ask(line, 'SET k 1')
+      server.settle()
+      assert.deepEqual([client.read(), client.state], ['', 'destroyed'])
+      assert.equal(server.bench.log.length, 1)
+      assert.match(server.warnings[0] ?? '', /HTTP/)
+    })
+  }
+
+  test('a connection that is gone takes its replies with it', async () => {
+    const { server, client } = await connected()
+    client.ask('SET k 1', 'GET k')
+    server.begin()
+    client.closed()
+    assert.equal(server.frontend.connectedClients, 0)
+    server.turn()
+    assert.equal(client.read(), '')
+    const other = server.connect()
+    other.ask('GET k')
+    server.turn()
+    assert.equal(other.read(), '$1|1|')
+  })
+
+  test('a reply of the connection itself that comes after its end is for nobody', async () => {
+    const { server, client } = await connected()
+    client.ask('RAFT READY')
+    server.turn()
+    client.closed()
+    await nextTurn()
+    server.settle()
+    assert.equal(client.read(), '')
+  })
+})

@@ -1,0 +1,324 @@
+/* Calls from a follower's router to a leader's and back, frame by frame, over a link in the test's hand. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import type { Term } from '../../raft/types.ts'
+import { ForwardReceiver, ForwardSender } from '../../src/forwarding.ts'
+import type { Body } from '../../src/peer-frame.ts'
+import { CodecError, encodeFrame } from '../../storage/codec.ts'
+import { Caller, RouterBench } from './router-bench.ts'
+
+function joined(body: Body): Uint8Array {
+  return body instanceof Uint8Array ? body : Buffer.concat(body)
+}
+
+/** A follower (node f) and a leader (node l) of term 1, with what is on its way between them. */
+class Link {
+  readonly follower = new RouterBench({ forwardBytes: 10_000_000 })
+  readonly leader = new RouterBench()
+  readonly sender: ForwardSender
+  readonly receiver: ForwardReceiver
+  readonly requests: Uint8Array[] = []
+  readonly replies: Uint8Array[] = []
+  /** What the follower's end takes and the leader's end has room for. */
+  takes = true
+  room = Number.POSITIVE_INFINITY
+  readonly channel = {
+    reply: (body: Body): boolean => {
+      this.replies.push(joined(body))
+      return true
+    },
+    hasRoomFor: (bytes: number): boolean => bytes <= this.room,
+  }
+
+  constructor() {
+    const { follower, leader } = this
+    this.sender = new ForwardSender(
+      {
+        send: (to, body) => {
+          assert.equal(to, 'l')
+          if (this.takes) this.requests.push(joined(body))
+          return this.takes
+        },
+        parkTimeoutMs: () => 1000,
+      },
+      follower.router,
+    )
+    follower.forward = (to, term, calls) => this.sender.send(to, term, calls)
+    this.receiver = new ForwardReceiver(
+      { now: () => leader.now, ledTerm: () => leader.term, wake: () => {} },
+      leader.router,
+    )
+    leader.lead(1)
+    follower.follow('l', 1)
+  }
+
+  /** The leader reads what has arrived, does its work and sends its replies. */
+  turn(count: number = this.requests.length): void {
+    for (const body of this.requests.splice(0, count)) this.receiver.received(body, this.channel)
+    this.leader.router.flush()
+    this.leader.answerRounds(true)
+    this.leader.apply()
+    this.receiver.flush()
+  }
+
+  /** The follower reads what the leader sent. */
+  back(): void {
+    for (const body of this.replies.splice(0)) this.sender.received('l', body)
+    this.follower.router.flush()
+  }
+}
+
+describe('between a follower and its leader', () => {
+  test('commands and replies of many connections pair, in order', () => {
+    const link = new Link()
+    const [a, b] = [new Caller(link.follower), new Caller(link.follower)]
+    a.submit('APPEND k x')
+    b.submit('APPEND k yy')
+    a.submit('GET k')
+    b.submit('STRLEN k')
+    link.follower.router.flush()
+    assert.equal(link.requests.length, 1)
+    link.turn()
+    assert.equal(link.replies.length, 1)
+    link.back()
+    // Both writes share the entry, and each read rides right behind where it came.
+    assert.deepEqual(
+      [a.replies, b.replies],
+      [
+        [':1', '$3 xyy'],
+        [':3', ':3'],
+      ],
+    )
+    link.follower.tick(1)
+  })
+
+  test('bytes of any kind and size arrive as they were', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    const large = '\u0000\u00ff'.repeat(200_000)
+    caller.send(`SET k ${large}`, 'GET k', 'SET k small', 'GET k', `SET k ${large}`)
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.calls.length, caller.replies.length)
+    assert.equal(caller.replies[1]?.length, large.length + '$400000 '.length)
+    assert.deepEqual([caller.replies[3], caller.replies[4]], ['$5 small', '+OK'])
+  })
+
+  test('the protocol of the connection decides how the leader encodes', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower, { protocol: 3 })
+    caller.send('SET a 1', 'GET missing')
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.replies, ['+OK', '_'])
+  })
+
+  test('a later read at the follower sees what the leader answered', () => {
+    const link = new Link()
+    link.follower.options.readConsistency = 'stale'
+    const caller = new Caller(link.follower)
+    caller.send('SET k 1')
+    link.turn()
+    link.back()
+    caller.send('GET k')
+    assert.deepEqual(caller.replies, ['+OK', undefined])
+    link.follower.log.push(...link.leader.log)
+    link.follower.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 1'])
+  })
+
+  test('an error of a command is its reply', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    caller.send('SET k x', 'INCR k')
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.replies, ['+OK', '-ERR'])
+  })
+})
+
+describe('a leader of another term', () => {
+  for (const term of [undefined, 2] satisfies (Term | undefined)[]) {
+    test(`takes nothing (it leads ${term ?? 'none'})`, () => {
+      const link = new Link()
+      const caller = new Caller(link.follower)
+      caller.send('SET k 1')
+      caller.send('GET k')
+      link.leader.term = term
+      link.turn()
+      assert.equal(link.leader.log.length, 1)
+      link.back()
+      assert.deepEqual(caller.replies, [undefined, undefined])
+      assert.equal(link.follower.router.parked, 2)
+    })
+  }
+
+  test('refuses the end of what was sent; what it took it answers', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    caller.send('APPEND k 1')
+    caller.send('APPEND k 2')
+    caller.send('APPEND k 3')
+    link.turn(1)
+    link.leader.follow('m', 2)
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.replies, [':1', undefined, undefined])
+    link.follower.forward = (to, term, calls) => {
+      link.follower.frames.push({ leader: to, term, calls: [...calls] })
+      return true
+    }
+    link.follower.follow('m', 2)
+    assert.deepEqual(link.follower.handed, [['APPEND k 2', 'APPEND k 3']])
+  })
+
+  test('gives back what it took and did not append', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    link.leader.room = 0
+    caller.send('SET k 1', 'GET k')
+    link.turn()
+    link.leader.follow('m', 2)
+    link.receiver.flush()
+    link.back()
+    assert.deepEqual(caller.replies, [undefined, undefined])
+    assert.equal(link.follower.router.parked, 2)
+  })
+})
+
+describe('a link that breaks', () => {
+  test('of what had left the outcome is unknown, what had not left is placed again', () => {
+    const link = new Link()
+    const [a, b, c] = [1, 2, 3].map(() => new Caller(link.follower))
+    a?.send('SET k 1')
+    b?.send('SET k 2')
+    c?.send('SET k 3')
+    link.sender.linkDown('l', 1)
+    assert.deepEqual([a?.replies, b?.replies], [['-TIMEOUT'], ['-TIMEOUT']])
+    assert.deepEqual(c?.replies, [undefined])
+    link.follower.tick(1)
+    assert.equal(link.requests.length, 4)
+  })
+
+  test('what was answered before is not concerned; a read without a later write is asked again', () => {
+    const link = new Link()
+    const [a, b] = [new Caller(link.follower), new Caller(link.follower)]
+    a.send('SET k 1')
+    link.turn()
+    link.back()
+    b.send('SET k 2', 'GET k')
+    link.sender.linkDown('l', 0)
+    assert.deepEqual(a.replies, ['+OK'])
+    assert.deepEqual(b.replies, ['-TIMEOUT', undefined])
+    link.follower.router.flush()
+    link.follower.answerRounds(true)
+    assert.deepEqual(b.replies, ['-TIMEOUT', '$-1'])
+  })
+
+  test('a second link begins with nothing of the first', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    caller.send('SET k 1')
+    link.sender.linkDown('l', 0)
+    caller.send('SET k 2')
+    link.sender.linkDown('l', 1)
+    assert.deepEqual(caller.replies, ['-TIMEOUT', undefined])
+  })
+
+  test('a frame that was not taken was not sent', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    link.takes = false
+    caller.send('SET k 1')
+    assert.equal(link.follower.router.parked, 1)
+    link.takes = true
+    link.follower.tick(10)
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.replies, ['+OK'])
+  })
+})
+
+describe('large replies', () => {
+  test('leave in frames, as the link has room for them', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    const value = 'x'.repeat(400_000)
+    caller.send(`SET k ${value}`, ...Array.from({ length: 6 }, () => 'GET k'))
+    link.room = 0
+    link.turn()
+    assert.equal(link.replies.length, 0)
+    link.room = 2_000_000
+    link.receiver.flush()
+    assert.equal(link.replies.length, 3)
+    assert.ok(link.replies.every((body) => body.length < 1_100_000))
+    link.back()
+    assert.ok(caller.replies.every((reply) => reply !== undefined))
+    link.receiver.flush()
+    assert.equal(link.replies.length, 0)
+  })
+})
+
+describe('what is no frame', () => {
+  const frame = (...fields: Parameters<typeof encodeFrame>[0]): Uint8Array => {
+    const header = encodeFrame(fields)
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(header.length)
+    return Buffer.concat([length, header])
+  }
+  const [set, k, v] = ['SET', 'k', 'v'].map((word) => Buffer.from(word))
+  assert.ok(set && k && v)
+  const malformed: Record<string, Uint8Array> = {
+    empty: new Uint8Array(0),
+    'shorter than its header': Buffer.from([0, 0, 0, 9, 1]),
+    garbage: Buffer.from('\x00\x00\x00\x05hello'),
+    'of no kind': frame(7),
+    'without a term': frame(1),
+    'of a negative term': frame(1, -1, 1000),
+    'of a term past all safe integers': frame(1, 2 ** 60, 1000),
+    'of a call that is no list': frame(1, 1, 1000, 'SET'),
+    'of a call without a name': frame(1, 1, 1000, [1, 1, 0, 2]),
+    'of a call in no protocol': frame(1, 1, 1000, [1, 1, 0, 4, set, k, v]),
+    'of a call in a database that there is not': frame(1, 1, 1000, [1, 1, 99, 2, set, k, v]),
+    'of an argument that is text': frame(1, 1, 1000, [1, 1, 0, 2, set, k, 'v']),
+    'of an argument that is longer than the frame': frame(1, 1, 1000, [1, 1, 0, 2, set, k, 9]),
+    'of a local command': frame(1, 1, 1000, [1, 1, 0, 2, Buffer.from('PING')]),
+    'of an unknown command': frame(1, 1, 1000, [1, 1, 0, 2, Buffer.from('NOSUCH')]),
+    'of too few arguments': frame(1, 1, 1000, [1, 1, 0, 2, set, k]),
+  }
+  for (const [what, body] of Object.entries(malformed)) {
+    test(`a request ${what}`, () => {
+      const link = new Link()
+      assert.throws(() => link.receiver.received(body, link.channel), CodecError)
+    })
+  }
+
+  const replies: Record<string, Uint8Array> = {
+    empty: new Uint8Array(0),
+    'of no kind': frame(1, 1, 1000),
+    'without an index': frame(2),
+    'without bytes': frame(2, 1, [1]),
+    'with a tag that is none': frame(2, 1, ['x', v]),
+    'with more bytes than there are': frame(2, 1, [1, 5]),
+    'with a refusal of nothing': frame(3, 'x'),
+  }
+  for (const [what, body] of Object.entries(replies)) {
+    test(`a reply ${what}`, () => {
+      const link = new Link()
+      assert.throws(() => link.sender.received('l', body), CodecError)
+    })
+  }
+
+  test('tags that nobody waits for are ignored', () => {
+    const link = new Link()
+    const caller = new Caller(link.follower)
+    caller.send('SET k 1')
+    link.sender.received('l', frame(2, 1, [77, Buffer.from('+X\r\n')]))
+    link.sender.received('l', frame(3, 78))
+    assert.deepEqual(caller.replies, [undefined])
+    link.turn()
+    link.back()
+    assert.deepEqual(caller.replies, ['+OK'])
+  })
+})
