@@ -129,9 +129,8 @@ export class ForwardSender {
     return sent.call
   }
 
-  /** In the order in which they were sent, whatever the order of the tags. */
   #takeAll(tags: readonly number[]): readonly Call[] {
-    const calls = tags.toSorted((a, b) => a - b).map((tag) => this.#take(tag))
+    const calls = tags.map((tag) => this.#take(tag))
     return calls.filter((call) => call !== undefined)
   }
 

@@ -157,7 +157,7 @@ export class HandedCalls {
     if (!this.#forget(call)) return
     this.#leave(call)
     call.answer(new EncodedReply(bytes), index)
-    this.#release([call])
+    if (call.stream.held.length > 0) this.#release([call])
     // There is room again.
     this.#ports.wake()
   }

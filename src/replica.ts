@@ -438,9 +438,8 @@ export class Replica {
       const attempt = (): void => {
         const raft = this.#raft
         if (raft === undefined || this.#stopped) {
-          resolve(
-            raft === undefined ? 'this node does not belong to a cluster yet' : 'it is stopping',
-          )
+          const state = this.#stopped ? 'is stopping' : 'does not belong to a cluster yet'
+          resolve(`this node ${state}`)
           return
         }
         raft.read((confirmed) => {

@@ -53,6 +53,7 @@ const ITEM_HEADER_BYTES = 9
 /** A chunk is closed at this size or count, so that filling one takes about a millisecond of the main thread. */
 const CHUNK_BYTES = 256 * 1024
 const CHUNK_ITEMS_MAX = 1000
+const NO_BYTES = new Uint8Array(0)
 
 /** Packs writes into chunks. A write larger than a chunk comes in pieces: see largeWrite(). */
 export class ChunkWriter {
@@ -88,25 +89,31 @@ export class ChunkWriter {
   }
 }
 
-/** Whether a write is too large for any chunk. */
-export function isLargeWrite(key: string, value: StoredValue | null): value is StoredValue {
+/** Whether a write, or the deletion of a large key (`value` null), fits no chunk. */
+export function isLargeWrite(key: string, value: StoredValue | null): boolean {
   const length = ITEM_HEADER_BYTES + key.length + RECORD_HEADER_BYTES
-  return value !== null && length + value.value.length > CHUNK_BYTES
+  return length + (value?.value.length ?? 0) > CHUNK_BYTES
 }
 
 /**
  * A large write as chunks of its own: the first begins like any other, and those behind it are the rest of its
  * value, so that not even a value of many megabytes holds the main thread for long.
  */
-export function* largeWrite(database: number, key: string, value: StoredValue): Generator<Chunk> {
-  const first = Buffer.allocUnsafeSlow(ITEM_HEADER_BYTES + key.length + RECORD_HEADER_BYTES)
+export function* largeWrite(
+  database: number,
+  key: string,
+  value: StoredValue | null,
+): Generator<Chunk> {
+  const recordHeader = value === null ? 0 : RECORD_HEADER_BYTES
+  const first = Buffer.allocUnsafeSlow(ITEM_HEADER_BYTES + key.length + recordHeader)
   writeItem(first, 0, { database, key, value })
   yield new Uint8Array(first.buffer)
-  for (let at = 0; at < value.value.length; at += CHUNK_BYTES) {
-    const piece = value.value.subarray(at, at + CHUNK_BYTES)
-    const bytes = Buffer.allocUnsafeSlow(piece.length)
-    bytes.set(piece)
-    yield new Uint8Array(bytes.buffer)
+  const bytes = value?.value ?? NO_BYTES
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    const piece = bytes.subarray(at, at + CHUNK_BYTES)
+    const chunk = Buffer.allocUnsafeSlow(piece.length)
+    chunk.set(piece)
+    yield new Uint8Array(chunk.buffer)
   }
 }
 

@@ -4,6 +4,7 @@
  * server and nothing else: OK means for ever, CLUSTERDOWN means never, everything else may mean either.
  */
 
+import { until } from '../processes.ts'
 import type { NodeProcess } from './cluster.ts'
 import {
   ConnectionClosedError,
@@ -15,7 +16,8 @@ import {
 
 /** Every so many writes of a writer, one is an INCR of the shared counter. */
 const INCREMENT_EVERY = 5
-const RECONNECT_MS = 10
+/** A node may stay away for the length of a test. */
+const ABSENCE_MS_MAX = 600_000
 const READ_BATCH = 500
 
 type Outcome = 'acknowledged' | 'refused' | 'unknown'
@@ -151,12 +153,16 @@ export class Workload {
     current: RespClient | undefined,
   ): Promise<RespClient | undefined> {
     if (current !== undefined && !current.closed) return current
-    while (!this.#stopping) {
-      const client = await RespClient.connect(node.port).catch(() => undefined)
-      if (client !== undefined) return client
-      await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS))
-    }
-    return undefined
+    let client: RespClient | undefined
+    await until(
+      `${node.name} listens`,
+      async () => {
+        if (!this.#stopping) client = await RespClient.connect(node.port).catch(() => undefined)
+        return this.#stopping || client !== undefined
+      },
+      ABSENCE_MS_MAX,
+    )
+    return client
   }
 
   /** Reads everything back through `node`. The writers have stopped. */

@@ -48,6 +48,9 @@ export interface SearchRequest {
   readonly wantsLongest?: boolean
 }
 
+/** Pairs of operation and value that are looked at before the search, to know who can make what. */
+const DERIVATIONS_MAX = 2_000_000
+
 /**
  * Searches an order of the operations of one key. Those that failed are left out, those of unknown outcome are
  * placed where that helps.
@@ -161,8 +164,8 @@ class Search {
   /** By state, of what is not placed: how many need it, how many could make it. */
   readonly #needed = new Map<State, number>()
   readonly #makers = new Map<State, number>()
-  /** False when a state can come about by derivation, so that the makers do not tell. */
-  readonly #hasKnownMakers: boolean
+  /** By operation, the needed states that it can make; undefined when finding out would take too long. */
+  readonly #makes: readonly (readonly State[])[] | undefined
   readonly #usages: Usage[] = [[]]
   readonly #usageIds = new Map<string, number>([['', 0]])
   /** Usages that were tried, by configuration. */
@@ -199,7 +202,7 @@ class Search {
     this.#byReturn = new Links(numbers.sort((a, b) => this.#deadline(a) - this.#deadline(b)))
     this.#classes = this.#classify(byInvocation)
     const relevant = [...this.#known, ...this.#classes.flatMap(({ members }) => members)]
-    this.#hasKnownMakers = relevant.every((index) => this.#model.makes(index) !== 'derives')
+    this.#makes = this.#possibleMakes(relevant)
     for (const index of relevant) this.#account(index, 1)
   }
 
@@ -357,7 +360,7 @@ class Search {
 
   /** Whether somebody but `move` needs this state and nobody can make it again. */
   #isStillNeeded(state: State, move: number): boolean {
-    if (!this.#hasKnownMakers) return false
+    if (this.#makes === undefined) return false
     const own = this.#model.needs(this.#operationOf(move)) === state ? 1 : 0
     return (this.#needed.get(state) ?? 0) > own && (this.#makers.get(state) ?? 0) === 0
   }
@@ -365,15 +368,33 @@ class Search {
   /** Keeps account of which states are needed and can be made by what is not placed; `by` is 1 or -1. */
   #account(operation: number, by: number): void {
     const needs = this.#model.needs(operation)
-    const makes = this.#model.makes(operation)
     if (needs !== undefined) this.#needed.set(needs, (this.#needed.get(needs) ?? 0) + by)
-    if (typeof makes === 'number') this.#makers.set(makes, (this.#makers.get(makes) ?? 0) + by)
+    for (const state of this.#makes?.[operation] ?? []) {
+      this.#makers.set(state, (this.#makers.get(state) ?? 0) + by)
+    }
+  }
+
+  #possibleMakes(relevant: readonly number[]): readonly (readonly State[])[] | undefined {
+    const model = this.#model
+    const needs = relevant.map((index) => model.needs(index)).filter((state) => state !== undefined)
+    const needed = new Set(needs)
+    const deriving = relevant.filter((index) => model.makes(index) === 'derives')
+    if (needed.size * deriving.length > DERIVATIONS_MAX) return undefined
+    const makes: (readonly State[])[] = []
+    for (const index of relevant) {
+      const state = model.makes(index)
+      if (state === 'derives') {
+        makes[index] = [...needed].filter((other) => model.mayDerive(index, other))
+      } else if (state !== undefined && needed.has(state)) makes[index] = [state]
+    }
+    return makes
   }
 
   /** False if the configuration was tried with no more unknown operations used up than now. */
   #remember(state: State, usage: number): boolean {
     const key = this.#keyOf(state)
     const tried = this.#visited.get(key)
+    this.#steps += tried?.length ?? 0
     if (tried?.some((other) => this.#isWithin(other, usage))) return false
     this.#configurations++
     if (tried === undefined) this.#visited.set(key, [usage])
@@ -399,6 +420,7 @@ class Search {
     this.#trail.push(~index)
     const counts = new Map<number, number>()
     const before = this.#usages[usage] ?? []
+    this.#steps += before.length
     for (let i = 0; i < before.length; i += 2) counts.set(before[i] ?? 0, before[i + 1] ?? 0)
     counts.set(index, unknown.used)
     const after = [...counts].sort(([a], [b]) => a - b).flat()

@@ -9,17 +9,31 @@ import { join } from 'node:path'
 import type { Random } from '../../raft/ports.ts'
 import { seededRandom } from '../sim/network.ts'
 import { Disk, type Image, type Write } from './disk.ts'
-import { acknowledged, dueAt, judge, type Memory, type Problem } from './judge.ts'
+import { acknowledged, type Due, dueAt, judge, type Memory, type Problem } from './judge.ts'
 import { Recoverer } from './recoverer.ts'
 import { LOCK_FILE } from './steps.ts'
 import { survivalOf } from './survival.ts'
 import { type Timeline, writeEntries } from './timeline.ts'
+
+/** A creation is the opening of the first life, a reopening that of the last. */
+export type Place = 'anywhere' | 'creation' | 'opening' | 'reopening' | 'checkpoint'
+
+export const PLACES: readonly Place[] = [
+  'anywhere',
+  'opening',
+  'checkpoint',
+  'anywhere',
+  'creation',
+  'anywhere',
+]
 
 export interface CampaignOptions {
   readonly folder: string
   readonly timeline: Timeline
   readonly seed: number
   readonly images: number
+  /** Where the power is cut, in turn, one image each. */
+  readonly places: readonly Place[]
   /** Only this one of them. */
   readonly only?: number
   /** Keeps the images that fail. */
@@ -44,16 +58,17 @@ export interface Summary {
   readonly dropped: number
   readonly torn: number
   readonly names: number
-  /** Acknowledged commands that were looked for, all images together. */
+  /** What was looked for, all images together: acknowledged commands; votes, acknowledged entries, checkpoints. */
   readonly acknowledged: number
+  readonly promised: number
   readonly failures: readonly Failure[]
 }
 
 /** Steps at the beginning of a life that count as its opening. */
 const OPENING_STEPS = 160
-/** In turn, one image each. A creation is the opening of the first life. */
-const PLACES = ['anywhere', 'opening', 'checkpoint', 'anywhere', 'creation', 'anywhere'] as const
-const LISTED_MAX = 12
+/** Of these, the ones before which a next process has flushed little of what a killed one left. */
+const REOPENING_STEPS = 24
+const LISTED_MAX = 6
 
 interface Plan {
   readonly image: number
@@ -83,30 +98,30 @@ function randomOf(seed: number, image: number): Random {
   return seededRandom(seed * 65_537 + image)
 }
 
-function planOf(image: number, { timeline, seed }: CampaignOptions): Plan {
+function planOf(image: number, { timeline, seed, places }: CampaignOptions): Plan {
   const random = randomOf(seed, image)
-  const place = PLACES[image % PLACES.length] ?? 'anywhere'
+  const place = places[image % places.length] ?? 'anywhere'
   const candidates = candidatesAt(place, timeline, random)
   // Most happens at the beginning of an opening: the files are made before anything is written to them.
-  const draw = place === 'creation' || place === 'opening' ? random() ** 2 : random()
+  const draw = place === 'anywhere' || place === 'checkpoint' ? random() : random() ** 2
   return { image, step: candidates[Math.floor(draw * candidates.length)] ?? 0 }
 }
 
-function candidatesAt(
-  place: (typeof PLACES)[number],
-  { steps, lives }: Timeline,
-  random: Random,
-): readonly number[] {
+function candidatesAt(place: Place, { steps, lives }: Timeline, random: Random): readonly number[] {
   const all = steps.map((_, step) => step)
-  const life = place === 'creation' ? 0 : Math.floor(random() * lives.length)
+  const opening = (life: number, count: number): readonly number[] => {
+    const from = lives[life]?.from ?? 0
+    return all.filter((step) => (steps[step]?.at ?? 0) >= from).slice(0, count)
+  }
   switch (place) {
     case 'anywhere':
       return all
     case 'creation':
-    case 'opening': {
-      const from = lives[life]?.from ?? 0
-      return all.filter((step) => (steps[step]?.at ?? 0) >= from).slice(0, OPENING_STEPS)
-    }
+      return opening(0, OPENING_STEPS)
+    case 'opening':
+      return opening(Math.floor(random() * lives.length), OPENING_STEPS)
+    case 'reopening':
+      return opening(lives.length - 1, REOPENING_STEPS)
     case 'checkpoint':
       return all.filter((step) => steps[step]?.path.includes('/state-') === true)
   }
@@ -120,13 +135,19 @@ class Campaign {
   readonly #failures: Failure[] = []
   readonly #sums = { images: 0, withLosses: 0, afterKill: 0, dropped: 0, torn: 0, names: 0 }
   #acknowledged = 0
+  #promised = 0
 
   constructor(options: CampaignOptions) {
     this.#options = options
   }
 
   get summary(): Summary {
-    return { ...this.#sums, acknowledged: this.#acknowledged, failures: this.#failures }
+    return {
+      ...this.#sums,
+      acknowledged: this.#acknowledged,
+      promised: this.#promised,
+      failures: this.#failures,
+    }
   }
 
   async cut({ image, step }: Plan): Promise<void> {
@@ -143,7 +164,7 @@ class Campaign {
     const until = (timeline.steps[step + 1]?.at ?? Number.POSITIVE_INFINITY) - 1
     const due = dueAt(until, timeline.told, timeline.recording.clients)
     const problems = judge(outcome, due, timeline.reference, this.#memory)
-    this.#count(cut, life, acknowledged(due))
+    this.#count(cut, life, due)
     if (problems.length > 0) {
       const text = this.#describe({ image, step }, survival.way, cut, problems)
       this.#failures.push({ image, life, problems, text })
@@ -171,7 +192,7 @@ class Campaign {
     })
   }
 
-  #count({ losses }: Image, life: number, count: number): void {
+  #count({ losses }: Image, life: number, due: Due): void {
     const { dropped, torn, names } = losses
     this.#sums.images++
     this.#sums.withLosses += dropped.length + torn.length + names.length > 0 ? 1 : 0
@@ -179,7 +200,8 @@ class Campaign {
     this.#sums.dropped += dropped.length
     this.#sums.torn += torn.length
     this.#sums.names += names.length
-    this.#acknowledged += count
+    this.#acknowledged += acknowledged(due)
+    this.#promised += due.votes.length + due.matches.length + (due.checkpoint > 0 ? 1 : 0)
   }
 
   #describe(

@@ -26,11 +26,10 @@ const CLIENTS = 4
 const ANSWERED_MIN = 60
 
 /** Two lives of the traced member. */
-export async function recordMember(
-  options: Pick<RecordOptions, 'folder' | 'seed' | 'seconds'>,
-): Promise<Recording> {
+export async function recordMember(options: Omit<RecordOptions, 'lives'>): Promise<Recording> {
   const { folder, seed, seconds } = options
   const cluster = await Cluster.prepare({ nodes: NODES, flags: FLAGS })
+  options.prepared?.(cluster)
   const traced = cluster.node(TRACED)
   const others = cluster.nodes.filter((node) => node !== traced)
   const load = new Load(seed, others)
@@ -63,8 +62,11 @@ export async function recordMember(
   } catch (error) {
     throw new Error(`the recording failed\n${cluster.logs()}`, { cause: error })
   } finally {
-    await load.end()
-    await cluster.end()
+    try {
+      await load.end()
+    } finally {
+      await cluster.end()
+    }
   }
 }
 
@@ -80,40 +82,47 @@ async function replaceLeader(cluster: Cluster, traced: NodeProcess): Promise<voi
 
 /** Clients that move on to the next node when theirs is gone, and count only what was answered. */
 class Load {
+  readonly #seed: number
   readonly #nodes: readonly NodeProcess[]
-  readonly #clients: Promise<void>
+  #clients: readonly Promise<void>[] = []
   #answered = 0
-  #running = false
+  #failure: unknown
   #ended = false
 
   constructor(seed: number, nodes: readonly NodeProcess[]) {
+    this.#seed = seed
     this.#nodes = nodes
-    const clients = Array.from({ length: CLIENTS }, (_, client) => this.#client(seed, client))
-    this.#clients = Promise.all(clients).then(() => undefined)
-    // Reported by end(), whatever happens in between.
-    this.#clients.catch(() => {})
   }
 
-  /** Resolves when so much time has passed and enough was answered. */
+  /** Resolves when so much time has passed and enough was answered; from the first call on it goes on until end(). */
   async run(lastsMs: number): Promise<void> {
-    const from = { time: performance.now(), answered: this.#answered }
-    this.#running = true
+    if (this.#clients.length === 0) {
+      this.#clients = Array.from({ length: CLIENTS }, (_, client) =>
+        this.#client(client).catch((error: unknown) => {
+          this.#failure ??= error
+        }),
+      )
+    }
+    const start = performance.now()
+    const enough = this.#answered + ANSWERED_MIN
     await until(
       'the load',
       () =>
-        this.#answered - from.answered >= ANSWERED_MIN && performance.now() - from.time >= lastsMs,
+        this.#failure !== undefined ||
+        (this.#answered >= enough && performance.now() - start >= lastsMs),
       PATIENCE_MS + lastsMs,
     )
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   async end(): Promise<void> {
     this.#ended = true
-    await this.#clients
+    await Promise.all(this.#clients)
+    if (this.#failure !== undefined) throw this.#failure
   }
 
-  async #client(seed: number, client: number): Promise<void> {
+  async #client(client: number): Promise<void> {
     let from = 0
-    await until('the beginning of the load', () => this.#running || this.#ended, PATIENCE_MS)
     for (let turn = client; !this.#ended; turn++) {
       const node = this.#nodes[turn % this.#nodes.length]
       if (node === undefined) throw new Error('a load on no nodes')
@@ -121,15 +130,15 @@ class Load {
         await until('a node', () => this.#ended || this.#nodes.some((one) => one.running))
         continue
       }
-      from += await this.#visit(seed, client, from, node.port)
+      from += await this.#visit(client, from, node.port)
     }
   }
 
   /** The number of commands sent until that node was lost. */
-  async #visit(seed: number, client: number, from: number, port: number): Promise<number> {
+  async #visit(client: number, from: number, port: number): Promise<number> {
     try {
       const { sent } = await runClient({
-        seed,
+        seed: this.#seed,
         client,
         port,
         from,

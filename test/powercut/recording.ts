@@ -39,12 +39,12 @@ export interface RecordOptions {
   readonly seed: number
   /** Of load, in all lives together. */
   readonly seconds: number
+  /** Told of the node before it is started, so that it can be ended together with the process. */
+  readonly prepared?: (cluster: Cluster) => void
   /** One per life: what is broken in it, if anything. Every life but the last ends with kill -9. */
   readonly lives: readonly (Fault | undefined)[]
 }
 
-/** A node of the production build, and the same with a fault to choose. */
-const SERVER = 'src/main.js'
 const FAULTY_SERVER = 'test/powercut/faulty-server.js'
 const CLIENTS = 4
 /** Answered commands between one flush of the whole database and the next. */
@@ -64,8 +64,11 @@ export async function recordNode(options: RecordOptions): Promise<Recording> {
   const clients: Sent[] = []
   const lives: Life[] = []
   const sound = options.lives.every((fault) => fault === undefined)
-  const main = sound ? SERVER : FAULTY_SERVER
-  const cluster = await Cluster.prepare({ nodes: 1, flags: FLAGS, main })
+  const cluster = await Cluster.prepare(
+    // Without checkpoints where commits lie: an entry could be compacted before the disk ever shows it.
+    sound ? { nodes: 1, flags: FLAGS } : { nodes: 1, main: FAULTY_SERVER },
+  )
+  options.prepared?.(cluster)
   try {
     const node = cluster.node(0)
     const root = emptyRoot(node)
@@ -122,31 +125,40 @@ async function load(
   const start = performance.now()
   const lastsMs = (seconds * 1000) / lives.length
   let answered = 0
+  let failure: unknown
   const flushes: Promise<unknown>[] = []
-  const goesOn = (): boolean =>
-    answered < ANSWERED_MIN || (performance.now() - start < lastsMs && answered < ANSWERED_MAX)
-  const running = Array.from({ length: CLIENTS }, (_, at) =>
+  const isOver = (): boolean =>
+    failure !== undefined ||
+    answered >= ANSWERED_MAX ||
+    (answered >= ANSWERED_MIN && performance.now() - start >= lastsMs)
+  const clients: Sent[] = []
+  const all = Array.from({ length: CLIENTS }, (_, at) =>
     runClient({
       seed,
       client: number * CLIENTS + at,
       port: node.port,
       from: 0,
       tolerant: false,
-      goesOn: () => killed !== undefined || goesOn(),
+      // One that is to be cut off goes on until then.
+      goesOn: () => failure === undefined && (killed !== undefined || !isOver()),
       answered: () => {
         if (++answered % FLUSH_EVERY === 0) flushes.push(node.ask('FLUSHDB'))
       },
-    }),
+    }).then(
+      (client) => {
+        clients.push(client)
+      },
+      (error: unknown) => {
+        failure ??= error
+      },
+    ),
   )
-  const all = Promise.all(running)
-  if (killed !== undefined) {
-    const over = until('the load of a life', () => !goesOn(), PATIENCE_MS + lastsMs)
-    await Promise.race([over, all])
-    killed.kill()
-  }
-  const clients = await all
+  await until('the load of a life', isOver, PATIENCE_MS + lastsMs)
+  killed?.kill()
+  await Promise.all(all)
   // Those that the kill has cut off may have happened or not.
   await Promise.allSettled(flushes)
+  if (failure !== undefined) throw failure
   return clients
 }
 

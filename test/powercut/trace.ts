@@ -130,7 +130,7 @@ class TraceParser {
 function splitResult(text: string): { args: string; result: number | undefined } {
   const end = text.lastIndexOf(') = ')
   if (end === -1) throw new TraceError(`no result: ${text.slice(-120)}`)
-  const number = /^(?:-?\d+|0x[0-9a-f]+)/.exec(text.slice(end + 4))
+  const number = /^(?:0x[0-9a-f]+|-?\d+)/.exec(text.slice(end + 4))
   return {
     args: text.slice(0, end),
     result: number === null ? undefined : Number(number[0]),

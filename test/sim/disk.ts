@@ -297,7 +297,7 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
     const taken: Chunk[] = []
     for (const chunk of chunks) {
       taken.push(chunk)
-      await new Promise<void>((next) => this.#hooks.process(0.1, next))
+      await new Promise<void>((next) => this.#hooks.process(1, next))
     }
     this.phase = 'writing'
     const summary = await new Promise<CheckpointSummary>((resolve, reject) => {

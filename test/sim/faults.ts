@@ -4,7 +4,10 @@
  */
 
 import type { Random } from '../../raft/ports.ts'
+import type { Message } from '../../raft/types.ts'
+import type { Canon } from './canon.ts'
 import type { DiskFault } from './disk.ts'
+import { FigureEight } from './figure-eight.ts'
 import { type Machine, PEER_PORT } from './machine.ts'
 import type { Marks } from './marks.ts'
 import type { SimNetwork } from './network.ts'
@@ -19,6 +22,7 @@ export interface FaultWorld {
   readonly random: Random
   readonly marks: Marks
   readonly trace: Trace
+  readonly canon: Canon
 }
 
 /** A trap springs on the next machine that does the thing it waits for. */
@@ -41,6 +45,7 @@ export class Faults {
   injected = 0
   readonly counts: Record<string, number> = {}
   #healed = false
+  #figureEight: FigureEight | undefined
   readonly #vote = new Map<Machine, number>()
 
   constructor(world: FaultWorld) {
@@ -107,6 +112,10 @@ export class Faults {
         return this.#isolateFollower()
       case 'partition':
         return this.#partition()
+      case 'leader in a minority':
+        return this.#leaderInMinority()
+      case 'slow leader cut off':
+        return this.#slowLeaderCutOff()
       case 'one way':
         return this.#oneWay(victim)
       case 'clog': {
@@ -139,7 +148,7 @@ export class Faults {
           else this.#kill(machine)
         })
       case 'figure 8':
-        return this.#figureEight()
+        return this.#stageFigureEight()
     }
   }
 
@@ -204,7 +213,9 @@ export class Faults {
     const kind = random() < 0.25 ? 'compaction' : 'checkpoint'
     return this.#trap(kind, undefined, (machine) => {
       const span = machine.swarm.commitMs.max * machine.disk.slowness
-      const wait = kind === 'compaction' ? random() * span : random() * (0.5 + span * 4)
+      const dice = random()
+      const short = kind === 'compaction' || dice < 0.4
+      const wait = random() * (short ? Math.min(1, span) : 1 + span * 4)
       this.#later(wait, () => {
         if (random() < 0.3) this.#powerCut(machine)
         else this.#kill(machine)
@@ -358,27 +369,69 @@ export class Faults {
     return true
   }
 
-  // ---- Directed: paper figure 8 -----------------------------------------------------------------
-
   /**
-   * A leader is left with one follower, writes, and dies; another is elected by the rest and dies as soon as it has
-   * written too; then the first comes back and spreads its old entries: who dies next decides what is replaced.
+   * The leader's disk stalls while it is cut off from the others: when it hears their new leader, what it is still
+   * writing is replaced.
    */
-  #figureEight(): boolean {
-    const { machines, random, swarm } = this.#world
+  #slowLeaderCutOff(): boolean {
+    const { swarm, random } = this.#world
     const leader = this.#leader()
-    const friend = machines.find((machine) => machine !== leader && random() < 0.5)
-    if (leader === undefined || friend === undefined) return false
-    const camp = machines.length >= 4 ? new Set([leader, friend]) : new Set([leader])
-    this.#cut((a, b) => b !== undefined && camp.has(a) !== camp.has(b), swarm.electionMs * 3)
-    this.#later(swarm.electionMs * (0.2 + random()), () => this.#kill(leader))
-    const kills = 1 + Math.floor(random() * 3)
-    for (let i = 0; i < kills; i++) {
-      this.#trap('commit', undefined, (machine) => {
-        this.#later(random() * machine.swarm.commitMs.max * 2, () => this.#kill(machine))
-      })
-    }
+    if (leader === undefined) return false
+    const { electionMs } = swarm
+    leader.disk.slowness = (electionMs * (4 + random() * 6)) / leader.swarm.commitMs.max
+    this.#repair(electionMs * 8, () => {
+      leader.disk.slowness = 1
+    })
+    return this.#cut(
+      (from, to) => from === leader || to === leader,
+      electionMs * (3 + random() * 2),
+    )
+  }
+
+  // ---- Directed ---------------------------------------------------------------------------------
+
+  /** Nothing else may fail while it is staged. */
+  #stageFigureEight(): boolean {
+    const { machines, network, swarm, canon } = this.#world
+    const leader = this.#calmLeader()
+    const friend = machines.find((machine) => machine !== leader)
+    if (leader === undefined || friend === undefined || machines.length !== 5) return false
+    const { electionMs } = swarm
+    this.#figureEight = new FigureEight({ network, machines, canon, electionMs, leader, friend })
+    this.quietUntil = this.#now + this.#figureEight.longestMs
+    const staged = this.#figureEight
+    this.#repair(staged.longestMs, () => {
+      if (!staged.isOver) staged.end()
+    })
     return true
+  }
+
+  /** What of a message arrives. */
+  trimmed(message: Message): Message {
+    return this.#figureEight?.trimmed(message) ?? message
+  }
+
+  /** After every event. */
+  look(): void {
+    if (this.#figureEight === undefined) return
+    this.#figureEight.look()
+    if (!this.#figureEight.isOver) return
+    this.#figureEight = undefined
+    this.quietUntil = this.#now
+  }
+
+  /** The leader keeps some who do not suffice, while clients still ask it. */
+  #leaderInMinority(): boolean {
+    const { machines, random } = this.#world
+    const leader = this.#leader()
+    if (leader === undefined) return false
+    const others = machines.filter((machine) => machine !== leader)
+    const most = Math.ceil(machines.length / 2) - 2
+    const side = new Set([leader, ...others.slice(0, Math.round(random() * most))])
+    return this.#cut(
+      (from, to) => to !== undefined && side.has(from) !== side.has(to),
+      this.#duration(),
+    )
   }
 
   // ---- Time and choice --------------------------------------------------------------------------

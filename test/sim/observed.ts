@@ -30,8 +30,8 @@ export class ObservedLog implements LogStore {
   readonly #store: LogStore
   readonly #cache: LogCache
   readonly #observer: Observer
-  /** A persist is under way: the entries from this index on; undefined: none is. */
-  persistingFrom: Index | undefined
+  /** The entries of the persist under way; undefined: none is. */
+  persisting: readonly Entry[] | undefined
   compacting = false
 
   constructor(machine: Machine, store: LogStore, cache: LogCache, observer: Observer) {
@@ -64,9 +64,9 @@ export class ObservedLog implements LogStore {
     entries: readonly Entry[]
   }): Promise<void> {
     this.#observer.persisting(this.#machine, batch.entries, batch.hardState)
-    this.persistingFrom = batch.entries[0]?.index
+    this.persisting = batch.entries
     await this.#cache.persist(batch)
-    this.persistingFrom = undefined
+    this.persisting = undefined
   }
 
   async compact(upTo: Index): Promise<void> {

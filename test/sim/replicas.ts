@@ -281,7 +281,7 @@ export class SimNode {
 
 /** The engine with commits of the log that take time: half of it before they are durable, half before they say so. */
 function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine {
-  const wait = (): Promise<void> => new Promise((resolve) => void host.after(ms() / 2, resolve))
+  const busy = (): Promise<void> => new Promise((resolve) => void host.after(ms() / 2, resolve))
   return {
     location: engine.location,
     list: () => engine.list(),
@@ -297,9 +297,9 @@ function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine
         bytes: () => environment.bytes(),
         close: () => environment.close(),
         commit: async (operations) => {
-          await wait()
+          await busy()
           await environment.commit(operations)
-          await wait()
+          await busy()
         },
       }
     },

@@ -25,7 +25,6 @@ const STABLE_KEY = Buffer.from('stable')
 interface Seen {
   readonly incarnation: number
   readonly status: CoreStatus
-  readonly persisting: boolean
   readonly durableAt: Index
 }
 
@@ -81,8 +80,7 @@ export class Invariants {
     this.#membership(machine, status)
     this.#bounds(machine, status)
     this.#compactionHeldBack(machine, status, durableAt)
-    const persisting = machine.cache?.persistingFrom !== undefined
-    this.#seen.set(machine, { incarnation, status, persisting, durableAt })
+    this.#seen.set(machine, { incarnation, status, durableAt })
   }
 
   // ---- I1, I4 -----------------------------------------------------------------------------------
@@ -247,7 +245,7 @@ export class Invariants {
 
   // ---- I6 ---------------------------------------------------------------------------------------
 
-  #monotone(machine: Machine, { status: before, persisting }: Seen, status: CoreStatus): void {
+  #monotone(machine: Machine, { status: before }: Seen, status: CoreStatus): void {
     hold(
       status.term >= before.term &&
         status.commit >= before.commit &&
@@ -257,8 +255,6 @@ export class Invariants {
       'I6 monotone cursors',
       () => `${machine.name} went from ${JSON.stringify(before)} to ${JSON.stringify(status)}`,
     )
-    const cut = status.last < before.last || status.durable < before.durable
-    if (cut && persisting) this.#marks.reach('log cut while persisting')
     if (before.role === 'leader' && status.role !== 'leader' && status.term === before.term) {
       this.#marks.reach('leader loses its quorum')
     }

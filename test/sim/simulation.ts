@@ -116,6 +116,7 @@ class World implements MachineEvents {
       random: random(5),
       marks: this.#marks,
       trace: this.#trace,
+      canon: this.#canon,
     })
     this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i, random(100 + i)))
   }
@@ -233,6 +234,7 @@ class World implements MachineEvents {
   }
 
   #steer(): void {
+    this.#faults.look()
     if (this.#phase === 'founding' && this.#isCalm()) this.#beginFaults()
     else if (this.#phase === 'faults' && this.#isEnough()) this.#beginHealing()
     else if (this.#phase === 'healing' && this.#isServing()) this.#finish()
@@ -405,10 +407,13 @@ class World implements MachineEvents {
   }
 
   /** Delivers a message, and in some seeds once more, or late, while the same process runs. */
-  #received(message: Message, deliver: () => void): void {
+  #received(original: Message, pass: (message: Message) => void): void {
+    const message = this.#faults.trimmed(original)
+    const deliver = (): void => pass(message)
     const { repeatChance, electionMs } = this.#swarm
     const machine = this.#byId.get(message.to)
     const own = message.from === message.to
+    if (machine !== undefined) this.#lookForCut(machine, message)
     if (machine === undefined || own || repeatChance === 0 || this.#phase !== 'faults') {
       deliver()
       return
@@ -422,6 +427,23 @@ class World implements MachineEvents {
     host.after(this.#repeats() * this.#repeats() * electionMs, () => {
       if (this.#byId.get(message.from)?.process?.incarnation === sender) deliver()
     })
+  }
+
+  /** An append that replaces entries, while a persist is under way. */
+  #lookForCut(machine: Machine, message: Message): void {
+    const { cache } = machine
+    if (message.type !== 'append' || cache?.persisting === undefined) return
+    if (message.term < (machine.status()?.term ?? 0)) return
+    const [first] = cache.persisting
+    for (const { index, term } of message.entries) {
+      const own =
+        first !== undefined && index >= first.index
+          ? cache.persisting[index - first.index]?.term
+          : cache.term(index)
+      if (own === undefined || own === term) continue
+      this.#marks.reach('log cut while persisting')
+      return
+    }
   }
 
   // ---- Failing ----------------------------------------------------------------------------------

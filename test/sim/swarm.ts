@@ -46,6 +46,8 @@ export const faultNames = [
   'isolate',
   'isolate follower',
   'partition',
+  'leader in a minority',
+  'slow leader cut off',
   'one way',
   'clog',
   'reset links',

@@ -12,8 +12,8 @@ import { Router } from '../../src/router.ts'
 
 export interface Taps {
   sent(message: Message): void
-  /** Calls `deliver` once at once, or otherwise as it likes. */
-  received(message: Message, deliver: () => void): void
+  /** Calls `deliver` with the message at once, or otherwise as it likes. */
+  received(message: Message, deliver: (message: Message) => void): void
   /** Commands that a leader did not take come back to be placed anew. */
   refused(): void
   forwardLost(leader: NodeId): void
@@ -30,7 +30,7 @@ export function tap(taps: Taps): () => void {
     send.call(this, messages)
   }
   RaftNode.prototype.step = function (this: RaftNode, message): void {
-    taps.received(message, () => step.call(this, message))
+    taps.received(message, (delivered) => step.call(this, delivered))
   }
   RaftNode.prototype.read = function (this: RaftNode, done: ReadCallback): void {
     read.call(this, (confirmed) => {

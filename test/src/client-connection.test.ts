@@ -249,6 +249,17 @@ describe('the end', () => {
     assert.equal(server.bench.log.length, 2)
   })
 
+  test('what comes behind a QUIT is dropped, however much it is', async () => {
+    const { server, client } = await connected(SMALL)
+    client.ask('SET k 1', 'QUIT')
+    server.begin()
+    server.frontend.flush()
+    for (let i = 0; i < 4; i++) client.send('x'.repeat(MB))
+    assert.equal(client.state, 'open')
+    server.settle()
+    assert.deepEqual([client.read(), client.state], ['+OK|+OK|', 'ended'])
+  })
+
   test('a client that has sent its last byte gets all its replies', async () => {
     const { server, client } = await connected()
     client.ask(...Array.from({ length: 100 }, () => 'INCR n'))

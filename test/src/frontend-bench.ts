@@ -78,6 +78,8 @@ export class FrontendBench {
   /** A whole turn, at the end of which everything that was placed is answered and written. */
   turn(): void {
     this.begin()
+    // As in a replica: what this part of a turn asks for, this very turn does.
+    this.wakes = 0
     this.bench.answerRounds(true)
     this.bench.apply()
     this.frontend.flush()

@@ -45,7 +45,7 @@ test('--version and --help', async (context) => {
   assert.equal(help.code, 0)
   assert.equal(help.stderr, '')
   assert.match(help.stdout, /^holdfast \d/)
-  assert.match(help.stdout, /--election-timeout-ms {2}\(default: 250\)/)
+  assert.match(help.stdout, /--election-timeout-ms {2}\(default: 500\)/)
 })
 
 test('a mistake in the options is one line and exit code 1', async (context) => {

@@ -226,7 +226,8 @@ describe('readiness', () => {
     const ready = follower.replica.ready(1000).then((text) => {
       answer = text
     })
-    await cluster.time.runFor(100)
+    // Between two attempts, so that the next one meets a node that has stopped.
+    await cluster.time.runFor(110)
     const stopped = follower.replica.stop()
     await cluster.time.runFor(2000)
     await Promise.all([ready, stopped])

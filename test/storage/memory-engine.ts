@@ -237,7 +237,9 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment {
   checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
     assert(!this.#checkpointing, () => 'two checkpoints at once')
     this.#checkpointing = true
-    const taken = [...chunks]
+    // Given away for good, as to another thread: whoever still reads a chunk finds it empty.
+    const taken: Chunk[] = []
+    for (const chunk of chunks) taken.push(structuredClone(chunk, { transfer: [chunk.buffer] }))
     return this.#inOrder(() => {
       const copies = new Map([...this.#databases].map(([name, table]) => [name, table.copy()]))
       const summary = this.#run(copies, header, taken)

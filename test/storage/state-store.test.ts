@@ -404,7 +404,14 @@ describe('a checkpoint', () => {
       store.put(0, `at ${size}`, stored(store.appliedIndex() + 1, Buffer.alloc(size, `${size} `)))
       commit(store)
     }
+    const key = 'k'.repeat(300_000)
+    put(store, key, 'the value of a large key')
     await store.checkpoint()
+    assert.equal(text(store, key), 'the value of a large key')
+    assert.equal(store.delete(0, key), true)
+    commit(store)
+    await store.checkpoint()
+    assert.equal(text(store, key), undefined)
     assert.equal(store.size(0), 2 * sizes.length)
     for (const size of sizes) {
       const { value } = store.get(0, `at ${size}`) ?? {}
