@@ -4,7 +4,7 @@
  * sent after it and acknowledged. Exit code 1 when one took longer than the bound, or when anything was lost, done
  * although it was refused, or done twice.
  *
- *   npm run failover [-- --kills 20 --nodes 3]
+ *   npm run failover [-- --kills 20 --nodes 3 --port 7000]
  */
 
 import { Cluster } from '../test/e2e/cluster.ts'
@@ -18,9 +18,11 @@ const WRITES_BETWEEN_KILLS = 200
 async function main(): Promise<void> {
   const kills = option('--kills', 20, 1)
   const nodes = option('--nodes', 3, 3)
-  const cluster = await Cluster.start({ nodes })
-  // Ctrl-C and errors end the nodes too.
-  process.once('exit', () => cluster.kill())
+  const port = option('--port', 0, 0)
+  const cluster = await Cluster.start(port === 0 ? { nodes } : { nodes, port })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void cluster.end().then(() => process.exit(1)))
+  }
   try {
     const workload = new Workload({
       nodes: cluster.nodes,

@@ -126,8 +126,13 @@ async function main(argv: readonly string[]): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   const failed = await run(plan, folder)
   process.exitCode = failed ? 1 : 0
-  if (plan.keep) say(`kept: ${folder}; again: npm run powercut -- --replay DIR --seed ${plan.seed}`)
-  else if (failed) say('--keep keeps the recording and the images that fail')
+  if (plan.keep) {
+    const again = `--replay ${join(folder, 'node')} --seed ${plan.seed} --image N --keep`
+    say(`kept: ${folder}; one image again: npm run powercut -- ${again}`)
+  } else if (failed) {
+    // Timing makes every recording another one, so a seed alone does not bring an image back.
+    say('--keep keeps the recordings and the images that fail, to judge them again')
+  }
 }
 
 /** Whether anything failed. */

@@ -14,6 +14,7 @@ import {
   openSync,
   readdirSync,
   rmSync,
+  statfsSync,
   statSync,
 } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
@@ -63,6 +64,9 @@ const BOOT_KEY = Buffer.from('count')
 const ENVIRONMENT_NAME = /^(log|state-[1-9][0-9]*)$/
 /** LMDB's own reason for a failed commit comes a moment after the rejection; nobody waits longer for it. */
 const REASON_WAIT_MS = 200
+/** Free space below which nothing more is written: a commit also copies inner pages and the list of free ones. */
+const FREE_BYTES_MIN = 1_048_576
+const FREE_BYTES_PER_BYTE = 2
 
 export class LmdbEngine implements Engine {
   readonly location: string
@@ -160,6 +164,19 @@ class LmdbEnvironment implements Environment {
     await this.root.close()
   }
 
+  /**
+   * LMDB may overrun the memory of its own error text when a write fails for want of space, and then the process ends
+   * without a reason in its log. So the end comes here, before that.
+   */
+  protected requireSpace(bytes: number): void {
+    const { bavail, bsize } = statfsSync(this.path)
+    const free = bavail * bsize
+    if (free >= FREE_BYTES_MIN + FREE_BYTES_PER_BYTE * bytes) return
+    const reason = `no space left for ${this.path}: ${free} bytes are free, ${bytes} are to be written`
+    this.report(reason)
+    throw new Error(reason)
+  }
+
   protected database(name: string): Database<Buffer, Uint8Array> {
     const database = this.#databases.get(name)
     assert(database !== undefined, () => `there is no database ${name} in ${this.path}`)
@@ -191,6 +208,10 @@ class LmdbEnvironment implements Environment {
 
 class LmdbLogEnvironment extends LmdbEnvironment implements LogEnvironment {
   async commit(operations: readonly Operation[]): Promise<void> {
+    let bytes = 0
+    for (const operation of operations)
+      if (operation.type === 'put') bytes += operation.value.length
+    this.requireSpace(bytes)
     // Before the batch: what throws inside it would leave half of it to be committed.
     for (const operation of operations) this.#check(operation)
     let outcome: boolean
@@ -266,11 +287,14 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
   async checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
     assert(!this.#checkpointing, () => 'two checkpoints at once')
     this.#checkpointing = true
+    let bytes = 0
     for (const chunk of chunks) {
+      bytes += chunk.length
       this.#send({ type: 'chunk', chunk }, [chunk.buffer])
       // Whatever else the loop has to do goes first: a chunk takes about a millisecond to fill.
       await new Promise<void>((next) => setImmediate(next))
     }
+    this.requireSpace(bytes)
     const answer = this.#answer()
     this.#send({ type: 'run', header }, [])
     const reply = await answer

@@ -24,6 +24,11 @@ export function needs(...tools: readonly string[]): { skip: string | false } {
   return { skip: missing.length > 0 ? `${missing.join(' and ')} is missing` : false }
 }
 
+/** As needs(), for what only root may do, such as mounting. */
+export function needsRoot(): { skip: string | false } {
+  return { skip: process.getuid?.() === 0 ? false : 'it needs root' }
+}
+
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK)

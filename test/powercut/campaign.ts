@@ -34,7 +34,7 @@ export interface CampaignOptions {
   readonly images: number
   /** Where the power is cut, in turn, one image each. */
   readonly places: readonly Place[]
-  /** Only this one of them. */
+  /** Only this one, whatever `images` says. */
   readonly only?: number
   /** Keeps the images that fail. */
   readonly keep: boolean
@@ -66,6 +66,8 @@ export interface Summary {
 
 /** Steps at the beginning of a life that count as its opening. */
 const OPENING_STEPS = 160
+/** Of these, the ones that make the files of both environments. */
+const CREATION_STEPS = 64
 /** Of these, the ones before which a next process has flushed little of what a killed one left. */
 const REOPENING_STEPS = 24
 const LISTED_MAX = 6
@@ -78,8 +80,9 @@ interface Plan {
 
 export async function runCampaign(options: CampaignOptions): Promise<Summary> {
   const { timeline, only } = options
-  const plans = Array.from({ length: options.images }, (_, image) => planOf(image, options))
-    .filter(({ image }) => only === undefined || image === only)
+  const numbers = Array.from({ length: options.images }, (_, image) => image)
+  const plans = (only === undefined ? numbers : [only])
+    .map((image) => planOf(image, options))
     .sort((a, b) => a.step - b.step)
   const campaign = new Campaign(options)
   try {
@@ -102,8 +105,8 @@ function planOf(image: number, { timeline, seed, places }: CampaignOptions): Pla
   const random = randomOf(seed, image)
   const place = places[image % places.length] ?? 'anywhere'
   const candidates = candidatesAt(place, timeline, random)
-  // Most happens at the beginning of an opening: the files are made before anything is written to them.
-  const draw = place === 'anywhere' || place === 'checkpoint' ? random() : random() ** 2
+  // Most of what can go wrong in an opening comes before its first flush.
+  const draw = place === 'opening' || place === 'reopening' ? random() ** 2 : random()
   return { image, step: candidates[Math.floor(draw * candidates.length)] ?? 0 }
 }
 
@@ -117,7 +120,7 @@ function candidatesAt(place: Place, { steps, lives }: Timeline, random: Random):
     case 'anywhere':
       return all
     case 'creation':
-      return opening(0, OPENING_STEPS)
+      return opening(0, CREATION_STEPS)
     case 'opening':
       return opening(Math.floor(random() * lives.length), OPENING_STEPS)
     case 'reopening':
@@ -158,6 +161,8 @@ class Campaign {
     const cut = this.disk.cut(survival)
     const life = this.#lifeOf(step)
     const directory = join(folder, `image-${image}`)
+    // An earlier run may have kept it.
+    rmSync(directory, { recursive: true, force: true })
     mkdirSync(directory)
     writeEntries(directory, this.#withLocks(cut, life, random))
     const outcome = await this.#recoverer.recover(join(directory, timeline.recording.node))

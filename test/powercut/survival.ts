@@ -32,6 +32,8 @@ class DrawnSurvival implements Survival {
   readonly way: Way
   readonly #random: Random
   readonly #chance: number
+  /** Whether no name at all is lost: what is in a file shows only in images that have the file. */
+  readonly #keepsNames: boolean
   readonly #kept = new Set<Write>()
   /** By path and page: the moment up to which its writes survive. */
   readonly #pages = new Map<string, number>()
@@ -40,6 +42,7 @@ class DrawnSurvival implements Survival {
     this.way = way
     this.#random = random
     this.#chance = CHANCES[Math.floor(random() * CHANCES.length)] ?? 0.5
+    this.#keepsNames = way === 'everything' || (way !== 'nothing' && random() < 0.5)
   }
 
   begin(pending: readonly Write[]): void {
@@ -71,8 +74,7 @@ class DrawnSurvival implements Survival {
   }
 
   name(_path: string): boolean {
-    if (this.way === 'nothing' || this.way === 'everything') return this.way === 'everything'
-    return this.#random() < this.#chance
+    return this.#keepsNames || (this.way !== 'nothing' && this.#random() < this.#chance)
   }
 
   #keeps(at: number, one: number): boolean {

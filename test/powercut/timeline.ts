@@ -54,6 +54,7 @@ export async function readTimeline(folder: string, recording: Recording): Promis
   }
   const reference = new Reference(await watch(folder, recording.node, steps, told, lives))
   checkClients(reference, clients, seed)
+  checkReplies(told, clients)
   return { recording, steps, told, lives, reference }
 }
 
@@ -160,6 +161,17 @@ function checkClients(reference: Reference, clients: readonly Sent[], seed: numb
       if (argv.join(' ') !== command.join(' ')) {
         throw new TraceError(`entry ${index} has command ${from + at} of client ${client} wrong`)
       }
+    }
+  }
+}
+
+/** Every reply that a client has received was seen leaving: an unseen one would be a promise unheard. */
+function checkReplies(told: readonly Told[], clients: readonly Sent[]): void {
+  for (const { client, port, answered } of clients) {
+    let seen = 0
+    for (const one of told) if (one.type === 'replies' && one.port === port) seen += one.count
+    if (seen < answered) {
+      throw new TraceError(`client ${client} has ${answered} replies, the trace shows ${seen}`)
     }
   }
 }

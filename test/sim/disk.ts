@@ -64,6 +64,8 @@ export type RunInProcess = (ms: number, action: () => void) => void
 
 export const BOOT = 'boot'
 const BOOT_KEY = Buffer.from('count')
+/** How often a slow disk looks whether it still is. */
+const PACE_MS = 50
 
 export class SimDisk implements Engine {
   readonly location = 'the simulated disk'
@@ -185,6 +187,7 @@ export class SimDisk implements Engine {
     const environment = new SimEnvironment(name, stored, {
       options: this.options,
       latency: (range) => this.#latency(range),
+      slowness: () => this.slowness,
       takeFault: () => this.#takeFault(name),
       process: this.#process,
       closed: () => this.#open.delete(name),
@@ -194,7 +197,7 @@ export class SimDisk implements Engine {
   }
 
   #latency({ min, max }: { readonly min: number; readonly max: number }): number {
-    return (min + this.options.random() * (max - min)) * this.slowness
+    return min + this.options.random() * (max - min)
   }
 
   #takeFault(name: string): DiskFault | undefined {
@@ -214,6 +217,7 @@ interface Stored {
 interface Hooks {
   readonly options: DiskOptions
   readonly latency: (range: { readonly min: number; readonly max: number }) => number
+  readonly slowness: () => number
   readonly takeFault: () => DiskFault | undefined
   readonly process: RunInProcess
   readonly closed: () => void
@@ -355,12 +359,12 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
     if (fault === undefined) {
       const settle = (): void => this.#flushed(write)
       if (options.early) {
-        this.#later(ms / 3, () => this.#keep(write, 'visible') && this.#later(ms, settle))
-      } else this.#later(ms, () => this.#keep(write, 'flushed') && settle())
+        this.#work(ms / 3, () => this.#keep(write, 'visible') && this.#work(ms, settle))
+      } else this.#work(ms, () => this.#keep(write, 'flushed') && settle())
       return
     }
     const kept = fault === 'rejected-visible' || (fault === 'hanging' && options.random() < 0.5)
-    this.#later(ms, () => {
+    this.#work(ms, () => {
       if (kept && !this.#keep(write, 'visible')) return
       if (fault !== 'hanging') this.#fail(write, new Error(`a commit to ${this.#name}: ${fault}`))
     })
@@ -415,6 +419,17 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
       else transaction.put(database, operation.key, operation.value)
     }
     return transaction.undo
+  }
+
+  /** What takes `ms` when the disk is not slow; it goes on at the pace that the disk has by then. */
+  #work(ms: number, action: () => void): void {
+    const slowness = this.#hooks.slowness()
+    const step = Math.min(ms * slowness, PACE_MS)
+    const left = ms - step / slowness
+    this.#later(step, () => {
+      if (left > 0.001) this.#work(left, action)
+      else action()
+    })
   }
 
   #later(ms: number, action: () => void): void {

@@ -26,7 +26,7 @@ export interface FaultWorld {
 }
 
 /** A trap springs on the next machine that does the thing it waits for. */
-type TrapKind = 'checkpoint' | 'compaction' | 'vote' | 'truncation' | 'commit'
+type TrapKind = 'checkpoint' | 'landing' | 'compaction' | 'vote' | 'truncation'
 
 interface Trap {
   readonly kind: TrapKind
@@ -210,12 +210,12 @@ export class Faults {
 
   #killInCheckpoint(): boolean {
     const { random } = this.#world
-    const kind = random() < 0.25 ? 'compaction' : 'checkpoint'
+    const kinds = ['checkpoint', 'checkpoint', 'landing', 'compaction'] as const
+    const kind = kinds[Math.floor(random() * kinds.length)] ?? 'checkpoint'
     return this.#trap(kind, undefined, (machine) => {
       const span = machine.swarm.commitMs.max * machine.disk.slowness
       const dice = random()
-      const short = kind === 'compaction' || dice < 0.4
-      const wait = random() * (short ? Math.min(1, span) : 1 + span * 4)
+      const wait = kind === 'landing' ? 0 : random() * (dice < 0.5 ? Math.min(1, span) : span * 4)
       this.#later(wait, () => {
         if (random() < 0.3) this.#powerCut(machine)
         else this.#kill(machine)
@@ -375,10 +375,11 @@ export class Faults {
    */
   #slowLeaderCutOff(): boolean {
     const { swarm, random } = this.#world
-    const leader = this.#leader()
+    const leader = this.#calmLeader()
     if (leader === undefined) return false
     const { electionMs } = swarm
-    leader.disk.slowness = (electionMs * (4 + random() * 6)) / leader.swarm.commitMs.max
+    this.quietUntil = this.#now + electionMs * 8
+    leader.disk.slowness = (electionMs * (10 + random() * 20)) / leader.swarm.commitMs.max
     this.#repair(electionMs * 8, () => {
       leader.disk.slowness = 1
     })

@@ -46,25 +46,34 @@ export function checkConnection(
   }
 }
 
-/** The own list: a read sees exactly what happened of the writes before it. */
+/**
+ * The own list. A read sees everything that was acknowledged or read before it and nothing that was sent after it;
+ * of the writes of unknown outcome between, it sees those that have happened by then: they may still happen later.
+ */
 function checkList(exchanges: readonly Exchange[], final: readonly string[]): void {
   const sent = exchanges.flatMap(({ words }) => (words[0] === 'APPEND' ? [words[2]] : []))
   const happened = sent.filter((token) => final.includes(token ?? ''))
   assert.deepEqual(final, happened, 'every write once, in the order in which they were sent')
-  let before = 0
+  let known = 0
+  let possible = 0
   for (const { words, reply } of exchanges) {
     const at: number = words[0] === 'APPEND' ? final.indexOf(words[2] ?? '') : -1
     const result = outcome(reply)
+    possible = Math.max(possible, at + 1)
     if (words[0] === 'APPEND') {
       if (result === 'done') {
         assert.ok(at >= 0, `${words[2]} was acknowledged with ${reply} and lost`)
         assert.equal(reply, (at + 1) * TOKEN_CHARS)
+        known = at + 1
       } else if (result === 'not executed') {
         assert.equal(at, -1, `${words[2]} was told not to be executed: ${reply}`)
       }
-      if (at >= 0) before = at + 1
     } else if (result === 'done') {
-      assert.deepEqual(tokensOf(reply), final.slice(0, before), `${words.join(' ')} of ${final}`)
+      const seen = tokensOf(reply)
+      assert.deepEqual(seen, final.slice(0, seen.length), `${words.join(' ')} of ${final}`)
+      const text = `${words.join(' ')} sees ${seen.length} of ${known} to ${possible}`
+      assert.ok(seen.length >= known && seen.length <= possible, text)
+      known = seen.length
     }
   }
 }

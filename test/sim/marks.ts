@@ -9,7 +9,7 @@ export const markNames = [
   'figure 8: an old term on a quorum is not counted',
   'figure 8: what a majority held is replaced',
   'suffix replaced on disk',
-  'log cut while persisting',
+  'new leader heard while old entries are being persisted',
   'vote, then crash',
   'leader loses its quorum',
   'append rejected',

@@ -303,7 +303,7 @@ export class Invariants {
     const matches = [durable, ...peers.map(({ match }) => match)].sort((a, b) => b - a)
     const index = matches[majority(matches.length) - 1] ?? 0
     if (index <= commit || machine.cache?.term(index) === term) return
-    this.#once(`old ${machine.index} ${term}`, () =>
+    this.once(`old ${machine.index} ${term}`, () =>
       this.#marks.reach('figure 8: an old term on a quorum is not counted'),
     )
   }
@@ -379,11 +379,11 @@ export class Invariants {
     )
     if (entries === limit.entries && status.last > limit.entries) {
       const { incarnation } = machine.process ?? {}
-      this.#once(`wrap ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache wraps'))
+      this.once(`wrap ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache wraps'))
     }
     if (misses > 0) {
       const { incarnation } = machine.process ?? {}
-      this.#once(`miss ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache misses'))
+      this.once(`miss ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache misses'))
     }
   }
 
@@ -403,12 +403,13 @@ export class Invariants {
 
   #compactionHeldBack(machine: Machine, { slowest, first }: CoreStatus, durableAt: Index): void {
     if (slowest === undefined || slowest.match >= durableAt || first - 1 >= durableAt) return
-    this.#once(`held ${machine.index} ${durableAt}`, () =>
+    this.once(`held ${machine.index} ${durableAt}`, () =>
       this.#marks.reach('compaction held back by the slowest'),
     )
   }
 
-  #once(key: string, action: () => void): void {
+  /** Does it unless it was done under this key before. */
+  once(key: string, action: () => void): void {
     if (this.#marked.has(key)) return
     this.#marked.add(key)
     action()
