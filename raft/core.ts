@@ -292,6 +292,9 @@ export class RaftCore {
     if (this.#electionElapsed < this.#electionTimeout && !linkDown) return
     this.#linkDownTicks = undefined
     this.#resetElectionTimer()
+    // While its own vote is not durable nobody was asked yet: another term would begin all over, and on a disk slower
+    // than the timeout there would never be a leader.
+    if (this.#role.role === 'candidate' && !this.#role.votes.has(this.#id)) return
     if (this.#voters.includes(this.#id)) this.#campaign()
     else if (this.#role.role === 'follower') this.#setLeader(this.#role, undefined)
   }

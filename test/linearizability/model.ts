@@ -35,8 +35,6 @@ export interface KeyModel {
    * more than one: its result depends on the value that was there.
    */
   makes(operation: number): State | 'derives' | undefined
-  /** Of an operation that derives: false only if it can never make that state. */
-  mayDerive(operation: number, state: State): boolean
   /** False if no reply of the witnesses can tell whether this operation took effect. */
   mayMatter(operation: number): boolean
   /** Equal for operations whose effects no reply of the witnesses can tell apart, whatever the state. */

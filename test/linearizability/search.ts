@@ -48,9 +48,6 @@ export interface SearchRequest {
   readonly wantsLongest?: boolean
 }
 
-/** Pairs of operation and value that are looked at before the search, to know who can make what. */
-const DERIVATIONS_MAX = 2_000_000
-
 /**
  * Searches an order of the operations of one key. Those that failed are left out, those of unknown outcome are
  * placed where that helps.
@@ -164,8 +161,8 @@ class Search {
   /** By state, of what is not placed: how many need it, how many could make it. */
   readonly #needed = new Map<State, number>()
   readonly #makers = new Map<State, number>()
-  /** By operation, the needed states that it can make; undefined when finding out would take too long. */
-  readonly #makes: readonly (readonly State[])[] | undefined
+  /** False when a state can come about by derivation, so that the makers do not tell. */
+  readonly #hasKnownMakers: boolean
   readonly #usages: Usage[] = [[]]
   readonly #usageIds = new Map<string, number>([['', 0]])
   /** Usages that were tried, by configuration. */
@@ -202,7 +199,7 @@ class Search {
     this.#byReturn = new Links(numbers.sort((a, b) => this.#deadline(a) - this.#deadline(b)))
     this.#classes = this.#classify(byInvocation)
     const relevant = [...this.#known, ...this.#classes.flatMap(({ members }) => members)]
-    this.#makes = this.#possibleMakes(relevant)
+    this.#hasKnownMakers = relevant.every((index) => this.#model.makes(index) !== 'derives')
     for (const index of relevant) this.#account(index, 1)
   }
 
@@ -360,7 +357,7 @@ class Search {
 
   /** Whether somebody but `move` needs this state and nobody can make it again. */
   #isStillNeeded(state: State, move: number): boolean {
-    if (this.#makes === undefined) return false
+    if (!this.#hasKnownMakers) return false
     const own = this.#model.needs(this.#operationOf(move)) === state ? 1 : 0
     return (this.#needed.get(state) ?? 0) > own && (this.#makers.get(state) ?? 0) === 0
   }
@@ -369,25 +366,8 @@ class Search {
   #account(operation: number, by: number): void {
     const needs = this.#model.needs(operation)
     if (needs !== undefined) this.#needed.set(needs, (this.#needed.get(needs) ?? 0) + by)
-    for (const state of this.#makes?.[operation] ?? []) {
-      this.#makers.set(state, (this.#makers.get(state) ?? 0) + by)
-    }
-  }
-
-  #possibleMakes(relevant: readonly number[]): readonly (readonly State[])[] | undefined {
-    const model = this.#model
-    const needs = relevant.map((index) => model.needs(index)).filter((state) => state !== undefined)
-    const needed = new Set(needs)
-    const deriving = relevant.filter((index) => model.makes(index) === 'derives')
-    if (needed.size * deriving.length > DERIVATIONS_MAX) return undefined
-    const makes: (readonly State[])[] = []
-    for (const index of relevant) {
-      const state = model.makes(index)
-      if (state === 'derives') {
-        makes[index] = [...needed].filter((other) => model.mayDerive(index, other))
-      } else if (state !== undefined && needed.has(state)) makes[index] = [state]
-    }
-    return makes
+    const makes = this.#model.makes(operation)
+    if (typeof makes === 'number') this.#makers.set(makes, (this.#makers.get(makes) ?? 0) + by)
   }
 
   /** False if the configuration was tried with no more unknown operations used up than now. */

@@ -333,13 +333,6 @@ class StringKey implements KeyModel {
     return behaviour.writes ?? 'derives'
   }
 
-  mayDerive(operation: number, state: State): boolean {
-    const { operation: recorded, behaviour, expected } = this.#at(operation)
-    if (behaviour.answers === 'counter') return this.#values.add(state, 0n) === state
-    if (expected !== ANY && this.#values.bytes(state) !== expected) return false
-    return state !== ABSENT && this.#values.text(state).endsWith(recorded.args[0] ?? '')
-  }
-
   mayMatter(operation: number): boolean {
     const { command, behaviour } = this.#at(operation)
     if (command.reads === true) return false

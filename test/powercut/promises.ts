@@ -45,7 +45,7 @@ class Listener {
 
   add(call: Syscall): void {
     const named = descriptor(call.args)
-    if (named === undefined || call.result === undefined || call.result <= 0) return
+    if (named === undefined || (call.result ?? 1) <= 0) return
     if (!/^(?:write|writev|sendto|sendmsg)$/.test(call.name)) return
     if (named.fd === 1) {
       this.#logged(call)
@@ -101,7 +101,7 @@ class Listener {
   }
 }
 
-/** What the call has taken of what it was given. */
+/** What the call has taken of what it was given: all, for what is known, where a kill hid its return. */
 function sent(call: Syscall): Buffer {
   return dataOf(call).subarray(0, call.result)
 }

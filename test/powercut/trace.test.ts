@@ -32,6 +32,7 @@ test('a call that another thread interrupts has both its moments', async (contex
     '11 close(4</elsewhere>) = 0',
     '12 <... openat resumed>, 0664) = 26</d/y>',
     '11 pwrite64(25</d/data.mdb>, "zz", 2, 8 <unfinished ...>',
+    '12 fsync(26</d/y> <detached ...>',
     '11 +++ killed by SIGKILL +++',
     '13 mmap(NULL, 131072, PROT_READ, MAP_SHARED, 25</d/data.mdb>, 0) = 0x7f09f007b000',
     '13 rename("/d/y", "/d/z") = -1 ENOENT (No such file or directory)',
@@ -45,8 +46,9 @@ test('a call that another thread interrupts has both its moments', async (contex
     ['write', 2, 3, 7],
     ['openat', 6, 11, 26],
     ['pwrite64', 12, undefined, undefined],
-    ['mmap', 16, 17, 0x7f09f007b000],
-    ['rename', 18, 19, -1],
+    ['fsync', 14, undefined, undefined],
+    ['mmap', 18, 19, 0x7f09f007b000],
+    ['rename', 20, 21, -1],
   ])
   assert.equal(calls[2]?.args, 'AT_FDCWD</w>, "/d/y", O_RDWR|O_CREAT, 0664')
 })

@@ -102,7 +102,7 @@ class TraceParser {
 
   #begin(thread: string, name: string, rest: string, at: number): void {
     if (!this.#interest(name, rest.slice(0, INTEREST_CHARACTERS))) return
-    const cut = /,? <unfinished \.\.\.>$/.exec(rest.slice(-32))
+    const cut = /,? <(?:unfinished|detached) \.\.\.>$/.exec(rest.slice(-32))
     if (cut !== null) {
       const args = rest.slice(0, rest.length - cut[0].length)
       this.#unfinished.set(thread, { index: this.#calls.length, args })

@@ -409,3 +409,21 @@ test('a restart finds the membership in the log behind the applied index', () =>
   assert.deepEqual(again.core.status().membership, membership)
   assert.equal(again.tick().core.status().role, 'candidate')
 })
+
+test('a candidate whose own vote is not durable yet begins no other term, however slow the disk is', () => {
+  const sole = new Lone({ size: 1 }).tick(100 * ELECTION_TICKS)
+  assert.equal(sole.core.term, 1)
+  sole.persistAll()
+  assert.equal(sole.core.isLeader, true)
+  assert.equal(sole.core.term, 1)
+
+  const one = new Lone({ size: 3 }).tick(ELECTION_TICKS)
+  one.step(preVoteReply('2', 1, true)).tick(20 * ELECTION_TICKS)
+  assert.equal(one.core.term, 1)
+  assert.equal(one.sentOf('vote').length, 0)
+  one.persistAll()
+  assert.equal(one.sentOf('vote').length, 2)
+  // Its vote is durable and nobody answers: now the next campaign may come.
+  one.tick(2 * ELECTION_TICKS)
+  assert.notEqual(one.sentOf('pre-vote').length, 0)
+})

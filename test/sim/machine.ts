@@ -17,6 +17,7 @@ import type { Logger } from '../../src/logger.ts'
 import type { Cancel, Clock, Timers } from '../../src/network.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
 import { Replica } from '../../src/replica.ts'
+import type { Operation } from '../../storage/engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
 import type { DiskLogStore } from '../../storage/log-store.ts'
 import { openStorage } from '../../storage/open.ts'
@@ -39,11 +40,7 @@ export interface MachineEvents extends Observer {
   died(machine: Machine, reason: string): void
   /** It runs on its old disk now; nothing was told to anybody yet. */
   opened(machine: Machine, logDropped: boolean): void
-  landing(
-    machine: Machine,
-    environment: string,
-    operations: Parameters<SimDisk['options']['events']['landing']>[1],
-  ): void
+  landing(machine: Machine, environment: string, operations: readonly Operation[]): void
   /** Nothing may survive this: a broken invariant, a failed assertion. */
   broken(error: unknown): void
 }
@@ -171,13 +168,13 @@ export class Machine {
 
   /** An exception that nothing caught: the end of the process. Of a bug, unless its disk is to blame. */
   threw(error: unknown): void {
-    const blameless = error instanceof InvariantError || error instanceof AssertionError
-    if (!blameless && this.damaged !== undefined && isCorruption(error)) {
+    const isBug = error instanceof InvariantError || error instanceof AssertionError
+    if (!isBug && this.damaged !== undefined && isCorruption(error)) {
       this.lost = `${error}`
       this.die(`${error}`)
       return
     }
-    if (this.doomed && !blameless) this.die(`${error}`)
+    if (this.doomed && !isBug) this.die(`${error}`)
     else this.#events.broken(error)
   }
 
@@ -185,11 +182,11 @@ export class Machine {
     const { config, swarm } = this
     const { log, state, logDropped } = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
-      now: () => host.clock2.monotonic(),
+      now: () => host.ownClock.monotonic(),
     })
     const { nodeId, clusterId } = log.identity()
     this.id = nodeId
-    const { clock2: clock, timers2: timers } = host
+    const { ownClock: clock, ownTimers: timers } = host
     const logger = silentLogger()
     const observed = observedState(state, (change) => this.#events.applied(this, change))
     const replica = new Replica({
@@ -280,8 +277,8 @@ function silentLogger(): Logger {
 
 /** A host that tells whose event runs, catches what it throws, and whose monotonic clock drifts. */
 export class MachineHost extends PausableHost {
-  readonly clock2: Clock
-  readonly timers2: Timers
+  readonly ownClock: Clock
+  readonly ownTimers: Timers
   readonly #hooks: { readonly begin: () => void; readonly failed: (error: unknown) => void }
   isPaused = false
 
@@ -298,8 +295,8 @@ export class MachineHost extends PausableHost {
     super(sim, name)
     const { drift, wall } = hooks
     this.#hooks = hooks
-    this.clock2 = { monotonic: () => sim.time.now * drift, wall }
-    this.timers2 = { after: (ms, action) => this.after(ms / drift, action) }
+    this.ownClock = { monotonic: () => sim.time.now * drift, wall }
+    this.ownTimers = { after: (ms, action) => this.after(ms / drift, action) }
   }
 
   override pause(): void {

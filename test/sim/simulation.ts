@@ -7,14 +7,16 @@
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import type { Random } from '../../raft/ports.ts'
-import type { Message } from '../../raft/types.ts'
+import type { Entry, Message } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
+import type { Operation } from '../../storage/engine.ts'
 import { Canon } from './canon.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
 import { CLIENT_PORT, Machine, type MachineEvents } from './machine.ts'
 import { Marks } from './marks.ts'
 import { SimNetwork, SimTime, seededRandom } from './network.ts'
+import type { Applied } from './observed.ts'
 import { Probe } from './probe.ts'
 import { SimClient } from './sim-client.ts'
 import { Invariants } from './sim-invariants.ts'
@@ -368,28 +370,24 @@ class World implements MachineEvents {
     if (lost === undefined) this.#faults.revive(machine)
   }
 
-  landing(
-    machine: Machine,
-    environment: string,
-    operations: Parameters<Invariants['landing']>[1],
-  ): void {
+  landing(machine: Machine, environment: string, operations: readonly Operation[]): void {
     this.#trace.note(machine.name, 'disk', [operations.length], () => {
       return `${environment}: ${operations.length} operations are visible`
     })
     if (environment === 'log') this.#invariants.landing(machine, operations)
   }
 
-  applied(machine: Machine, change: Parameters<Invariants['applied']>[1]): void {
+  applied(machine: Machine, change: Applied): void {
     const { index, term } = change.end
     this.#trace.note(machine.name, 'applies', [index, term], () => `${index}@${term}`)
     this.#invariants.applied(machine, change)
   }
 
-  read(machine: Machine, entries: Parameters<Invariants['cacheCoherent']>[1]): void {
+  read(machine: Machine, entries: readonly Entry[]): void {
     this.#invariants.cacheCoherent(machine, entries)
   }
 
-  persisting(machine: Machine, entries: Parameters<MachineEvents['persisting']>[1]): void {
+  persisting(machine: Machine, entries: readonly Entry[]): void {
     const [first] = entries
     if (first !== undefined && first.index <= (machine.cache?.lastIndex() ?? 0)) {
       this.#faults.did('truncation', machine)
