@@ -25,6 +25,7 @@ import { connect, createServer, type Server } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { syncDirectory } from '../storage/directory.ts'
 import { limits } from './config.ts'
 import { fromSystemError, OperatorError } from './operator-error.ts'
 
@@ -155,6 +156,7 @@ export function makeDirectory(path: string): void {
   makeDirectory(dirname(path))
   try {
     mkdirSync(path, { mode: 0o750 })
+    syncDirectory(dirname(path))
   } catch (error) {
     // Another process that starts at the same moment may have been quicker.
     if (!existsSync(path)) throw error

@@ -6,22 +6,13 @@
  * milliseconds.
  */
 
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statfsSync,
-  statSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { assert } from '../raft/assert.ts'
 import type { CheckpointSummary } from './checkpoint.ts'
+import { syncDirectory } from './directory.ts'
 import {
   type Chunk,
   type Engine,
@@ -128,8 +119,12 @@ class LmdbEnvironment implements Environment {
       this.#databases.set(name, this.root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
     }
     this.boots = this.#writeBootRecord()
-    // After the first commit, so that the files it made are part of what is synced.
-    for (const directory of [path, ...created]) syncDirectory(directory)
+    // After the first commit, so that the files it made are part of what is synced. The data directory and its own
+    // name always are: whoever made them may have ended before it could do so.
+    const data = dirname(path)
+    for (const directory of new Set([path, data, dirname(data), ...created])) {
+      syncDirectory(directory)
+    }
   }
 
   get(database: string, key: Uint8Array): Uint8Array | undefined {
@@ -354,16 +349,6 @@ function createDirectory(path: string): string[] {
   for (let child = path; ; child = dirname(child)) {
     changed.push(dirname(child))
     if (child === first) return changed
-  }
-}
-
-/** A new name in a directory survives a power cut only when the directory itself is flushed. */
-function syncDirectory(path: string): void {
-  const descriptor = openSync(path, 'r')
-  try {
-    fsyncSync(descriptor)
-  } finally {
-    closeSync(descriptor)
   }
 }
 
