@@ -56,7 +56,8 @@ function report(path: string, verdict: Verdict): number {
     const { window } = explanation
     const from = Math.min(...window.map(({ invoked }) => invoked))
     print(`\nINVALID: key ${shown(violation.key)}: no order of its operations explains every reply`)
-    print(`  smallest window: ${window.length} operations, lines ${from} to ${explanation.to}`)
+    const count = window.length === 1 ? '1 operation' : `${window.length} operations`
+    print(`  smallest window: ${count}, lines ${from} to ${explanation.to}`)
     for (const line of textBelow(explanation)) print(`  ${line}`)
     print(`  picture: ${save(`${path}.${index + 1}.svg`, draw(explanation))}`)
   }

@@ -6,7 +6,15 @@
  * milliseconds.
  */
 
-import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase } from 'lmdb'
@@ -76,10 +84,12 @@ export class LmdbEngine implements Engine {
   }
 
   async openLog(name: string, databases: readonly string[]): Promise<LogEnvironment> {
+    await this.#create(name, databases)
     return new LmdbLogEnvironment(this.#path(name), databases, this.#report)
   }
 
   async openState(name: string, databases: readonly string[]): Promise<StateEnvironment> {
+    await this.#create(name, databases)
     const environment = new LmdbStateEnvironment(this.#path(name), databases, this.#report)
     await environment.ready()
     return environment
@@ -87,6 +97,26 @@ export class LmdbEngine implements Engine {
 
   drop(name: string): void {
     rmSync(this.#path(name), { recursive: true, force: true })
+    syncDirectory(this.location)
+  }
+
+  /**
+   * Makes an environment that does not exist under another name first, and renames it when it is durable: LMDB begins
+   * a file with pages that it does not flush, and crashes on one whose length survived a power cut without them.
+   */
+  async #create(name: string, databases: readonly string[]): Promise<void> {
+    const path = this.#path(name)
+    if (existsSync(path)) return
+    const draft = `${path}.new`
+    rmSync(draft, { recursive: true, force: true })
+    const created = createDirectory(draft)
+    const root = open<Buffer, Uint8Array>({ ...LMDB_OPTIONS, path: draft })
+    for (const database of databases) root.openDB({ ...LMDB_OPTIONS, name: database })
+    const boots = root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name: BOOT_DATABASE })
+    root.transactionSync(() => boots.putSync(BOOT_KEY, Buffer.alloc(8)))
+    await root.close()
+    for (const directory of [draft, ...created]) syncDirectory(directory)
+    renameSync(draft, path)
     syncDirectory(this.location)
   }
 

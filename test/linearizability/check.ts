@@ -9,9 +9,9 @@ import { HistoryError, type Operation, shown } from './operation.ts'
 import { type SearchLimits, searchOrder } from './search.ts'
 import { stringModel } from './string-model.ts'
 
-/** For one key: under ten seconds and about 300 MB at the most. */
+/** For one key: some seconds, and some hundreds of MB, at the most. */
 export const KEY_LIMITS: SearchLimits = {
-  steps: 30_000_000,
+  steps: 10_000_000,
   configurations: 500_000,
   states: 500_000,
 }

@@ -204,7 +204,7 @@ class Explainer {
       stuck,
       leadIn: leadInOf(operations, window.from),
       context: contextOf(operations, inWindow, window),
-      hints: stuck.flatMap(({ operation }) => hintsOn(operation, operations)),
+      hints: stuck.flatMap(({ operation }) => hintsOn(operation, operations, this.#model)),
     }
   }
 }
@@ -312,21 +312,30 @@ export function idOf({ process, invoked }: Operation): string {
   return `${invoked} ${process}`
 }
 
-/** Where the value of a reply comes from, as far as a look at the arguments tells. */
-function hintsOn(stuck: Operation, operations: readonly Operation[]): readonly string[] {
+/** Where the value of a reply comes from. */
+function hintsOn(
+  stuck: Operation,
+  operations: readonly Operation[],
+  model: Model,
+): readonly string[] {
   const { reply } = stuck
   if (typeof reply !== 'string' || reply === 'OK') return []
-  const writers = operations.filter((other) => other !== stuck && other.args[0] === reply)
-  const [kept, later] = [writers.filter(isTaken), writers.filter((other) => !isTaken(other))]
-  const writer = kept.at(-1) ?? later[0]
-  if (writer === undefined) return [`no operation on this key was given ${shown(reply)}`]
-  const by = `${shown(reply)} was given to ${shownCommand(writer)} of process ${shown(writer.process)}`
-  if (writer.outcome === 'fail') return [`${by} only, which was answered as failed`]
-  if (writer.invoked > stuck.returned) return [`${by} only, which was invoked later`]
-  const when = writer.returned < stuck.invoked ? 'which had returned before' : 'at the same time'
-  return [`${by}, ${writer.outcome === 'info' ? 'whose outcome is unknown' : when}`]
-
-  function isTaken({ outcome, invoked }: Operation): boolean {
+  const key = model.begin(operations)
+  const makes = operations.map((_, index) => key.makes(index))
+  const writers = operations.filter((other, index) => {
+    return other !== stuck && makes[index] === key.state(reply)
+  })
+  const taken = writers.filter(({ outcome, invoked }) => {
     return outcome !== 'fail' && invoked <= stuck.returned
+  })
+  const writer = taken.at(-1) ?? writers[0]
+  if (writer === undefined) {
+    return makes.includes('derives') ? [] : [`no operation on this key writes ${shown(reply)}`]
   }
+  const { outcome, invoked, returned } = writer
+  const by = `${shown(reply)} is what ${shownCommand(writer)} of process ${shown(writer.process)} wrote`
+  if (outcome === 'fail') return [`${by}, which was answered as failed`]
+  if (outcome === 'info') return [`${by}, whose outcome is unknown`]
+  if (invoked > stuck.returned) return [`${by}, which was invoked later`]
+  return [`${by}, ${returned < stuck.invoked ? 'which had returned before' : 'at the same time'}`]
 }

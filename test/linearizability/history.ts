@@ -21,6 +21,7 @@ const CHUNK_BYTES = 1 << 20
 /** One event; beyond it the file is no history. */
 const LINE_BYTES_MAX = 256 << 20
 const NEWLINE = 10
+const CARRIAGE_RETURN = 13
 /** Faults that were injected, not operations; recorded for the report. */
 const NEMESIS = 'nemesis'
 const LONE_SURROGATE = /\p{Surrogate}/u
@@ -66,7 +67,7 @@ export function* readOperations(options: ReadOptions): Generator<Operation> {
   let line = 0
   for (const bytes of lines(options.path)) {
     line++
-    if (bytes.length === 0) continue
+    if (bytes.length === 0 || (bytes.length === 1 && bytes[0] === CARRIAGE_RETURN)) continue
     try {
       const operation = reader.event(parse(bytes), line)
       if (operation !== undefined && keep(operation.key)) yield operation

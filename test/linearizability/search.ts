@@ -8,6 +8,7 @@
  */
 
 import { Buffer } from 'node:buffer'
+import { Links } from './links.ts'
 import { ILLEGAL, type KeyModel, type Model, type State } from './model.ts'
 import type { Operation } from './operation.ts'
 
@@ -101,46 +102,6 @@ interface Frame {
   readonly trail: number
   readonly moves: readonly number[]
   cursor: number
-}
-
-/** A list of 0..n-1 in a given order, from which an element is taken and put back in O(1) (dancing links). */
-class Links {
-  readonly #next: Int32Array
-  readonly #previous: Int32Array
-  readonly end: number
-
-  constructor(order: readonly number[]) {
-    this.end = order.length
-    this.#next = new Int32Array(order.length + 1)
-    this.#previous = new Int32Array(order.length + 1)
-    let last = this.end
-    for (const element of [...order, this.end]) {
-      this.#next[last] = element
-      this.#previous[element] = last
-      last = element
-    }
-  }
-
-  get first(): number {
-    return this.after(this.end)
-  }
-
-  after(element: number): number {
-    return this.#next[element] as number
-  }
-
-  take(element: number): void {
-    const next = this.#next[element] as number
-    const previous = this.#previous[element] as number
-    this.#next[previous] = next
-    this.#previous[next] = previous
-  }
-
-  /** Only in the reverse order of taking. */
-  putBack(element: number): void {
-    this.#next[this.#previous[element] as number] = element
-    this.#previous[this.#next[element] as number] = element
-  }
 }
 
 class Search {
@@ -318,9 +279,9 @@ class Search {
   }
 
   /**
-   * What to try from here, best first: what fits, by its deadline. If the most urgent does not fit: what makes it
-   * fit, or fits in this state only, and what nobody saw happen after what somebody did. A move right after an unknown operation must depend on it: otherwise the operation could as
-   * well not have happened, and that is tried elsewhere.
+   * What to try from here, best first: what fits, by its deadline. If the most urgent does not fit: first what makes
+   * it fit or fits in this state only, and known operations before unknown ones. A move right after an unknown
+   * operation must depend on it: otherwise that could as well not have happened, which is tried elsewhere.
    */
   #moves(state: State, before: State | undefined): readonly number[] {
     const fits = (move: number): boolean => {

@@ -109,10 +109,6 @@ export class SimDisk implements Engine {
     this.#fault = { environment, fault }
   }
 
-  get faultPending(): boolean {
-    return this.#fault !== undefined
-  }
-
   clearFault(): void {
     this.#fault = undefined
   }

@@ -203,7 +203,7 @@ export class Machine {
       list: readClusterList(config.get('cluster'), config.get('peer-announce')),
       disk: log,
       openLog: () => {
-        this.#cache = new ObservedLog(this, log, new LogCache(log, swarm.cache), this.#events)
+        this.#cache = new ObservedLog(this, new LogCache(log, swarm.cache), this.#events)
         return this.#cache
       },
       logBytes: () => log.bytes(),

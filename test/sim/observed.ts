@@ -21,22 +21,20 @@ export interface Observer {
   /** The node read these entries of its log. */
   read(machine: Machine, entries: readonly Entry[]): void
   /** A persist or a step of a compaction begins. */
-  persisting(machine: Machine, entries: readonly Entry[], hardState: HardState | undefined): void
+  persisting(machine: Machine, entries: readonly Entry[]): void
   compacting(machine: Machine, upTo: Index): void
 }
 
 export class ObservedLog implements LogStore {
   readonly #machine: Machine
-  readonly #store: LogStore
   readonly #cache: LogCache
   readonly #observer: Observer
   /** The entries of the persist under way; undefined: none is. */
   persisting: readonly Entry[] | undefined
   compacting = false
 
-  constructor(machine: Machine, store: LogStore, cache: LogCache, observer: Observer) {
+  constructor(machine: Machine, cache: LogCache, observer: Observer) {
     this.#machine = machine
-    this.#store = store
     this.#cache = cache
     this.#observer = observer
   }
@@ -63,7 +61,7 @@ export class ObservedLog implements LogStore {
     hardState: HardState | undefined
     entries: readonly Entry[]
   }): Promise<void> {
-    this.#observer.persisting(this.#machine, batch.entries, batch.hardState)
+    this.#observer.persisting(this.#machine, batch.entries)
     this.persisting = batch.entries
     await this.#cache.persist(batch)
     this.persisting = undefined
@@ -78,11 +76,6 @@ export class ObservedLog implements LogStore {
 
   metrics(): LogCacheMetrics {
     return this.#cache.metrics()
-  }
-
-  /** The log below the cache. */
-  get below(): LogStore {
-    return this.#store
   }
 }
 

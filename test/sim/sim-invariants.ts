@@ -59,10 +59,11 @@ export class Invariants {
     const { process } = machine
     const status = machine.status()
     if (process === undefined || status === undefined) return
-    const before = this.#seen.get(machine)
     const { incarnation } = process
+    const seen = this.#seen.get(machine)
+    const before = seen?.incarnation === incarnation ? seen : undefined
     const durableAt = process.state.durableAt().index
-    if (before === undefined || before.incarnation !== incarnation) {
+    if (before === undefined) {
       this.#termAndVoteSurvive(machine, status)
     } else this.#monotone(machine, before, status)
     this.#cursors(machine, status)
@@ -71,9 +72,11 @@ export class Invariants {
         this.#electionSafety(machine, status)
         this.#leaderCompleteness(machine, status)
       }
-      this.#commitIsOnQuorum(machine, status)
       this.#oldTermOnQuorum(machine, status)
     }
+    // One event may bring the last acknowledgement and then the word of a later term.
+    const led = status.role === 'leader' ? status : before?.status
+    if (led?.role === 'leader') this.#commitIsOnQuorum(machine, status.commit, led.term)
     this.#commitIsKnown(machine, status)
     if (before?.status.first !== status.first) this.#noGap(machine, status)
     if (before?.durableAt !== durableAt) this.#checkpoint(machine, durableAt)
@@ -276,7 +279,7 @@ export class Invariants {
 
   // ---- I7 ---------------------------------------------------------------------------------------
 
-  #commitIsOnQuorum(machine: Machine, { commit, term }: CoreStatus): void {
+  #commitIsOnQuorum(machine: Machine, commit: Index, term: Term): void {
     const canon = this.#canon
     if (commit <= canon.lastIndex) return
     const holders = this.#machines.filter((one) => durableTerm(one, commit) === term)

@@ -52,6 +52,7 @@ export interface SimulationResult {
   readonly refused: number
   readonly unknown: number
   readonly faults: number
+  readonly faultsByName: Readonly<Record<string, number>>
   readonly size: number
   readonly elections: number
   readonly lost: number
@@ -472,6 +473,7 @@ class World implements MachineEvents {
       refused,
       unknown,
       faults: this.#faults.injected,
+      faultsByName: this.#faults.counts,
       size: this.#swarm.size,
       elections: this.#invariants.elections,
       lost: this.#machines.filter(({ lost }) => lost !== undefined).length,

@@ -64,6 +64,9 @@ export const faultNames = [
 
 export type FaultName = (typeof faultNames)[number]
 
+/** What these lead to is rare even when they come, so they come in every seed. */
+const STAGED: ReadonlySet<FaultName> = new Set(['kill in checkpoint', 'figure 8'])
+
 export interface Swarm {
   readonly size: number
   readonly long: boolean
@@ -102,7 +105,10 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
   const heartbeatMs = long ? whole(400, 1000) : whole(100, 300)
   const electionMs = Math.round(heartbeatMs * between(3, 8))
   const weights = Object.fromEntries(
-    faultNames.map((name) => [name, random() < 0.35 ? 0 : between(0.3, 1)]),
+    faultNames.map((name) => {
+      if (STAGED.has(name)) return [name, between(1, 2)]
+      return [name, random() < 0.35 ? 0 : between(0.3, 1)]
+    }),
   ) as Record<FaultName, number>
   const durationMs = long ? LONG_DURATION_MS : DURATION_MS
   const tiny = random() < 0.6
