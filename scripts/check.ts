@@ -14,7 +14,7 @@ import { stringModel } from '../test/linearizability/string-model.ts'
 
 const EXIT = { valid: 0, invalid: 1, unusable: 2, unknown: 3 } as const
 /** Of the file, per pass: with the search about 1 GB of memory. */
-const PASS_BYTES = 256 << 20
+const PASS_BYTES = 400 << 20
 /** A store that lost everything fails on every key; these many show why. */
 const PICTURES_MAX = 5
 const NAMES_MAX = 20

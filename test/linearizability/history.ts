@@ -37,6 +37,7 @@ interface Event {
 }
 
 interface Invocation {
+  readonly isKept: boolean
   readonly process: string
   readonly key: string
   readonly f: string
@@ -62,43 +63,41 @@ export function historyBytes(path: string): number {
  * numbers. Throws HistoryError with the line for anything that is no history.
  */
 export function* readOperations(options: ReadOptions): Generator<Operation> {
-  const reader = new Reader(options.model)
-  const keep = options.keep ?? (() => true)
+  const reader = new Reader(options.model, options.keep ?? (() => true))
   let line = 0
   for (const bytes of lines(options.path)) {
     line++
     if (bytes.length === 0 || (bytes.length === 1 && bytes[0] === CARRIAGE_RETURN)) continue
     try {
       const operation = reader.event(parse(bytes), line)
-      if (operation !== undefined && keep(operation.key)) yield operation
+      if (operation !== undefined) yield operation
     } catch (error) {
       if (!(error instanceof HistoryError)) throw error
       throw new HistoryError(`line ${line}: ${error.message}`)
     }
   }
-  for (const operation of reader.unfinished()) if (keep(operation.key)) yield operation
+  yield* reader.unfinished()
 }
 
 /** Pairs invocations with their completions. */
 class Reader {
   readonly #model: Model
-  /** By process: its open invocation, or the line in which it was lost. */
-  readonly #open = new Map<string, Invocation | number>()
+  readonly #keep: (key: string) => boolean
+  /** By process: its open invocation, or the line in which it was lost; undefined between operations. */
+  readonly #open = new Map<string, Invocation | number | undefined>()
   readonly #names = new Map<string, string>()
   #index = -1
   #time = 0
 
-  constructor(model: Model) {
+  constructor(model: Model, keep: (key: string) => boolean) {
     this.#model = model
+    this.#keep = keep
   }
 
   /** The operation that the event completes, if it does. */
   event(event: Event, line: number): Operation | undefined {
-    const { index = this.#index + 1, time = this.#time, process } = event
-    if (index <= this.#index) throw new HistoryError(`index ${index} follows ${this.#index}`)
-    if (time < this.#time) throw new HistoryError(`time ${time} follows ${this.#time}`)
-    this.#index = index
-    this.#time = time
+    this.#advance(event)
+    const { process, type } = event
     if (process === NEMESIS) return undefined
     const open = this.#open.get(process)
     if (typeof open === 'number') {
@@ -106,7 +105,7 @@ class Reader {
         `process ${shown(process)} was lost in line ${open}; its successor needs another name`,
       )
     }
-    if (event.type === 'invoke') {
+    if (type === 'invoke') {
       if (open !== undefined) {
         throw new HistoryError(
           `process ${shown(process)} invokes before its operation of line ${open.invoked} has ended`,
@@ -121,26 +120,37 @@ class Reader {
     if (event.f !== open.f || (event.key !== undefined && event.key !== open.key)) {
       throw new HistoryError(`ends another operation than that of line ${open.invoked}`)
     }
-    if (event.type === 'info') {
-      this.#open.set(process, line)
-      return lost(open)
-    }
-    this.#open.delete(process)
-    const reply = event.type === 'ok' ? replyOf(event.value) : undefined
-    return { ...open, outcome: event.type, reply, returned: line, returnedNs: time }
+    this.#open.set(process, type === 'info' ? line : undefined)
+    const reply = type === 'ok' ? replyOf(event.value) : undefined
+    if (!open.isKept) return undefined
+    const end = type === 'info' ? NEVER : { at: line, ns: this.#time }
+    return completed(open, type, reply, end)
   }
 
   *unfinished(): Generator<Operation> {
-    for (const open of this.#open.values()) if (typeof open !== 'number') yield lost(open)
+    for (const open of this.#open.values()) {
+      const isOpen = open !== undefined && typeof open !== 'number'
+      if (isOpen && open.isKept) yield completed(open, 'info', undefined, NEVER)
+    }
+  }
+
+  #advance(event: Event): void {
+    const { index = this.#index + 1, time = this.#time } = event
+    if (index <= this.#index) throw new HistoryError(`index ${index} follows ${this.#index}`)
+    if (time < this.#time) throw new HistoryError(`time ${time} follows ${this.#time}`)
+    this.#index = index
+    this.#time = time
   }
 
   #invocation(event: Event, line: number): Invocation {
     const args = argumentsOf(event.value)
     const reason = this.#model.refusal(event.f, args)
     if (reason !== undefined) throw new HistoryError(`${shown(event.f)}: ${reason}`)
+    const key = event.key ?? ''
     return {
+      isKept: this.#keep(key),
       process: this.#named(event.process),
-      key: this.#named(event.key ?? ''),
+      key: this.#named(key),
       f: this.#named(event.f),
       args,
       invoked: line,
@@ -157,19 +167,35 @@ class Reader {
   }
 }
 
-function lost(open: Invocation): Operation {
-  const never = Number.POSITIVE_INFINITY
-  return { ...open, outcome: 'info', reply: undefined, returned: never, returnedNs: never }
+interface End {
+  readonly at: number
+  readonly ns: number
+}
+
+const NEVER: End = { at: Number.POSITIVE_INFINITY, ns: Number.POSITIVE_INFINITY }
+
+function completed(
+  open: Invocation,
+  outcome: Operation['outcome'],
+  reply: Reply | undefined,
+  end: End,
+): Operation {
+  const { process, key, f, args, invoked, invokedNs } = open
+  const { at: returned, ns: returnedNs } = end
+  return { process, key, f, args, outcome, reply, invoked, returned, invokedNs, returnedNs }
 }
 
 function parse(bytes: Buffer): Event {
   if (!isUtf8(bytes)) throw new HistoryError('not UTF-8')
+  const line = bytes.toString()
   let event: unknown
   try {
-    event = JSON.parse(bytes.toString())
+    event = JSON.parse(line)
   } catch {
     throw new HistoryError('not JSON')
   }
+  // UTF-8 has no half surrogate pairs, so only an escape can bring one; no server can ever have seen it.
+  if (line.includes('\\u')) JSON.parse(line, refuseHalfPair)
   if (typeof event !== 'object' || event === null || Array.isArray(event)) {
     throw new HistoryError('not a JSON object')
   }
@@ -189,8 +215,15 @@ function parse(bytes: Buffer): Event {
   }
 }
 
+function refuseHalfPair(_: string, value: unknown): unknown {
+  if (typeof value === 'string' && LONE_SURROGATE.test(value)) {
+    throw new HistoryError('a string has half a surrogate pair')
+  }
+  return value
+}
+
 function name(field: string, value: unknown): string {
-  if (typeof value === 'string') return text(value)
+  if (typeof value === 'string') return value
   if (Number.isSafeInteger(value)) return String(value)
   throw new HistoryError(`its ${field} must be a string or an integer`)
 }
@@ -201,12 +234,6 @@ function whole(field: string, value: unknown): number | undefined {
   throw new HistoryError(`its ${field} must be an integer from 0 on`)
 }
 
-/** Half a surrogate pair has no UTF-8, so no server ever saw it. */
-function text(value: string): string {
-  if (LONE_SURROGATE.test(value)) throw new HistoryError('a string has half a surrogate pair')
-  return value
-}
-
 /** What stands behind the key: nothing, one argument, or a list of them. */
 function argumentsOf(value: unknown): readonly string[] {
   if (value === undefined || value === null) return []
@@ -215,36 +242,39 @@ function argumentsOf(value: unknown): readonly string[] {
 
 function replyOf(value: unknown): Reply {
   if (value === null) return null
-  if (typeof value === 'string') return text(value)
+  if (typeof value === 'string') return value
   if (typeof value === 'number' && Number.isSafeInteger(value)) return value
   throw new HistoryError('the value of an ok event is the reply: a string, an integer or null')
 }
 
-/** The lines of a file without their ends; a last line without an end is one too. */
+/**
+ * The lines of a file without their ends; a last line without an end is one too. A line is only good until the next
+ * is asked for: all of them share one buffer.
+ */
 function* lines(path: string): Generator<Buffer> {
   const file = openSync(path, 'r')
   try {
+    const chunk = Buffer.allocUnsafe(CHUNK_BYTES)
     let pieces: Buffer[] = []
     let pending = 0
     for (;;) {
-      const chunk = Buffer.allocUnsafe(CHUNK_BYTES)
       const bytes = readSync(file, chunk, 0, CHUNK_BYTES, null)
       if (bytes === 0) break
+      const filled = chunk.subarray(0, bytes)
       let start = 0
-      for (;;) {
-        const end = chunk.subarray(0, bytes).indexOf(NEWLINE, start)
-        const piece = chunk.subarray(start, end < 0 ? bytes : end)
-        pending += piece.length
-        if (pending > LINE_BYTES_MAX) throw new HistoryError('a line is too long for an event')
-        pieces.push(piece)
-        if (end < 0) break
-        yield pieces.length === 1 ? piece : Buffer.concat(pieces, pending)
+      for (let end = filled.indexOf(NEWLINE); end >= 0; end = filled.indexOf(NEWLINE, start)) {
+        const piece = filled.subarray(start, end)
+        yield pending === 0 ? piece : Buffer.concat([...pieces, piece])
         pieces = []
         pending = 0
         start = end + 1
       }
+      if (start === bytes) continue
+      pieces.push(Buffer.from(filled.subarray(start)))
+      pending += bytes - start
+      if (pending > LINE_BYTES_MAX) throw new HistoryError('a line is too long for an event')
     }
-    if (pending > 0) yield Buffer.concat(pieces, pending)
+    if (pending > 0) yield Buffer.concat(pieces)
   } finally {
     closeSync(file)
   }

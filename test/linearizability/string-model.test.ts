@@ -163,3 +163,11 @@ test('equal values are one state, however they came about', () => {
   }
   assert.equal(new Set(states.values()).size, states.size)
 })
+
+test('values whose hashes collide are different states', () => {
+  const table = new ValueTable()
+  const [one, other] = [table.of('declinate'), table.of('macallums')]
+  assert.notEqual(one, other)
+  assert.equal(table.append(table.of('macall'), 'ums'), other)
+  assert.equal(table.append(table.of('decli'), 'nate'), one)
+})
