@@ -1,0 +1,131 @@
+/*
+ * The arithmetic of INCRBYFLOAT: Redis computes with C's long double, which on x86 is a float with a mantissa of 64
+ * bits. Here it is exact integers, rounded once per step to the nearest such float (ties to even), so that every
+ * node gets the same digits and they are those that Redis prints. Infinities are told apart, NaN never arises.
+ */
+
+/** |value| = mantissa * 2 ** exponent; the mantissa has at most 64 bits. */
+export interface LongDouble {
+  readonly negative: boolean
+  readonly mantissa: bigint
+  readonly exponent: number
+}
+
+const MANTISSA_BITS = 64
+/** The exponent of the smallest subnormal's only bit, and of the last bit of the largest number. */
+const EXPONENT_MIN = -16_445
+const EXPONENT_MAX = 16_320
+/** Decimal exponents beyond these are infinite or nothing for certain; the powers stay small enough to compute. */
+const DECIMAL_EXPONENT_MAX = 4_940
+const DECIMAL_EXPONENT_MIN = -4_970
+/** Redis reads a number from a buffer of 5 KiB. */
+const TEXT_LENGTH_MAX = 5 * 1024 - 1
+const FRACTION_DIGITS = 17
+const ZERO: LongDouble = { negative: false, mantissa: 0n, exponent: 0 }
+
+const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i
+const HEXADECIMAL = /^([+-]?)0x([\da-f]*)(?:\.([\da-f]*))?(?:p([+-]?\d+))?$/i
+const INFINITE = /^[+-]?inf(?:inity)?$/i
+
+/**
+ * The number that `text` spells by the rules of C's strtold; undefined when it spells none, or one that overflows or
+ * vanishes.
+ */
+export function parseLongDouble(text: string): LongDouble | 'infinity' | undefined {
+  if (text.length > TEXT_LENGTH_MAX) return undefined
+  if (INFINITE.test(text)) return 'infinity'
+  const decimal = DECIMAL.exec(text)
+  if (decimal !== null) return fromDigits(decimal, 10)
+  const hexadecimal = HEXADECIMAL.exec(text)
+  return hexadecimal === null ? undefined : fromDigits(hexadecimal, 16)
+}
+
+function fromDigits(match: RegExpExecArray, base: 10 | 16): LongDouble | undefined {
+  const [, sign, whole = '', fraction = '', power = '0'] = match
+  const written = whole + fraction
+  if (written === '') return undefined
+  const digits = written.replace(/^0+/, '')
+  const negative = sign === '-'
+  if (digits === '') return { ...ZERO, negative }
+  const value = BigInt(base === 10 ? digits : `0x${digits}`)
+  const exponent = Number(power) - fraction.length * (base === 10 ? 1 : 4)
+  if (base === 16) {
+    // Far outside every range, and Number may have made Infinity of it.
+    const magnitude = exponent + digits.length * 4
+    if (magnitude > EXPONENT_MAX * 2 || magnitude < EXPONENT_MIN * 2) return undefined
+    return rounded(negative, value, 1n, exponent)
+  }
+  const magnitude = exponent + digits.length
+  if (magnitude > DECIMAL_EXPONENT_MAX || magnitude < DECIMAL_EXPONENT_MIN) return undefined
+  return exponent >= 0
+    ? rounded(negative, value * 10n ** BigInt(exponent), 1n, 0)
+    : rounded(negative, value, 10n ** BigInt(-exponent), 0)
+}
+
+/** The sum, rounded; undefined when it is infinite. */
+export function addLongDouble(a: LongDouble, b: LongDouble): LongDouble | undefined {
+  const exponent = Math.min(a.exponent, b.exponent)
+  const sum =
+    signed(a) * 2n ** BigInt(a.exponent - exponent) +
+    signed(b) * 2n ** BigInt(b.exponent - exponent)
+  if (sum === 0n) return ZERO
+  return rounded(sum < 0n, sum < 0n ? -sum : sum, 1n, exponent)
+}
+
+/** What C's "%.17Lf" prints, without the zeros at its end; never "-0". */
+export function formatLongDouble({ negative, mantissa, exponent }: LongDouble): string {
+  const scaled = mantissa * 10n ** BigInt(FRACTION_DIGITS)
+  const units =
+    exponent >= 0 ? scaled << BigInt(exponent) : divideToEven(scaled, 1n << BigInt(-exponent))
+  const digits = String(units).padStart(FRACTION_DIGITS + 1, '0')
+  const fraction = digits.slice(-FRACTION_DIGITS).replace(/0+$/, '')
+  const number = digits.slice(0, -FRACTION_DIGITS) + (fraction === '' ? '' : `.${fraction}`)
+  return negative && number !== '0' ? `-${number}` : number
+}
+
+function signed({ negative, mantissa }: LongDouble): bigint {
+  return negative ? -mantissa : mantissa
+}
+
+/** numerator / denominator * 2 ** exponent as the nearest float; undefined when that is infinite or zero. */
+function rounded(
+  negative: boolean,
+  numerator: bigint,
+  denominator: bigint,
+  exponent: number,
+): LongDouble | undefined {
+  // The number lies in [2 ** (bits - 1), 2 ** bits) or just below; the comparison decides.
+  const bits = bitLength(numerator) - bitLength(denominator) + 1
+  const magnitude = atLeast(numerator, denominator, bits - 1) ? bits : bits - 1
+  const scale = Math.max(magnitude - MANTISSA_BITS, EXPONENT_MIN - exponent)
+  const quotient =
+    scale >= 0
+      ? divideToEven(numerator, denominator << BigInt(scale))
+      : divideToEven(numerator << BigInt(-scale), denominator)
+  if (quotient === 0n) return undefined
+  // Rounding up may have made a 65th bit, and then the last is zero.
+  const carried = bitLength(quotient) > MANTISSA_BITS
+  const mantissa = carried ? quotient >> 1n : quotient
+  const end = exponent + scale + (carried ? 1 : 0)
+  const infinite = end + bitLength(mantissa) > EXPONENT_MAX + MANTISSA_BITS
+  return infinite ? undefined : { negative, mantissa, exponent: end }
+}
+
+/** Whether numerator / denominator >= 2 ** power. */
+function atLeast(numerator: bigint, denominator: bigint, power: number): boolean {
+  return power >= 0
+    ? numerator >= denominator << BigInt(power)
+    : numerator << BigInt(-power) >= denominator
+}
+
+/** The nearest integer; of two equally near the even one. */
+function divideToEven(numerator: bigint, denominator: bigint): bigint {
+  const quotient = numerator / denominator
+  const twice = (numerator - quotient * denominator) * 2n
+  const up = twice > denominator || (twice === denominator && (quotient & 1n) === 1n)
+  return up ? quotient + 1n : quotient
+}
+
+function bitLength(value: bigint): number {
+  return value === 0n ? 0 : value.toString(2).length
+}
