@@ -46,7 +46,7 @@ export class LcsTable {
         const left = lengths[row + j - 1] as number
         const up = lengths[above + j] as number
         lengths[row + j] =
-          byte === this.#b[j - 1] ? (lengths[above + j - 1] as number) + 1 : up > left ? up : left
+          byte === this.#b[j - 1] ? (lengths[above + j - 1] as number) + 1 : Math.max(up, left)
       }
     }
   }
