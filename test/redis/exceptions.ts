@@ -62,8 +62,10 @@ export const exceptions: readonly Exception[] = [
       text(command[1]).toUpperCase() === 'HELP' && redis[0] === holdfast[0],
   },
   {
-    reason: 'COMMAND COUNT counts the commands there are',
-    excuses: (command) => name(command) === 'COMMAND' && text(command[1]).toUpperCase() === 'COUNT',
+    reason: 'COMMAND alone lists and COMMAND COUNT counts the commands there are',
+    excuses: (command) =>
+      name(command) === 'COMMAND' &&
+      (command.length === 1 || text(command[1]).toUpperCase() === 'COUNT'),
   },
 ]
 
