@@ -12,18 +12,18 @@ import type { StateMachine } from '../raft/ports.ts'
 import type { Entry, Index, Membership, Term } from '../raft/types.ts'
 import { ErrorReply, OK, type Reply } from '../resp/encoder.ts'
 import { decodeCommands, type LoggedCommand } from '../storage/codec.ts'
-import type { StateStore, StoredValue } from '../storage/state-store.ts'
+import type { StateStore } from '../storage/state-store.ts'
 import { argument, isWord } from './commands/arguments.ts'
 import {
   type Args,
   CommandError,
-  type Database,
   type ReadCommand,
-  type ReadonlyDatabase,
+  type Version,
   type WriteCommand,
 } from './commands/command.ts'
 import { badDatabase } from './commands/connection.ts'
 import { resolve, unknownCommand } from './commands/table.ts'
+import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
 import { DATABASES } from './session.ts'
 
 /** The part of the state store that applying and reading need. */
@@ -100,14 +100,14 @@ export class Keyspace implements StateMachine {
   readonly #store: KeyspaceStore
   readonly #observer: ApplyObserver
   readonly #batches = new Map<Index, Batch>()
-  readonly #reader: View
-  readonly #overlay: Overlay
+  readonly #views: Views
+  readonly #overlays: Overlays
 
   constructor(store: KeyspaceStore, observer: ApplyObserver) {
     this.#store = store
     this.#observer = observer
-    this.#reader = new View(store)
-    this.#overlay = new Overlay(store)
+    this.#views = new Views(store)
+    this.#overlays = new Overlays(store)
   }
 
   appliedIndex(): Index {
@@ -149,8 +149,9 @@ export class Keyspace implements StateMachine {
     const batch = this.#take(index, term)
     if (payload.type === 'commands') {
       const { at, commands } = decodeCommands(payload.data)
-      this.#run(index, commands, batch)
-      this.#commit(entry, Math.max(this.clock(), at))
+      const now = Math.max(this.clock(), at)
+      this.#run({ index, now, commands }, batch)
+      this.#commit(entry, now)
     } else {
       assert(batch === undefined, () => `a batch waits at ${index}, where a ${payload.type} is`)
       const membership = payload.type === 'membership' ? payload.membership : undefined
@@ -160,17 +161,23 @@ export class Keyspace implements StateMachine {
   }
 
   /**
-   * Runs a read now, against what is applied. The reply's memory is valid until the next call of
-   * anything here.
+   * Runs a read now, against what is applied, by the clock of that. The reply's memory is valid until
+   * the next call of anything here.
    */
-  read(command: ReadCommand, database: number, args: Args): Reply {
+  read(command: ReadCommand, database: number, args: Args, now: number = this.clock()): Reply {
+    const reply = this.readAt({ now, applied: undefined }, command, database, args)
+    assert(!(reply instanceof ClockBehind), () => 'a read of applied state waits for no clock')
+    return reply
+  }
+
+  /** The same at another moment: see Moment for when it has to wait. */
+  readAt(moment: Moment, command: ReadCommand, database: number, args: Args): Reply | ClockBehind {
     if (database >= DATABASES) return badDatabase.reply
-    const reader = this.#reader
-    reader.begin(database)
     try {
-      return command.run(reader, args)
+      return command.run(this.#views.begin(database, moment), args)
     } catch (error) {
-      return this.#failure(error, reader, this.appliedIndex(), command.name)
+      if (error instanceof ClockBehind) return error
+      return this.#failure(error, this.#views, this.appliedIndex(), command.name)
     }
   }
 
@@ -183,41 +190,42 @@ export class Keyspace implements StateMachine {
     return undefined
   }
 
-  #run(index: Index, commands: readonly LoggedCommand[], batch: Batch | undefined): void {
+  #run(entry: RunningEntry, batch: Batch | undefined): void {
+    const { index, now, commands } = entry
     if (batch === undefined) {
-      for (const command of commands) this.#write(index, command)
+      for (let i = 0; i < commands.length; i++) this.#write(entry, i)
       return
     }
     let next = 0
     for (const item of batch.items) {
       if (item.command.kind === 'read') {
-        item.answer(this.read(item.command, item.database, item.args), index)
+        item.answer(this.read(item.command, item.database, item.args, now), index)
       } else {
-        const command = commands[next++]
-        assert(command !== undefined, () => `entry ${index} has ${commands.length} commands`)
-        item.answer(this.#write(index, command), index)
+        item.answer(this.#write(entry, next++), index)
       }
     }
     assert(next === commands.length, () => `${next} of entry ${index}'s commands were awaited`)
   }
 
   /** One logged command: all of it or, with an error, nothing of it. */
-  #write(index: Index, { database, argv }: LoggedCommand): Reply {
+  #write({ index, now, commands }: RunningEntry, place: number): Reply {
+    const logged = commands[place]
+    assert(logged !== undefined, () => `entry ${index} has ${commands.length} commands`)
+    const { database, argv } = logged
     const command = resolve(argv)
     if (command instanceof ErrorReply) return this.#internalCommand(argv) ?? command
     // The router logs writes only, but what stands in the log must be answered, not survived by a
     // crash loop.
     if (command.kind !== 'write') return unknownCommand(argv)
     if (database >= DATABASES) return badDatabase.reply
-    const overlay = this.#overlay
-    overlay.beginWrite(database, index)
+    const overlays = this.#overlays
     let reply: Reply
     try {
-      reply = command.run(overlay, argv)
+      reply = command.run(overlays.begin(database, now, versionOf(index, place)), argv)
     } catch (error) {
-      return this.#failure(error, overlay, index, command.name)
+      return this.#failure(error, overlays, index, command.name)
     }
-    if (!(reply instanceof ErrorReply)) overlay.commit()
+    if (!(reply instanceof ErrorReply)) overlays.commit()
     return reply
   }
 
@@ -236,12 +244,28 @@ export class Keyspace implements StateMachine {
   }
 
   /** The reply for whatever a handler threw; throws on what must end the process. */
-  #failure(error: unknown, db: View, index: Index, command: string): Reply {
+  #failure(error: unknown, views: Views | Overlays, index: Index, command: string): Reply {
     if (error instanceof CommandError) return error.reply
-    if (db.storeFailed || isOfThisNode(error)) throw error
+    if (views.storeFailed || isOfThisNode(error)) throw error
     this.#observer.internalError(index, command, error)
     return internalError
   }
+}
+
+/** An entry of commands while it is applied. */
+interface RunningEntry {
+  readonly index: Index
+  /** The logical clock that it brings. */
+  readonly now: number
+  readonly commands: readonly LoggedCommand[]
+}
+
+/** More than the commands of any entry that a leader makes: limits.entryCommandsMax. */
+const PLACES_OF_ENTRY = 1024
+
+/** The version of what the command at `place` of an entry writes; a safe integer for 2^43 entries. */
+function versionOf(index: Index, place: number): Version {
+  return index * PLACES_OF_ENTRY + Math.min(place, PLACES_OF_ENTRY - 1)
 }
 
 /**
@@ -255,90 +279,4 @@ function isOfThisNode(error: unknown): boolean {
     error instanceof RangeError &&
     /call stack|allocation failed|failed to allocate/i.test(error.message)
   )
-}
-
-/** A read handler's view of one database; made once, so that a read allocates nothing. */
-class View implements ReadonlyDatabase {
-  readonly store: KeyspaceStore
-  database = 0
-  /** The error in flight came from the store: a fault of this node, never a reply. */
-  storeFailed = false
-
-  constructor(store: KeyspaceStore) {
-    this.store = store
-  }
-
-  begin(database: number): void {
-    this.database = database
-  }
-
-  get(key: string): StoredValue | undefined {
-    try {
-      return this.store.get(this.database, key)
-    } catch (error) {
-      this.storeFailed = true
-      throw error
-    }
-  }
-
-  size(): number {
-    return this.store.size(this.database)
-  }
-}
-
-/** A write handler's view: holds its writes back until the whole command has succeeded. */
-class Overlay extends View implements Database {
-  /** undefined: deleted. */
-  readonly #writes = new Map<string, StoredValue | undefined>()
-  #cleared = false
-  #version: Index = 0
-
-  beginWrite(database: number, version: Index): void {
-    this.begin(database)
-    this.#version = version
-    this.#cleared = false
-    // Only what a failed command left: clearing a Map allocates, and this runs for every command.
-    if (this.#writes.size > 0) this.#writes.clear()
-  }
-
-  override get(key: string): StoredValue | undefined {
-    const written = this.#writes.get(key)
-    if (written !== undefined || this.#cleared || this.#writes.has(key)) return written
-    return super.get(key)
-  }
-
-  override size(): number {
-    let size = this.#cleared ? 0 : super.size()
-    for (const [key, value] of this.#writes) {
-      const before = this.#cleared ? undefined : super.get(key)
-      size += (value === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
-    }
-    return size
-  }
-
-  put(key: string, value: Uint8Array): void {
-    this.#writes.set(key, { type: 'string', expireAt: 0, version: this.#version, value })
-  }
-
-  delete(key: string): boolean {
-    if (this.get(key) === undefined) return false
-    this.#writes.set(key, undefined)
-    return true
-  }
-
-  clear(): void {
-    this.#writes.clear()
-    this.#cleared = true
-  }
-
-  /** Hands the writes to the store. Whatever it throws is a fault of this node. */
-  commit(): void {
-    const { store, database } = this
-    if (this.#cleared) store.clear(database)
-    for (const [key, value] of this.#writes) {
-      if (value === undefined) store.delete(database, key)
-      else store.put(database, key, value)
-    }
-    this.#writes.clear()
-  }
 }

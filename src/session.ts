@@ -7,10 +7,8 @@
 
 import type { Protocol } from '../resp/encoder.ts'
 
-/**
- * Databases that SELECT can choose from, numbered from 0; part of what the log and the state mean.
- */
-export const DATABASES = 1
+/** Databases that SELECT can choose from, numbered from 0. */
+export { DATABASES } from '../storage/state-meta.ts'
 
 export class Session {
   /** Never used twice by one process; CLIENT ID and HELLO tell it. */

@@ -13,27 +13,48 @@ import type { LocalServer } from './local-server.ts'
 /** A command as it came: the name first, then its arguments, as bytes. */
 export type Args = readonly Uint8Array[]
 
-/** One database as a read handler sees it. Keys are the latin1 strings of the client's bytes. */
+/**
+ * Names the command that last changed a key: larger for every later one, 0 where there is no key. Commands of one
+ * entry differ, so a key that was watched between two of them is seen to change.
+ */
+export type Version = number
+
+/**
+ * One database as a read handler sees it. Keys are the latin1 strings of the client's bytes; one that is due
+ * (`expireAt` at or before `now`) does not exist.
+ */
 export interface ReadonlyDatabase {
+  /** Its number, 0 to 15. */
+  readonly index: number
+  /** The logical clock in ms: the one time there is for a handler. */
+  readonly now: number
   /**
    * The value belongs to the store: valid until the handler returns its reply, never to be written
    * to.
    */
   get(key: string): StoredValue | undefined
-  /** Number of keys. */
+  /** What WATCH compares. */
+  versionOf(key: string): Version
+  /** Number of keys; those that are due count until they are removed, as in Redis. */
   size(): number
+  /** Another database at the same moment, 0 to 15. */
+  database(index: number): ReadonlyDatabase
 }
 
 /**
  * One database as a write handler sees it: reads see the handler's own writes, an error undoes them
- * all.
+ * all, in every database.
  */
 export interface Database extends ReadonlyDatabase {
-  put(key: string, value: Uint8Array): void
+  /** `expireAt` in ms of the logical clock, 0: never. Whoever keeps a TTL passes that of the old value. */
+  put(key: string, value: Uint8Array, expireAt?: number): void
   /** False when there was no such key. */
   delete(key: string): boolean
-  /** Removes every key. */
+  /** Removes every key of this database. */
   clear(): void
+  /** Removes every key of every database. */
+  clearAll(): void
+  database(index: number): Database
 }
 
 export type Run =

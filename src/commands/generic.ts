@@ -32,7 +32,7 @@ function flushall(db: Database, args: Args): Reply {
     const mode = argument(args, 1)
     if (!isWord(mode, 'async') && !isWord(mode, 'sync')) throw syntaxError
   }
-  db.clear()
+  db.clearAll()
   return OK
 }
 

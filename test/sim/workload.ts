@@ -11,9 +11,20 @@ export type Words = readonly string[]
 const OK = 'OK'
 const NOT_AN_INTEGER = '-ERR value is not an integer or out of range'
 
-/** One database as a single client would see it. */
+/** The databases as a single client would see them. */
 export class Model {
-  readonly keys: Map<string, string> = new Map()
+  readonly #databases: readonly Map<string, string>[] = [new Map(), new Map()]
+  /** The one that is selected. */
+  keys: Map<string, string> = this.#database('0')
+
+  /** A new connection. */
+  connect(): void {
+    this.keys = this.#database('0')
+  }
+
+  clear(): void {
+    for (const database of this.#databases) database.clear()
+  }
 
   /** Runs a command and gives its reply. */
   run([name = '', key = '', ...rest]: Words): SimReply {
@@ -46,9 +57,19 @@ export class Model {
         return OK
       case 'DBSIZE':
         return this.keys.size
+      case 'SELECT':
+        if (key === '16') return '-ERR DB index is out of range'
+        this.keys = this.#database(key)
+        return OK
       default:
         return local(name, key)
     }
+  }
+
+  #database(number: string): Map<string, string> {
+    const database = this.#databases[Number(number)]
+    if (database === undefined) throw new Error(`the model has no database ${number}`)
+    return database
   }
 
   #set(key: string, [value = '', option]: Words): SimReply {
@@ -74,8 +95,6 @@ function local(name: string, word: string): SimReply {
       return word === '' ? 'PONG' : word
     case 'ECHO':
       return word
-    case 'SELECT':
-      return word === '0' ? OK : '-ERR DB index is out of range'
     case 'STRAY':
       return `-ERR unknown command 'STRAY', with args beginning with: '${word}' `
     default:
@@ -105,7 +124,7 @@ export function randomCommand(random: Random, prefix: string, serial: number): W
     () => ['GETSET', key(), value],
     () => ['EXISTS', key(), key()],
     () => ['STRLEN', key()],
-    () => ['SELECT', String(pick(random, 2))],
+    () => ['SELECT', ['0', '1', '16'][pick(random, 3)] ?? '0'],
     () => (random() < 0.5 ? ['PING'] : ['PING', value]),
     () => ['ECHO', value],
     () => ['STRAY', value],

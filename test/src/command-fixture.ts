@@ -134,6 +134,8 @@ export class Applied {
   readonly store: MemoryStore = new MemoryStore()
   readonly keyspace: Keyspace
   readonly entries: EntryMaker = new EntryMaker()
+  /** The leader's logical clock, in ms. */
+  time = 1
 
   constructor(observer: ApplyObserver = silent) {
     this.keyspace = new Keyspace(this.store, observer)
@@ -147,7 +149,7 @@ export class Applied {
     if (command.kind === 'read') return wire(this.keyspace.read(command, 0, args))
     assert.equal(command.kind, 'write')
     assert.ok(command.kind === 'write')
-    const entry = this.entries.commands([words])
+    const entry = this.entries.commands([words], this.time)
     let answer = ''
     this.keyspace.expect(entry.index, {
       term: entry.term,

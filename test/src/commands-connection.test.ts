@@ -139,21 +139,23 @@ test('a password that is taken away opens the connections that waited for it', (
   assert.equal(server.run(session, 'HELLO', '3'), helloReply(3, 'master'))
 })
 
-test('SELECT knows database 0', () => {
+test('SELECT knows databases 0 to 15', () => {
   const server = new FakeServer()
   const session = server.connect()
   const outOfRange = '-ERR DB index is out of range\r\n'
   const notInt32 = '-ERR value is out of range, value must between -2147483648 and 2147483647\r\n'
   const notInteger = '-ERR value is not an integer or out of range\r\n'
   assert.equal(server.run(session, 'SELECT', '0'), OK)
-  assert.equal(server.run(session, 'SELECT', '1'), outOfRange)
+  assert.equal(server.run(session, 'SELECT', '15'), OK)
+  assert.equal(session.database, 15)
+  assert.equal(server.run(session, 'SELECT', '16'), outOfRange)
   assert.equal(server.run(session, 'SELECT', '-1'), outOfRange)
   assert.equal(server.run(session, 'SELECT', '3000000000'), notInt32)
   assert.equal(server.run(session, 'SELECT', '-9223372036854775808'), notInt32)
   assert.equal(server.run(session, 'SELECT', '99999999999999999999'), notInteger)
   assert.equal(server.run(session, 'SELECT', 'zero'), notInteger)
   assert.equal(server.run(session, 'SELECT'), arity('select'))
-  assert.equal(session.database, 0)
+  assert.equal(session.database, 15)
 })
 
 test('PING, ECHO and QUIT', () => {

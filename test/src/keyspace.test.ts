@@ -14,9 +14,23 @@ import {
   type ReadCommand,
   type WriteCommand,
 } from '../../src/commands/command.ts'
+import { ClockBehind } from '../../src/database-view.ts'
 import { hashKeyCommand } from '../../src/keyspace.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
+
+/** The databases of one write command, with what it does. */
+function inCommand(db: Applied, run: (database: Database) => void): string {
+  let reply = ''
+  const handler = (database: Database) => {
+    run(database)
+    return 1
+  }
+  withHandler('incr', handler, () => {
+    reply = db.run('INCR', 'k')
+  })
+  return reply
+}
 
 /** A write command of the table that runs `run` instead, while `body` lasts. */
 function withHandler(name: string, run: (db: Database) => Reply, body: () => void): void {
@@ -30,7 +44,7 @@ function withHandler(name: string, run: (db: Database) => Reply, body: () => voi
   }
 }
 
-test('an entry moves the applied index, and a value carries the index that wrote it', () => {
+test('an entry moves the applied index, and a value carries the version of what wrote it', () => {
   const db = new Applied()
   assert.equal(db.keyspace.appliedIndex(), 0)
   db.keyspace.apply(db.entries.make({ type: 'noop' }))
@@ -42,8 +56,9 @@ test('an entry moves the applied index, and a value carries the index that wrote
   )
   db.keyspace.apply(db.entries.commands([['INCR', 'a']]))
   assert.equal(db.keyspace.appliedIndex(), 3)
-  assert.equal(db.store.get(0, 'a')?.version, 3)
-  assert.equal(db.store.get(0, 'b')?.version, 2)
+  const version = (key: string) => db.store.get(0, key)?.version ?? 0
+  assert.ok(version('a') > version('b'), 'a later entry has larger versions')
+  assert.ok(version('b') > 0)
   assert.equal(db.store.get(0, 'b')?.expireAt, 0)
   assert.equal(db.keyspace.size(0), 2)
 })
@@ -332,13 +347,117 @@ test('a handler sees its own writes', () => {
   assert.equal(db.run('DBSIZE'), ':1\r\n')
 })
 
+test('a key that is due does not exist for reads and writes, but counts until it is removed', () => {
+  const db = new Applied()
+  db.time = 1000
+  inCommand(db, (database) => {
+    assert.equal(database.now, 1000)
+    database.put('k', bytes('v'), 2000)
+    database.put('ever', bytes('v'))
+    assert.equal(database.get('k')?.expireAt, 2000)
+  })
+  db.time = 1999
+  assert.equal(db.run('SETNX', 'k', 'w'), ':0\r\n')
+  assert.equal(db.run('GET', 'k'), '$1\r\nv\r\n')
+  db.time = 2000
+  inCommand(db, (database) => {
+    assert.equal(database.get('k'), undefined)
+    assert.equal(database.versionOf('k'), 0)
+    assert.equal(database.delete('k'), false)
+    assert.equal(database.size(), 2)
+  })
+  assert.equal(db.run('GET', 'k'), '$-1\r\n')
+  assert.equal(db.run('EXISTS', 'k', 'ever'), ':1\r\n')
+  assert.equal(db.run('SETNX', 'k', 'w'), ':1\r\n')
+  assert.equal(db.store.get(0, 'k')?.expireAt, 0)
+  assert.equal(db.run('DBSIZE'), ':2\r\n')
+})
+
+test('a key due in the past is not there for the command that puts it either', () => {
+  const db = new Applied()
+  db.time = 1000
+  inCommand(db, (database) => {
+    database.put('k', bytes('v'), 1000)
+    assert.equal(database.get('k'), undefined)
+    database.put('k', bytes('v'), 1001)
+    assert.notEqual(database.get('k'), undefined)
+  })
+})
+
+test('a read at a later moment waits where an entry has not said yet that a key is due', () => {
+  const db = new Applied()
+  const get = dataCommand(['GET', 'k'])
+  assert.ok(get.kind === 'read')
+  db.time = 1000
+  inCommand(db, (database) => database.put('k', bytes('v'), 2000))
+  const at = (now: number, applied: number | undefined) => {
+    const reply = db.keyspace.readAt({ now, applied }, get, 0, argv(['GET', 'k']))
+    return reply instanceof ClockBehind ? reply.needed : wire(reply)
+  }
+  assert.equal(at(1999, 1000), '$1\r\nv\r\n')
+  assert.equal(at(2000, 1000), 2000)
+  assert.equal(at(5000, 1999), 2000)
+  assert.equal(at(5000, 2000), '$-1\r\n')
+  assert.equal(at(2000, undefined), '$-1\r\n')
+})
+
+test('every command gives a key it changes a version of its own', () => {
+  const db = new Applied()
+  const versions = new Set<number>()
+  const see = (database: Database) => versions.add(database.versionOf('k'))
+  see({ versionOf: () => 0 } as unknown as Database)
+  const handler = (database: Database) => {
+    database.put('k', bytes('v'))
+    see(database)
+    return 1
+  }
+  withHandler('incr', handler, () => {
+    db.keyspace.apply(
+      db.entries.commands([
+        ['INCR', 'k'],
+        ['INCR', 'k'],
+      ]),
+    )
+    db.keyspace.apply(db.entries.commands([['INCR', 'k']]))
+  })
+  assert.deepEqual(
+    [...versions],
+    [...versions].toSorted((a, b) => a - b),
+  )
+  assert.equal(versions.size, 4)
+})
+
+test('a command may write to several databases, and leaves nothing in any when it fails', () => {
+  const db = new Applied()
+  db.run('SET', 'a', '0')
+  const write = (database: Database) => {
+    assert.equal(database.index, 0)
+    const other = database.database(15)
+    other.put('b', bytes('1'))
+    database.put('a', bytes('1'))
+    assert.equal(other.database(0).get('a')?.value.length, 1)
+    database.database(3).delete('a')
+  }
+  inCommand(db, (database) => {
+    write(database)
+    throw notAnInteger
+  })
+  assert.equal(db.run('GET', 'a'), '$1\r\n0\r\n')
+  assert.deepEqual([db.keyspace.size(0), db.keyspace.size(15)], [1, 0])
+  inCommand(db, write)
+  assert.equal(db.run('GET', 'a'), '$1\r\n1\r\n')
+  assert.deepEqual([db.keyspace.size(0), db.keyspace.size(15)], [1, 1])
+  assert.equal(db.run('FLUSHALL'), '+OK\r\n')
+  assert.deepEqual([db.keyspace.size(0), db.keyspace.size(15)], [0, 0])
+})
+
 test('whatever stands in the log is answered alike and crashes nobody', () => {
   const lines: readonly (readonly [number, readonly string[], string])[] = [
     [0, ['NOPE', 'a'], "-ERR unknown command 'NOPE', with args beginning with: 'a' \r\n"],
     [0, ['GET', 'k'], "-ERR unknown command 'GET', with args beginning with: 'k' \r\n"],
     [0, ['SHUTDOWN'], "-ERR unknown command 'SHUTDOWN', with args beginning with: \r\n"],
     [0, ['SET', 'k'], "-ERR wrong number of arguments for 'set' command\r\n"],
-    [9, ['SET', 'k', 'v'], '-ERR DB index is out of range\r\n'],
+    [16, ['SET', 'k', 'v'], '-ERR DB index is out of range\r\n'],
     [0, ['client', 'nope'], "-ERR unknown subcommand 'nope'. Try CLIENT HELP.\r\n"],
   ]
   const db = new Applied()
@@ -368,6 +487,6 @@ test('a database that does not exist is not read', () => {
   const db = new Applied()
   const get = dataCommand(['GET', 'k'])
   assert.ok(get.kind === 'read')
-  const reply = db.keyspace.read(get, 1, argv(['GET', 'k']))
+  const reply = db.keyspace.read(get, 16, argv(['GET', 'k']))
   assert.equal(wire(reply), '-ERR DB index is out of range\r\n')
 })

@@ -89,13 +89,14 @@ test('one client alone, moving from node to node: also DBSIZE and FLUSHALL are e
   for (let round = 0; round < 24; round++) {
     const node = cluster.nodes[pick(random, 3)]
     assert.ok(node)
+    model.connect()
     const client = new Pipeliner(cluster.connect(node), model, 'k', random)
     for (let part = 0; part < 4; part++) {
       client.send(1 + pick(random, DEPTH_MAX / 4))
       client.ask([['DBSIZE']])
     }
     if (round % 8 === 7) {
-      model.keys.clear()
+      model.clear()
       client.connection.send(['FLUSHALL'], ['DBSIZE'])
       client.expected.push('OK', 0)
     }
