@@ -80,16 +80,12 @@ export interface FieldType {
 
 export type Overflow = 'wrap' | 'sat' | 'fail'
 
-export function readField(bytes: Uint8Array, offset: bigint, { signed, bits }: FieldType): bigint {
+export function readField(bytes: Uint8Array, offset: number, { signed, bits }: FieldType): bigint {
   // Nine bytes hold any field, wherever in its first byte it begins.
-  const first = offset / 8n
+  const first = Math.floor(offset / 8)
   let value = 0n
-  for (let i = 0n; i < 9n; i++) {
-    const at = first + i
-    const byte = at < BigInt(bytes.length) ? (bytes[Number(at)] as number) : 0
-    value = (value << 8n) | BigInt(byte)
-  }
-  const shifted = value >> (72n - BigInt(bits) - (offset % 8n))
+  for (let at = first; at < first + 9; at++) value = (value << 8n) | BigInt(bytes[at] ?? 0)
+  const shifted = value >> BigInt(72 - bits - (offset % 8))
   return signed ? BigInt.asIntN(bits, shifted) : BigInt.asUintN(bits, shifted)
 }
 
