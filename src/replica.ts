@@ -23,6 +23,7 @@ import { HASH_KEY_BYTES, keySlot } from '../storage/layout.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import { type BindStore, bootstrap, type ClusterList, listWarning } from './bootstrap.ts'
 import type { Call } from './call.ts'
+import { keysOf } from './commands/command.ts'
 import { type Config, limits } from './config.ts'
 import { ForwardReceiver, ForwardSender } from './forwarding.ts'
 import { hashKeyCommand, Keyspace } from './keyspace.ts'
@@ -480,6 +481,6 @@ function routeOf({
 
 /** The slot of the first key that a call names: what -MOVED tells. */
 function firstKeySlot({ command, args }: Call): number | undefined {
-  const key = command.keys === undefined ? undefined : args[command.keys.first]
+  const [key] = keysOf(command, args)
   return key === undefined ? undefined : keySlot(key)
 }

@@ -5,14 +5,7 @@
 
 import type { Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
-import {
-  type BitOperation,
-  bitAt,
-  combineBits,
-  countBits,
-  findBit,
-  setBitAt,
-} from './bits.ts'
+import { type BitOperation, bitAt, combineBits, countBits, findBit, setBitAt } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
 import { STRING_BYTES_MAX } from './strings.ts'
@@ -92,7 +85,6 @@ function bitsOf(
   length: number,
 ): { readonly first: number; readonly last: number } | undefined {
   const total = BigInt(unit === 'bit' ? length * 8 : length)
-  if (start < 0n && end < 0n && start > end) return undefined
   const from = fromStart(start, total)
   const to = fromStart(end, total)
   const last = to >= total ? total - 1n : to
@@ -110,8 +102,9 @@ function fromStart(index: bigint, total: bigint): bigint {
 
 function bitcount(db: ReadonlyDatabase, args: Args): Reply {
   if (args.length === 3 || args.length > 5) throw syntaxError
-  const range: Range =
-    args.length === 2 ? { start: 0n, end: -1n, unit: 'byte' } : countRange(args)
+  const range: Range = args.length === 2 ? { start: 0n, end: -1n, unit: 'byte' } : countRange(args)
+  // Far beyond the beginning both would be clamped to the first byte.
+  if (range.start < 0n && range.end < 0n && range.start > range.end) return 0
   const bytes = db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES
   const bits = bitsOf(range, bytes.length)
   return bits === undefined ? 0 : countBits(bytes, bits.first, bits.last)
@@ -129,8 +122,7 @@ function bitpos(db: ReadonlyDatabase, args: Args): Reply {
   if (bit === undefined) throw notAnInteger
   if (bit !== 0 && bit !== 1) throw badSearchedBit
   if (args.length > 6) throw syntaxError
-  const range: Range =
-    args.length === 3 ? { start: 0n, end: -1n, unit: 'byte' } : rangeAt(args, 3)
+  const range: Range = args.length === 3 ? { start: 0n, end: -1n, unit: 'byte' } : rangeAt(args, 3)
   const bytes = db.get(keyOf(argument(args, 1)))?.value
   if (bytes === undefined) return bit === 1 ? -1 : 0
   const bits = bitsOf(range, bytes.length)

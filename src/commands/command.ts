@@ -81,7 +81,7 @@ export type CommandFlag =
   | 'allow_busy'
 
 /** Redis' ACL categories that do not follow from the flags. */
-export type OwnCategory = 'keyspace' | 'string' | 'admin' | 'dangerous' | 'connection'
+export type OwnCategory = 'keyspace' | 'string' | 'bitmap' | 'admin' | 'dangerous' | 'connection'
 
 /** Which arguments are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
 export interface KeySpec {
@@ -96,7 +96,15 @@ export interface KeySpec {
 /** One argument as COMMAND DOCS and HELP describe it. */
 export interface ArgumentDoc {
   readonly name: string
-  readonly type: 'key' | 'string' | 'integer' | 'pattern' | 'pure-token' | 'oneof' | 'block'
+  readonly type:
+    | 'key'
+    | 'string'
+    | 'integer'
+    | 'double'
+    | 'pattern'
+    | 'pure-token'
+    | 'oneof'
+    | 'block'
   /** The literal word before the value; of a pure-token, the argument itself. */
   readonly token?: string
   readonly optional?: true
@@ -108,7 +116,7 @@ export interface ArgumentDoc {
 export interface Doc {
   readonly summary: string
   readonly since: string
-  readonly group: 'generic' | 'string' | 'connection' | 'server'
+  readonly group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server'
   readonly complexity: string
   readonly arguments?: readonly ArgumentDoc[]
 }
@@ -120,8 +128,23 @@ export interface Spec {
   readonly arity: number
   readonly flags: readonly CommandFlag[]
   readonly categories: readonly OwnCategory[]
-  readonly keys?: KeySpec
+  /** Several where the keys are not all of one kind; together they are one row of arguments. */
+  readonly keys?: KeySpec | readonly KeySpec[]
   readonly doc: Doc
+}
+
+/** The key specifications of a command, in the order of their arguments; none when it has no keys. */
+export function keySpecsOf({ keys }: Spec): readonly KeySpec[] {
+  if (keys === undefined) return []
+  return 'first' in keys ? [keys] : keys
+}
+
+/** The arguments that are keys, in their order; `args` has as many as the arity asks for. */
+export function keysOf(command: Spec, args: Args): readonly Uint8Array[] {
+  return keySpecsOf(command).flatMap(({ first, last, step }) => {
+    const end = last < 0 ? args.length + last : last
+    return args.filter((_, at) => at >= first && at <= end && (at - first) % step === 0)
+  })
 }
 
 /** A command that can run. */

@@ -55,7 +55,7 @@ export function decodeDump(payload: Uint8Array, lengthMax: number): Uint8Array |
   if (payload[0] !== TYPE_STRING) return undefined
   const bytes = asBuffer(payload).subarray(1, payload.length - FOOTER_BYTES)
   const value = new StringReader(bytes).read(lengthMax)
-  return value
+  return value !== undefined && value.length <= lengthMax ? value : undefined
 }
 
 function encodeString(value: Uint8Array): Uint8Array[] {

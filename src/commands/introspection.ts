@@ -8,7 +8,7 @@
 import { MapReply, type Reply, SetReply, SimpleReply } from '../../resp/encoder.ts'
 import { argument, isWord } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, Doc, KeySpec, Spec, TableEntry } from './command.ts'
-import { CommandError, syntaxError } from './command.ts'
+import { CommandError, keySpecsOf, keysOf, syntaxError } from './command.ts'
 import { globMatches, patternOf } from './glob.ts'
 import { helpCommand } from './help.ts'
 
@@ -31,6 +31,7 @@ const CATEGORY_ORDER = [
   'read',
   'write',
   'string',
+  'bitmap',
   'admin',
   'fast',
   'slow',
@@ -62,17 +63,17 @@ function statusSet(texts: readonly string[]): SetReply {
 
 /** The ten elements of COMMAND INFO. */
 function info(command: Described, subcommands: readonly Command[] = []): Reply {
-  const { keys } = command
+  const keys = keySpecsOf(command)
   return [
     command.name,
     command.arity,
     statusSet(flagsOf(command)),
-    keys?.first ?? 0,
-    keys?.last ?? 0,
-    keys?.step ?? 0,
+    keys[0]?.first ?? 0,
+    keys.at(-1)?.last ?? 0,
+    keys.length > 1 ? 1 : (keys[0]?.step ?? 0),
     statusSet(categoriesOf(command).map((category) => `@${category}`)),
     new SetReply([]),
-    new SetReply(keys === undefined ? [] : [keySpec(keys)]),
+    new SetReply(keys.map(keySpec)),
     subcommands.length === 0 ? new SetReply([]) : subcommands.map((one) => info(one)),
   ]
 }
@@ -164,13 +165,12 @@ function getkeys(table: readonly TableEntry[], args: Args): Reply {
   const called = args.slice(2)
   const entry = table.find(({ name }) => isWord(argument(called, 0), name))
   if (entry === undefined) throw new CommandError('ERR Invalid command specified')
-  const { arity, keys } = entry
-  if (keys === undefined) throw new CommandError('ERR The command has no key arguments')
+  const { arity } = entry
+  if (entry.keys === undefined) throw new CommandError('ERR The command has no key arguments')
   if (arity >= 0 ? called.length !== arity : called.length < -arity) {
     throw new CommandError('ERR Invalid number of arguments specified for command')
   }
-  const last = keys.last < 0 ? called.length + keys.last : keys.last
-  return called.filter((_, i) => i >= keys.first && i <= last && (i - keys.first) % keys.step === 0)
+  return keysOf(entry, called)
 }
 
 function subcommandList(table: () => readonly TableEntry[]): readonly Command[] {

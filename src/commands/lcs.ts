@@ -1,23 +1,39 @@
 /*
- * The longest common subsequence of two strings, as LCS answers it: the subsequence, its length, and the ranges of
- * either string that make it up, from the end to the beginning. Which of several is found is Redis' choice, step by
- * step. Time and memory are the product of the two lengths.
+ * LCS: the longest common subsequence of two strings, its length, and the ranges of either string that make it up,
+ * from the end to the beginning. Which of several is found is Redis' choice, step by step. Time and memory are the
+ * product of the two lengths, so that is what is limited.
  */
 
+import { MapReply, type Reply } from '../../resp/encoder.ts'
+import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
+import type { Args, Command, ReadonlyDatabase } from './command.ts'
+import { CommandError, notAnInteger, syntaxError } from './command.ts'
+
+/** Of the table. Redis allows proto-max-bulk-len, half a gigabyte, and stands still for a second. */
+const TABLE_BYTES_MAX = 128 * 1024 * 1024
+
+const tooLong = new CommandError(
+  'ERR Insufficient memory, transient memory for LCS exceeds the limit of 128mb',
+)
+const lengthAndRanges = new CommandError(
+  'ERR If you want both the length and indexes, please just use IDX.',
+)
+const NO_BYTES = new Uint8Array(0)
+
 /** First and last position (included) in the one string and in the other. */
-export interface CommonRange {
+interface CommonRange {
   readonly a: readonly [first: number, last: number]
   readonly b: readonly [first: number, last: number]
   readonly length: number
 }
 
-export interface CommonSubsequence {
+interface CommonSubsequence {
   readonly bytes: Uint8Array
   readonly ranges: readonly CommonRange[]
 }
 
 /** Lengths of the best common subsequence of every pair of prefixes. */
-export class LcsTable {
+class LcsTable {
   readonly #a: Uint8Array
   readonly #b: Uint8Array
   readonly #width: number
@@ -28,6 +44,7 @@ export class LcsTable {
     this.#b = b
     this.#width = b.length + 1
     this.#lengths = new Uint32Array((a.length + 1) * this.#width)
+    this.#fill()
   }
 
   /** Bytes of memory that the table of two strings takes. */
@@ -35,10 +52,9 @@ export class LcsTable {
     return (a.length + 1) * (b.length + 1) * Uint32Array.BYTES_PER_ELEMENT
   }
 
-  /** Computes the rows of the prefixes of `a` that are `from` to `to` - 1 bytes long; in ascending order. */
-  fill(from: number, to: number): void {
+  #fill(): void {
     const lengths = this.#lengths
-    for (let i = Math.max(from, 1); i < to; i++) {
+    for (let i = 1; i <= this.#a.length; i++) {
       const row = i * this.#width
       const above = row - this.#width
       const byte = this.#a[i - 1]
@@ -51,7 +67,7 @@ export class LcsTable {
     }
   }
 
-  /** Of the whole strings, once every row is filled. */
+  /** Of the whole strings. */
   get length(): number {
     return this.#at(this.#a.length, this.#b.length)
   }
@@ -87,4 +103,73 @@ export class LcsTable {
   #at(i: number, j: number): number {
     return this.#lengths[i * this.#width + j] as number
   }
+}
+
+interface Options {
+  readonly length: boolean
+  readonly ranges: boolean
+  readonly rangeLengths: boolean
+  /** Shorter ranges are left out. */
+  readonly rangeMin: number
+}
+
+function lcs(db: ReadonlyDatabase, args: Args): Reply {
+  const a = db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES
+  const b = db.get(keyOf(argument(args, 2)))?.value ?? NO_BYTES
+  const options = optionsOf(args)
+  if (LcsTable.bytes(a, b) > TABLE_BYTES_MAX) throw tooLong
+  const table = new LcsTable(a, b)
+  if (options.length) return table.length
+  const { bytes, ranges } = table.trace()
+  if (!options.ranges) return bytes
+  const shown = ranges.filter(({ length }) => length >= options.rangeMin)
+  const matches = shown.map(
+    ({ a, b, length }): Reply =>
+      options.rangeLengths ? [[...a], [...b], length] : [[...a], [...b]],
+  )
+  return new MapReply([
+    ['matches', matches],
+    ['len', bytes.length],
+  ])
+}
+
+function optionsOf(args: Args): Options {
+  const options = { length: false, ranges: false, rangeLengths: false, rangeMin: 0 }
+  for (let at = 3; at < args.length; at++) {
+    const option = argument(args, at)
+    if (isWord(option, 'idx')) options.ranges = true
+    else if (isWord(option, 'len')) options.length = true
+    else if (isWord(option, 'withmatchlen')) options.rangeLengths = true
+    else if (isWord(option, 'minmatchlen') && at + 1 < args.length) {
+      const least = parseInt64(argument(args, ++at))
+      if (least === undefined) throw notAnInteger
+      options.rangeMin = Number(least)
+    } else throw syntaxError
+  }
+  if (options.ranges && options.length) throw lengthAndRanges
+  return options
+}
+
+export const lcsCommand: Command = {
+  name: 'lcs',
+  arity: -3,
+  flags: [],
+  categories: ['string'],
+  keys: { first: 1, last: 2, step: 1, access: ['RO', 'access'] },
+  doc: {
+    summary: 'Finds the longest common subsequence of two strings.',
+    since: '7.0.0',
+    group: 'string',
+    complexity: 'O(N*M) where N and M are the lengths of the strings.',
+    arguments: [
+      { name: 'key1', type: 'key' },
+      { name: 'key2', type: 'key' },
+      { name: 'len', type: 'pure-token', token: 'LEN', optional: true },
+      { name: 'idx', type: 'pure-token', token: 'IDX', optional: true },
+      { name: 'min-match-len', type: 'integer', token: 'MINMATCHLEN', optional: true },
+      { name: 'withmatchlen', type: 'pure-token', token: 'WITHMATCHLEN', optional: true },
+    ],
+  },
+  kind: 'read',
+  run: lcs,
 }

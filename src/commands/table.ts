@@ -8,11 +8,16 @@
 import { Buffer } from 'node:buffer'
 import { ErrorReply } from '../../resp/encoder.ts'
 import { argument, lowerCase, QUOTED_BYTES_MAX, quoted } from './arguments.ts'
+import { bitfieldCommands } from './bitfields.ts'
+import { bitmapCommands } from './bitmaps.ts'
 import { clientEntry } from './client.ts'
 import { type Args, type Command, type TableEntry, wrongArity } from './command.ts'
 import { connectionCommands } from './connection.ts'
+import { dumpCommands } from './dump.ts'
 import { genericCommands } from './generic.ts'
+import { incrbyfloatCommand } from './incrbyfloat.ts'
 import { commandEntry } from './introspection.ts'
+import { lcsCommand } from './lcs.ts'
 import { raftEntry } from './raft.ts'
 import { serverCommands } from './server.ts'
 import { stringCommands } from './strings.ts'
@@ -66,6 +71,11 @@ interface Indexed {
 export const commandTable: readonly TableEntry[] = [
   ...stringCommands,
   ...genericCommands,
+  ...bitmapCommands,
+  ...bitfieldCommands,
+  ...dumpCommands,
+  incrbyfloatCommand,
+  lcsCommand,
   ...connectionCommands,
   ...serverCommands,
   clientEntry,

@@ -1,0 +1,205 @@
+/*
+ * Bits, fields of bits, common subsequences, long doubles and DUMP payloads, each against the plainest way to say
+ * the same. What Redis itself answers is compared in test/redis.
+ */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import {
+  addToField,
+  bitAt,
+  combineBits,
+  countBits,
+  findBit,
+  readField,
+  writeField,
+} from '../../src/commands/bits.ts'
+import { decodeDump, encodeDump, isIntactDump } from '../../src/commands/dump-payload.ts'
+import {
+  addLongDouble,
+  formatLongDouble,
+  type LongDouble,
+  parseLongDouble,
+} from '../../src/commands/long-double.ts'
+
+/** The bits as text: '01011...'. */
+function text(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(2).padStart(8, '0')).join('')
+}
+
+const someBytes = fc.uint8Array({ minLength: 1, maxLength: 12 })
+const runs = fc.array(fc.constantFrom(0, 0xff, 1, 0x80), { minLength: 1, maxLength: 12 })
+const bytes = fc.oneof(
+  someBytes,
+  runs.map((list) => Uint8Array.from(list)),
+)
+
+test('counting and finding bits in any range', () => {
+  fc.assert(
+    fc.property(bytes, fc.nat(), fc.nat(), (value, a, b) => {
+      const [first, last] = [a % (value.length * 8), b % (value.length * 8)].toSorted(
+        (x, y) => x - y,
+      )
+      if (first === undefined || last === undefined) return
+      const range = text(value).slice(first, last + 1)
+      assert.equal(countBits(value, first, last), range.replaceAll('0', '').length)
+      for (const bit of [0, 1] as const) {
+        const found = range.indexOf(String(bit))
+        assert.equal(findBit(value, bit, { first, last }), found < 0 ? -1 : first + found)
+      }
+    }),
+  )
+})
+
+test('strings of unequal lengths combine as if they went on with zeros', () => {
+  fc.assert(
+    fc.property(fc.array(bytes, { minLength: 1, maxLength: 4 }), (sources) => {
+      const length = Math.max(...sources.map((source) => source.length))
+      const byteOf = (at: number) => sources.map((source) => source[at] ?? 0)
+      const expected = {
+        and: (all: number[]) => all.reduce((x, y) => x & y),
+        or: (all: number[]) => all.reduce((x, y) => x | y),
+        xor: (all: number[]) => all.reduce((x, y) => x ^ y),
+      }
+      for (const [name, combine] of Object.entries(expected)) {
+        const plain = Array.from({ length }, (_, at) => combine(byteOf(at)))
+        assert.deepEqual([...combineBits(name as 'and' | 'or' | 'xor', sources)], plain, name)
+      }
+      const [source] = sources as [Uint8Array]
+      assert.deepEqual(
+        [...combineBits('not', [source])],
+        [...source].map((byte) => 255 - byte),
+      )
+    }),
+  )
+})
+
+test('a field is what its bits say, and writing it changes no other bit', () => {
+  fc.assert(
+    fc.property(
+      bytes,
+      fc.nat(80),
+      fc.integer({ min: 1, max: 64 }),
+      fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n),
+      (value, offset, width, number) => {
+        const padded = text(value).padEnd(300, '0')
+        const signed = width === 64 || number % 2n === 0n
+        const raw = BigInt(`0b${padded.slice(offset, offset + width)}`)
+        const plain = signed ? BigInt.asIntN(width, raw) : raw
+        assert.equal(readField(value, offset, { signed, bits: width }), plain)
+        const wide = new Uint8Array(40)
+        wide.set(value)
+        writeField(wide, offset, { bits: width, value: number })
+        const written = BigInt.asUintN(width, number).toString(2).padStart(width, '0')
+        const before = text(Uint8Array.from([...value, ...new Uint8Array(40)])).slice(0, 320)
+        assert.equal(text(wide), before.slice(0, offset) + written + before.slice(offset + width))
+        assert.equal(bitAt(wide, offset), Number(written[0]))
+      },
+    ),
+  )
+})
+
+test('a sum that does not fit wraps, saturates or fails', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 64 }),
+      fc.boolean(),
+      fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n),
+      fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n),
+      (width, isSigned, start, by) => {
+        const signed = isSigned || width === 64
+        const bits = width
+        const max = signed ? 2n ** BigInt(bits - 1) - 1n : 2n ** BigInt(bits) - 1n
+        const min = signed ? -max - 1n : 0n
+        const value = signed ? BigInt.asIntN(bits, start) : BigInt.asUintN(bits, start)
+        const sum = value + by
+        const fits = sum >= min && sum <= max
+        const wrapped = signed ? BigInt.asIntN(bits, sum) : BigInt.asUintN(bits, sum)
+        const saturated = sum > max ? max : min
+        const add = (overflow: 'wrap' | 'sat' | 'fail') =>
+          addToField({ signed, bits }, { value, by, overflow })
+        assert.equal(add('wrap'), fits ? sum : wrapped)
+        assert.equal(add('sat'), fits ? sum : saturated)
+        assert.equal(add('fail'), fits ? sum : undefined)
+      },
+    ),
+  )
+})
+
+function float(digits: string): LongDouble {
+  const value = parseLongDouble(digits)
+  assert.ok(value !== undefined && value !== 'infinity', digits)
+  return value
+}
+
+test('long doubles hold 64 bits of mantissa and round to even', () => {
+  const cases: readonly (readonly [string, string])[] = [
+    ['18446744073709551615', '18446744073709551615'],
+    // 2^64 + 1 lies between two floats and goes to the even one; 2^64 + 3 likewise, upwards.
+    ['18446744073709551617', '18446744073709551616'],
+    ['18446744073709551619', '18446744073709551620'],
+    ['0.1', '0.1'],
+    ['3.0e3', '3000'],
+    ['0x1.8p1', '3'],
+    ['-0', '0'],
+    ['1e-30', '0'],
+    ['-1e-30', '0'],
+    ['0e999999999999', '0'],
+  ]
+  for (const [given, printed] of cases) assert.equal(formatLongDouble(float(given)), printed, given)
+  for (const refused of [
+    '',
+    ' 1',
+    '1 ',
+    'abc',
+    '1e',
+    '.',
+    '0x',
+    'nan',
+    '1e5000',
+    '1e-5000',
+    '--1',
+  ]) {
+    assert.equal(parseLongDouble(refused), undefined, refused)
+  }
+  assert.equal(parseLongDouble('-INF'), 'infinity')
+  const sum = addLongDouble(float('0.1'), float('0.2'))
+  assert.ok(sum !== undefined)
+  assert.equal(formatLongDouble(sum), '0.3')
+  assert.equal(addLongDouble(float('1.18973149535723176502e4932'), float('1e4932')), undefined)
+})
+
+test('a DUMP payload gives its value back, and a damaged one is found', () => {
+  const repeated = fc
+    .tuple(fc.uint8Array({ maxLength: 40 }), fc.nat(200))
+    .map(([unit, times]) =>
+      Uint8Array.from({ length: unit.length * times }, (_, at) => unit[at % unit.length] ?? 0),
+    )
+  const integers = fc.maxSafeInteger().map((value) => Uint8Array.from(Buffer.from(String(value))))
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.uint8Array({ maxLength: 20_000 }), repeated, integers),
+      fc.nat(),
+      (value, at) => {
+        const payload = Uint8Array.from(encodeDump(value))
+        assert.ok(isIntactDump(payload))
+        assert.deepEqual(Buffer.from(decodeDump(payload, value.length) ?? []), Buffer.from(value))
+        if (value.length > 0) assert.equal(decodeDump(payload, value.length - 1), undefined)
+        const damaged = at % payload.length
+        payload[damaged] = (payload[damaged] ?? 0) ^ 1
+        assert.equal(isIntactDump(payload), false)
+      },
+    ),
+  )
+})
+
+test('a payload that unpacks to more than it says, or refers to before its beginning, is malformed', () => {
+  const sealed = (...body: number[]): Uint8Array =>
+    Uint8Array.from([0, ...body, ...new Array(10).fill(0)])
+  assert.equal(decodeDump(sealed(0xc3, 2, 5, 0x00, 0x61), 100), undefined)
+  assert.equal(decodeDump(sealed(0xc3, 2, 3, 0x20, 0x00), 100), undefined)
+  assert.equal(decodeDump(sealed(5, 0x61), 100), undefined)
+  assert.equal(decodeDump(sealed(0xc4), 100), undefined)
+  assert.equal(decodeDump(sealed(0x80, 0xff, 0xff, 0xff, 0xff), 2 ** 40), undefined)
+})
