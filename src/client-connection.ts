@@ -306,8 +306,15 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.#checkOutput(0)
     if (this.#ended) return
     if (this.#closesNow()) this.end()
-    // A client that has finished ends when its last command is started, also if the window was full until now.
-    else if (this.#decoder.bufferedBytes > 0 || this.#finished) this.#owner.ready(this)
+    else if (this.#hasWork()) this.#owner.ready(this)
+  }
+
+  /**
+   * Now that the window has room again. Without a byte of input, too: a client that has finished ends when its last
+   * command is started, and one that is not read any further, whose last command filled the window, must be read again.
+   */
+  #hasWork(): boolean {
+    return this.#decoder.bufferedBytes > 0 || this.#paused || this.#finished
   }
 
   /** As many commands open as their replies, if they stay this large, will find room for. */

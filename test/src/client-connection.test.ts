@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import fc from 'fast-check'
 import { limits } from '../../src/config.ts'
 import { type FakeClient, FrontendBench, resp } from './frontend-bench.ts'
 
@@ -93,6 +94,50 @@ describe('the window', () => {
     assert.equal(open, Math.floor(limits.openReplyBytesMax / (2 * MB + 12)))
     server.settle()
     assert.equal(client.read().length, 40 * (2 * MB + '$2097152||'.length))
+  })
+
+  test('a client is read again when the last command that has come fills it', async () => {
+    const { server, client } = await connected([], { backlogBytes: MB })
+    const [first, then] = [limits.openCommandsFirst, 2 * limits.openCommandsFirst]
+    client.send(resp('SET', 'k', 'x'.repeat(4096)).repeat(first + then))
+    server.begin()
+    assert.equal(client.paused, true)
+    server.turn()
+    server.begin()
+    assert.equal(server.frontend.stats.commandsProcessed, first + then)
+    server.settle()
+    assert.equal(client.paused, false)
+    assert.equal(client.read(), '+OK|'.repeat(first + then))
+  })
+
+  test('however a pipeline is cut and whenever it is worked on, all of it is answered', async () => {
+    const one = resp('SET', 'k', 'x'.repeat(4096))
+    // Fractions of the window among the chunks: random lengths alone would never fill it to the byte.
+    const fraction = (limits.openCommandsFirst / 2) * one.length
+    const chunk = fc.oneof(
+      fc.integer({ min: 1, max: 8 }).map((fractions) => fractions * fraction),
+      fc.integer({ min: 1, max: 65_536 }),
+    )
+    const step = fc.record({ bytes: chunk, turn: fc.constantFrom('none', 'begin', 'turn') })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 30 }), async (steps) => {
+        const { server, client } = await connected([], { backlogBytes: MB })
+        const bytes = steps.reduce((sum, { bytes }) => sum + bytes, 0)
+        const commands = Math.ceil(bytes / one.length)
+        const wire = one.repeat(commands)
+        let at = 0
+        for (const { bytes: length, turn } of [...steps, { bytes: wire.length, turn: 'turn' }]) {
+          if (turn === 'begin') server.begin()
+          else if (turn === 'turn') server.settle()
+          if (client.paused) continue
+          client.send(wire.slice(at, at + length))
+          at = Math.min(wire.length, at + length)
+        }
+        server.settle()
+        assert.equal(at, wire.length, 'the client is not read any more')
+        assert.equal(client.read(), '+OK|'.repeat(commands))
+      }),
+    )
   })
 })
 
