@@ -132,6 +132,8 @@ export const limits = {
   openReplyBytesMax: 16_777_216,
   /** Undecoded input above which a connection that may start no command is not read any further. */
   pausedInputBytesMax: 65_536,
+  /** Views of one moment, for reads in slices: how many, how long each, and the memory that only they hold. */
+  stateViews: { countMax: 64, ageMsMax: 10_000, bytesMax: 268_435_456 },
   /** The commit of a whole checkpoint may take this long before the watchdog ends the process. */
   stateCommitTimeoutMs: 120_000,
   /** The main loop may stand still this long before the watchdog ends the process. */

@@ -68,6 +68,7 @@ export async function startServer(options: {
   const engine = openEngine(directory, (reason) => endProcess(logger, reason))
   const storage = await openStorage(watchedEngine(engine, watchdog), {
     memtableBytes: config.get('memtable-size'),
+    views: limits.stateViews,
     now: () => systemClock.monotonic(),
   })
   if (storage.logDropped) {

@@ -9,10 +9,12 @@ import { assert } from '../raft/assert.ts'
 import { type Chunk, KEY_BYTES_MAX, type WriteTransaction } from './engine.ts'
 import { FieldReader } from './field-reader.ts'
 import { readUint32, TWO_POW_32, writeUint32 } from './integers.ts'
-import { DiskKeyWriter, halfSipHash, positionOf } from './layout.ts'
+import { DiskKeyWriter, expiryKey, halfSipHash, positionOf } from './layout.ts'
 import {
   checkRecord,
+  expiryRecord,
   RECORD_HEADER_BYTES,
+  recordExpiry,
   type StoredValue,
   sealRecord,
   writeRecordHeader,
@@ -24,6 +26,7 @@ import {
   databaseName,
   decodeMeta,
   encodeMeta,
+  expiryName,
   META_DATABASE,
   META_KEY,
   pointFields,
@@ -34,8 +37,9 @@ import {
 
 /** What the job found and did. */
 export interface CheckpointSummary {
-  /** Keys per database, counted from the records that were really there. */
+  /** Keys per place, counted from the records that were really there, and how many of them expire. */
   readonly counts: readonly number[]
+  readonly expires: readonly number[]
   readonly digests: readonly Digest[]
   /** Records written and removed. */
   readonly writes: number
@@ -43,12 +47,12 @@ export interface CheckpointSummary {
 
 /** What the job needs besides the writes. */
 export interface CheckpointHeader extends StatePoint {
-  /** Databases to empty before the writes. */
+  /** Places to empty before the writes. */
   readonly cleared: readonly number[]
 }
 
-const HEADER_VERSION = 1
-/** Item layout in a chunk: database u8 | key length u32 | record length u32 (0: delete) | key | record. */
+const HEADER_VERSION = 2
+/** Item layout in a chunk: place u8 | key length u32 | record length u32 (0: delete) | key | record. */
 const ITEM_HEADER_BYTES = 9
 /** A chunk is closed at this size or count, so that filling one takes about a millisecond of the main thread. */
 const CHUNK_BYTES = 256 * 1024
@@ -62,7 +66,7 @@ export class ChunkWriter {
   #items = 0
 
   /** False when the write does not fit any more: take() the chunk first. `value` null deletes the key. */
-  add(database: number, key: string, value: StoredValue | null): boolean {
+  add(place: number, key: string, value: StoredValue | null): boolean {
     const recordLength = value === null ? 0 : RECORD_HEADER_BYTES + value.value.length
     const length = ITEM_HEADER_BYTES + key.length + recordLength
     if (this.#items === 0) {
@@ -71,7 +75,7 @@ export class ChunkWriter {
     } else if (this.#items === CHUNK_ITEMS_MAX || this.#length + length > this.#bytes.length) {
       return false
     }
-    const valueStart = writeItem(this.#bytes, this.#length, { database, key, value })
+    const valueStart = writeItem(this.#bytes, this.#length, { place, key, value })
     if (value !== null) this.#bytes.set(value.value, valueStart)
     this.#length += length
     this.#items++
@@ -100,13 +104,13 @@ export function isLargeWrite(key: string, value: StoredValue | null): boolean {
  * value, so that not even a value of many megabytes holds the main thread for long.
  */
 export function* largeWrite(
-  database: number,
+  place: number,
   key: string,
   value: StoredValue | null,
 ): Generator<Chunk> {
   const recordHeader = value === null ? 0 : RECORD_HEADER_BYTES
   const first = Buffer.allocUnsafeSlow(ITEM_HEADER_BYTES + key.length + recordHeader)
-  writeItem(first, 0, { database, key, value })
+  writeItem(first, 0, { place, key, value })
   yield new Uint8Array(first.buffer)
   const bytes = value?.value ?? NO_BYTES
   for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
@@ -121,11 +125,11 @@ export function* largeWrite(
 function writeItem(
   bytes: Buffer,
   offset: number,
-  { database, key, value }: { database: number; key: string; value: StoredValue | null },
+  { place, key, value }: { place: number; key: string; value: StoredValue | null },
 ): number {
   const keyStart = offset + ITEM_HEADER_BYTES
   const recordLength = value === null ? 0 : RECORD_HEADER_BYTES + value.value.length
-  bytes[offset] = database
+  bytes[offset] = place
   writeUint32(bytes, offset + 1, key.length)
   writeUint32(bytes, offset + 5, recordLength)
   bytes.write(key, keyStart, 'latin1')
@@ -166,16 +170,16 @@ export function encodeCheckpointHeader(header: CheckpointHeader): Uint8Array {
 
 function decodeCheckpointHeader(bytes: Uint8Array): CheckpointHeader {
   const reader = openSealedFrame(bytes, HEADER_VERSION, 'the header of a checkpoint')
-  const databases = new FieldReader(reader.array())
+  const places = new FieldReader(reader.array())
   const cleared: number[] = []
-  while (databases.left > 0) cleared.push(databases.integer())
+  while (places.left > 0) cleared.push(places.integer())
   return { cleared, ...readPoint(reader) }
 }
 
 /**
- * The job: empties the cleared databases, applies the writes of all chunks in the order of their disk keys, and
- * renews the state's own record. Whoever calls it drops the transaction when it throws: CorruptStateError when a
- * record that is replaced is damaged.
+ * The job: empties the cleared places, applies the writes of all chunks in the order of their disk keys, keeps the
+ * index of what expires, and renews the state's own record. Whoever calls it drops the transaction when it throws:
+ * CorruptStateError when a record that is replaced is damaged.
  */
 export function runCheckpoint(
   transaction: WriteTransaction,
@@ -185,50 +189,85 @@ export function runCheckpoint(
   const { cleared, ...point } = decodeCheckpointHeader(header)
   const before = decodeMeta(transaction.get(META_DATABASE, META_KEY))
   assert(point.index >= before.index, () => `checkpoint at ${point.index} after ${before.index}`)
-  const tallies = Array.from({ length: DATABASES }, (_, database) => new Tally(before, database))
-  for (const database of cleared) {
-    transaction.clear(databaseName(database))
-    tallies[database]?.clear()
+  const tallies = Array.from({ length: DATABASES }, (_, place) => new Tally(before, place))
+  for (const place of cleared) {
+    transaction.clear(databaseName(place))
+    transaction.clear(expiryName(place))
+    tallies[place]?.clear()
   }
   const writes = sortedWrites(point.hashKey, chunks)
   if (point.hashKey !== undefined) {
-    for (const write of writes) applyWrite(transaction, point.hashKey, write, tallies)
+    const job = { transaction, hashKey: point.hashKey, tallies, expiryWrites: [] }
+    for (const write of writes) applyWrite(job, write)
+    writeExpiries(job)
   }
   const counts = tallies.map(({ count }) => count)
+  const expires = tallies.map((tally) => tally.expires)
   const digests = tallies.map((tally) => tally.digest())
-  transaction.put(META_DATABASE, META_KEY, encodeMeta({ ...point, counts, digests }))
-  return { counts, digests, writes: writes.length }
+  transaction.put(META_DATABASE, META_KEY, encodeMeta({ ...point, counts, expires, digests }))
+  return { counts, expires, digests, writes: writes.length }
 }
 
 /** One write, as views of its chunk; an empty record deletes. */
 interface Write {
-  readonly database: number
+  readonly place: number
   readonly position: number
   readonly diskKey: Uint8Array
   readonly key: Uint8Array
   readonly record: Uint8Array
 }
 
-function applyWrite(
-  transaction: WriteTransaction,
-  hashKey: Uint8Array,
-  { database, diskKey, key, record }: Write,
-  tallies: readonly Tally[],
-): void {
-  const name = databaseName(database)
-  const tally = tallies[database]
-  assert(tally !== undefined, () => `a write to database ${database}`)
+/** A change of the expiry index: a key enters or leaves it. */
+interface ExpiryWrite {
+  readonly place: number
+  readonly key: Uint8Array
+  readonly enters: boolean
+}
+
+interface Job {
+  readonly transaction: WriteTransaction
+  readonly hashKey: Uint8Array
+  readonly tallies: readonly Tally[]
+  readonly expiryWrites: ExpiryWrite[]
+}
+
+function applyWrite(job: Job, { place, diskKey, key, record }: Write): void {
+  const { transaction, hashKey } = job
+  const name = databaseName(place)
+  const tally = job.tallies[place]
+  assert(tally !== undefined, () => `a write to place ${place}`)
   const old = transaction.get(name, diskKey)
+  let expiredAt = 0
   if (old !== undefined) {
     checkRecord(diskKey, old)
+    expiredAt = recordExpiry(old)
     tally.remove(hashKey, diskKey, old)
   }
+  let expireAt = 0
   if (record.length > 0) {
     const sealed = sealRecord(diskKey, key, record)
+    expireAt = recordExpiry(sealed)
     transaction.put(name, diskKey, sealed)
     tally.add(hashKey, diskKey, sealed)
   } else if (old !== undefined) {
     transaction.remove(name, diskKey)
+  }
+  tally.expires += Number(expireAt !== 0) - Number(expiredAt !== 0)
+  if (expireAt === expiredAt) return
+  const { expiryWrites } = job
+  if (expiredAt !== 0) {
+    expiryWrites.push({ place, key: expiryKey(expiredAt, diskKey), enters: false })
+  }
+  if (expireAt !== 0) {
+    expiryWrites.push({ place, key: expiryKey(expireAt, diskKey), enters: true })
+  }
+}
+
+function writeExpiries({ transaction, expiryWrites }: Job): void {
+  expiryWrites.sort((a, b) => a.place - b.place || Buffer.compare(a.key, b.key))
+  for (const { place, key, enters } of expiryWrites) {
+    if (enters) transaction.put(expiryName(place), key, expiryRecord(key))
+    else transaction.remove(expiryName(place), key)
   }
 }
 
@@ -242,8 +281,7 @@ function sortedWrites(hashKey: Uint8Array | undefined, chunks: readonly Chunk[])
   const diskKeys = new DiskKeyWriter(hashKey)
   for (const chunk of wholeChunks(chunks)) readChunk(chunk, diskKeys, writes)
   return writes.sort(
-    (a, b) =>
-      a.database - b.database || a.position - b.position || Buffer.compare(a.diskKey, b.diskKey),
+    (a, b) => a.place - b.place || a.position - b.position || Buffer.compare(a.diskKey, b.diskKey),
   )
 }
 
@@ -257,7 +295,7 @@ function readChunk(chunk: Chunk, diskKeys: DiskKeyWriter, writes: Write[]): void
     const key = chunk.subarray(keyStart, recordStart)
     const diskKey = Buffer.from(diskKeys.fromBytes(key))
     writes.push({
-      database: chunk[offset] ?? 0,
+      place: chunk[offset] ?? 0,
       position: positionOf(diskKey),
       diskKey,
       key,
@@ -267,22 +305,25 @@ function readChunk(chunk: Chunk, diskKeys: DiskKeyWriter, writes: Write[]): void
   }
 }
 
-/** Count and digest of one database while the job runs. */
+/** Counts and digest of one place while the job runs. */
 class Tally {
   count: number
+  expires: number
   #high: number
   #low: number
   readonly #input = new Uint8Array(KEY_BYTES_MAX + RECORD_HEADER_BYTES)
   readonly #hash = new Uint32Array(2)
 
-  constructor(before: StateMeta, database: number) {
-    this.count = before.counts[database] ?? 0
-    this.#high = before.digests[database]?.high ?? 0
-    this.#low = before.digests[database]?.low ?? 0
+  constructor(before: StateMeta, place: number) {
+    this.count = before.counts[place] ?? 0
+    this.expires = before.expires[place] ?? 0
+    this.#high = before.digests[place]?.high ?? 0
+    this.#low = before.digests[place]?.low ?? 0
   }
 
   clear(): void {
     this.count = 0
+    this.expires = 0
     this.#high = 0
     this.#low = 0
   }

@@ -29,12 +29,17 @@ export type Visitor = (key: Uint8Array, value: Uint8Array) => boolean
  * before its promise resolves, so what is visible is not yet a promise of durability: that comes from commit().
  * A read that fails (damaged pages) is fatal: it is reported through onFatal, and thrown.
  */
-export interface Environment {
+export interface Reads {
   /** The value, in memory that the caller owns; undefined when there is none. */
   get(database: string, key: Uint8Array): Uint8Array | undefined
   has(database: string, key: Uint8Array): boolean
   /** Visits the pairs from `from` (included) on, as of one moment. `visit` must not write. */
   range(database: string, from: Uint8Array, visit: Visitor): void
+  /** The same without reading the values. */
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void
+}
+
+export interface Environment extends Reads {
   /** What it occupies on disk, for metrics. */
   bytes(): number
   /** Waits for what was begun, then lets go of everything. Nothing may be called afterwards. */
@@ -61,6 +66,16 @@ export interface StateEnvironment extends Environment {
    * one at a time. A rejection is fatal, as for commit().
    */
   checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary>
+  /**
+   * What is visible now, whatever is written later. It must be released before close(): until then the disk reuses
+   * nothing of what it holds.
+   */
+  view(): EnvironmentView
+}
+
+export interface EnvironmentView extends Reads {
+  /** Once; nothing may be called afterwards. */
+  release(): void
 }
 
 /** Memory of its own, so that it can be transferred to another thread; never shared memory. */

@@ -7,9 +7,12 @@
 import { createHash } from 'node:crypto'
 import { assert } from '../raft/assert.ts'
 import { KEY_BYTES_MAX } from './engine.ts'
-import { readUint32, TWO_POW_32, writeUint32 } from './integers.ts'
+import { readUint32, readUint64, TWO_POW_32, writeUint32, writeUint64 } from './integers.ts'
 
 export const HASH_SLOTS = 16_384
+/** Positions are below this. Those of a hash slot begin at slot * SLOT_POSITIONS. */
+export const POSITIONS: number = 2 ** 52
+export const SLOT_POSITIONS: number = POSITIONS / HASH_SLOTS
 /** The key of the keyed hash: random, made once per cluster, equal on all nodes. */
 export const HASH_KEY_BYTES = 8
 
@@ -19,8 +22,10 @@ export const DISK_KEY_HEADER_BYTES: number = POSITION_BYTES + 1
 const KIND_PLAIN = 0
 /** The user key is too long for the engine: its SHA-256 stands here, the key itself in the record. */
 const KIND_HASHED = 1
+/** A key of the expiry index is the time (u64) and then the disk key. */
+const EXPIRY_BYTES = 8
 /** Longer user keys are stored under their SHA-256. */
-export const PLAIN_KEY_BYTES_MAX: number = KEY_BYTES_MAX - DISK_KEY_HEADER_BYTES
+export const PLAIN_KEY_BYTES_MAX: number = KEY_BYTES_MAX - DISK_KEY_HEADER_BYTES - EXPIRY_BYTES
 const SHA256_BYTES = 32
 
 const OPEN_BRACE = 0x7b
@@ -81,6 +86,50 @@ export class DiskKeyWriter {
 export function positionOf(diskKey: Uint8Array): number {
   const high = ((diskKey[0] ?? 0) << 16) | ((diskKey[1] ?? 0) << 8) | (diskKey[2] ?? 0)
   return high * TWO_POW_32 + readUint32(diskKey, 3)
+}
+
+/** Where the disk keys of a position begin. */
+export function positionKey(position: number): Uint8Array {
+  const bytes = new Uint8Array(POSITION_BYTES)
+  const high = Math.floor(position / TWO_POW_32)
+  bytes[0] = high >>> 16
+  bytes[1] = (high >>> 8) & 0xff
+  bytes[2] = high & 0xff
+  writeUint32(bytes, 3, position % TWO_POW_32)
+  return bytes
+}
+
+/** The user key (latin1 text) in a disk key that is not hashed. */
+export function plainKey(diskKey: Uint8Array): string {
+  const { buffer, byteOffset, length } = diskKey
+  return Buffer.from(buffer, byteOffset, length).toString('latin1', DISK_KEY_HEADER_BYTES)
+}
+
+/** The order on disk of two keys (latin1 text) at one position. */
+export function compareAtPosition(a: string, b: string): number {
+  const hashed = Number(a.length > PLAIN_KEY_BYTES_MAX)
+  const other = Number(b.length > PLAIN_KEY_BYTES_MAX)
+  if (hashed !== other) return hashed - other
+  if (hashed === 1) return Buffer.compare(digestOf(a), digestOf(b))
+  if (a === b) return 0
+  return a < b ? -1 : 1
+}
+
+function digestOf(key: string): Buffer {
+  return createHash('sha256').update(key, 'latin1').digest()
+}
+
+/** The key of a disk key in the expiry index: ordered by time (ms), then as on disk. */
+export function expiryKey(expireAt: number, diskKey: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(EXPIRY_BYTES + diskKey.length)
+  writeUint64(bytes, 0, expireAt)
+  bytes.set(diskKey, EXPIRY_BYTES)
+  return bytes
+}
+
+/** The two halves of a key of the expiry index. */
+export function splitExpiryKey(key: Uint8Array): { expireAt: number; diskKey: Uint8Array } {
+  return { expireAt: readUint64(key, 0), diskKey: key.subarray(EXPIRY_BYTES) }
 }
 
 /** True when the record under this disk key carries the user key itself. */

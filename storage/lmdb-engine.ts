@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { type Database, open, type RootDatabase } from 'lmdb'
+import { type Database, open, type RootDatabase, type Transaction } from 'lmdb'
 import { assert } from '../raft/assert.ts'
 import type { CheckpointSummary } from './checkpoint.ts'
 import { syncDirectory } from './directory.ts'
@@ -25,6 +25,7 @@ import {
   type Chunk,
   type Engine,
   type Environment,
+  type EnvironmentView,
   KEY_BYTES_MAX,
   type LogEnvironment,
   type OnFatal,
@@ -37,7 +38,7 @@ import { readUint64, writeUint64 } from './integers.ts'
 /** What main and worker open an environment with: the flags must be equal, or the second opener gets the first's. */
 export const LMDB_OPTIONS = {
   noSubdir: false,
-  maxDbs: 32,
+  maxDbs: 64,
   encoding: 'binary',
   keyEncoding: 'binary',
   // The default shows data before it is flushed, and after a kill takes it for durable without flushing it.
@@ -137,6 +138,8 @@ class LmdbEnvironment implements Environment {
   protected readonly path: string
   protected readonly root: RootDatabase<Buffer, Uint8Array>
   protected readonly report: OnFatal
+  /** Reads as of now. */
+  protected readonly read: LmdbReads
   readonly boots: number
   readonly #databases = new Map<string, Database<Buffer, Uint8Array>>()
 
@@ -148,6 +151,7 @@ class LmdbEnvironment implements Environment {
     for (const name of [BOOT_DATABASE, ...databases]) {
       this.#databases.set(name, this.root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
     }
+    this.read = this.reads(undefined)
     this.boots = this.#writeBootRecord()
     // After the first commit, so that the files it made are part of what is synced. The data directory and its own
     // name always are: whoever made them may have ended before it could do so.
@@ -158,27 +162,19 @@ class LmdbEnvironment implements Environment {
   }
 
   get(database: string, key: Uint8Array): Uint8Array | undefined {
-    const from = this.database(database)
-    return this.#read(() => from.getBinary(key))
+    return this.read.get(database, key)
   }
 
   has(database: string, key: Uint8Array): boolean {
-    const from = this.database(database)
-    return this.#read(() => from.doesExist(key))
+    return this.read.has(database, key)
   }
 
   range(database: string, from: Uint8Array, visit: Visitor): void {
-    const range = this.database(database).getRange({ start: from })
-    const pairs = this.#read(() => range[Symbol.iterator]())
-    try {
-      for (;;) {
-        const { done, value: pair } = this.#read(() => pairs.next())
-        if (done === true || !visit(pair.key, pair.value)) return
-      }
-    } finally {
-      // An abandoned iterator would hold its read transaction, and the file would grow without end.
-      pairs.return?.()
-    }
+    this.read.range(database, from, visit)
+  }
+
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
+    this.read.keys(database, from, visit)
   }
 
   bytes(): number {
@@ -202,19 +198,17 @@ class LmdbEnvironment implements Environment {
     throw new Error(reason)
   }
 
+  /** Reads within a transaction; as of now without one. */
+  protected reads(transaction: Transaction | undefined): LmdbReads {
+    const failed = (error: unknown): void =>
+      this.report(`reading ${this.path} failed: ${reasonOf(error)}`)
+    return new LmdbReads((name) => this.database(name), failed, transaction)
+  }
+
   protected database(name: string): Database<Buffer, Uint8Array> {
     const database = this.#databases.get(name)
     assert(database !== undefined, () => `there is no database ${name} in ${this.path}`)
     return database
-  }
-
-  #read<Result>(read: () => Result): Result {
-    try {
-      return read()
-    } catch (error) {
-      this.report(`reading ${this.path} failed: ${reasonOf(error)}`)
-      throw error
-    }
   }
 
   /** The first durable act: it flushes whatever the last process may have left visible but not durable. */
@@ -228,6 +222,68 @@ class LmdbEnvironment implements Environment {
       boots.putSync(BOOT_KEY, Buffer.from(record))
       return count
     })
+  }
+}
+
+/** Reads of an environment, as of now or within one read transaction. */
+class LmdbReads implements EnvironmentView {
+  readonly #database: (name: string) => Database<Buffer, Uint8Array>
+  readonly #failed: (error: unknown) => void
+  readonly #options: { transaction: Transaction } | undefined
+
+  constructor(
+    database: (name: string) => Database<Buffer, Uint8Array>,
+    failed: (error: unknown) => void,
+    transaction: Transaction | undefined,
+  ) {
+    this.#database = database
+    this.#failed = failed
+    this.#options = transaction && { transaction }
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    const from = this.#database(database)
+    return this.#read(() => from.get(key, this.#options))
+  }
+
+  has(database: string, key: Uint8Array): boolean {
+    const from = this.#database(database)
+    return this.#read(() => from.get(key, this.#options) !== undefined)
+  }
+
+  range(database: string, from: Uint8Array, visit: Visitor): void {
+    const pairs = this.#database(database).getRange({ start: from, ...this.#options })
+    this.#visit(pairs, ({ key, value }) => visit(key, value))
+  }
+
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
+    this.#visit(this.#database(database).getKeys({ start: from, ...this.#options }), visit)
+  }
+
+  release(): void {
+    this.#options?.transaction.done()
+  }
+
+  #visit<Item>(range: Iterable<Item>, visit: (item: Item) => boolean): void {
+    const items = this.#read(() => range[Symbol.iterator]())
+    try {
+      for (;;) {
+        const { done, value: item } = this.#read(() => items.next())
+        if (done === true || !visit(item)) return
+      }
+    } finally {
+      // An abandoned iterator would hold its read transaction, and the file would grow without end.
+      items.return?.()
+    }
+  }
+
+  #read<Result>(read: () => Result): Result {
+    try {
+      return read()
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    }
   }
 }
 
@@ -331,6 +387,10 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
     }
     this.#checkpointing = false
     return reply.summary
+  }
+
+  view(): EnvironmentView {
+    return this.reads(this.root.useReadTransaction())
   }
 
   override async close(): Promise<void> {

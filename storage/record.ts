@@ -82,10 +82,38 @@ export function decodeRecord(diskKey: Uint8Array, key: string, record: Uint8Arra
   }
   return {
     type: 'string',
-    expireAt: readUint64(record, 5),
+    expireAt: recordExpiry(record),
     version: readUint64(record, 13),
     value: record.subarray(start),
   }
+}
+
+/** When the key of a record, which was checked, expires; 0: never. */
+export function recordExpiry(record: Uint8Array): number {
+  return readUint64(record, 5)
+}
+
+/** What stands under a key of the expiry index: its checksum. */
+export function expiryRecord(key: Uint8Array): Uint8Array {
+  const record = new Uint8Array(4)
+  writeUint32(record, 0, crc32(key))
+  return record
+}
+
+/** Throws CorruptStateError unless the record is what expiryRecord made for this key. */
+export function checkExpiryRecord(key: Uint8Array, record: Uint8Array): void {
+  if (record.length === 4 && readUint32(record, 0) === crc32(key)) return
+  throw new CorruptStateError(
+    `the expiry record ${Buffer.from(key).toString('hex')} is damaged on disk`,
+  )
+}
+
+/** The user key (latin1 text) in the record of a hashed disk key. Throws CorruptStateError when it is damaged. */
+export function keyInRecord(diskKey: Uint8Array, record: Uint8Array): string {
+  checkRecord(diskKey, record)
+  const start = RECORD_HEADER_BYTES + 4
+  const end = start + readUint32(record, RECORD_HEADER_BYTES)
+  return Buffer.from(record.buffer, record.byteOffset, record.length).toString('latin1', start, end)
 }
 
 function withKey(key: Uint8Array, record: Uint8Array): Uint8Array {

@@ -3,6 +3,7 @@
  * writes: which entry it stands at, and what it holds. So the state on disk is a complete snapshot at a known index.
  */
 
+import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Term } from '../raft/types.ts'
 import { membershipFields, membershipOf } from './codec.ts'
 import { FieldReader, type FrameField } from './field-reader.ts'
@@ -15,7 +16,7 @@ import { openSealedFrame, sealFrame } from './sealed-frame.ts'
 export const DATABASES = 16
 export const META_DATABASE = 'meta'
 export const META_KEY: Uint8Array = Buffer.from('state')
-const FORMAT_VERSION = 1
+const FORMAT_VERSION = 2
 
 /** A sum mod 2^64, as two words of 32 bits. */
 export interface Digest {
@@ -32,13 +33,17 @@ export interface StatePoint {
   readonly membership: Membership | undefined
   /** Key of the keyed hash; undefined until the first entry of commands is applied. */
   readonly hashKey: Uint8Array | undefined
+  /** Where each Redis database lies in the environment: SWAPDB changes this and nothing else. A permutation. */
+  readonly places: readonly number[]
 }
 
 export interface StateMeta extends StatePoint {
-  /** Keys per database. */
+  /** Keys per place. */
   readonly counts: readonly number[]
+  /** Of those, how many expire. */
+  readonly expires: readonly number[]
   /**
-   * Per database: the sum of a keyed hash over disk key and record header of every key. Equal states have equal
+   * Per place: the sum of a keyed hash over disk key and record header of every key. Equal states have equal
    * digests, in whatever order and however coalesced they were written.
    */
   readonly digests: readonly Digest[]
@@ -51,28 +56,47 @@ export const EMPTY_META: StateMeta = {
   clock: 0,
   membership: undefined,
   hashKey: undefined,
+  places: Array.from({ length: DATABASES }, (_, place) => place),
   counts: Array.from({ length: DATABASES }, () => 0),
+  expires: Array.from({ length: DATABASES }, () => 0),
   digests: Array.from({ length: DATABASES }, () => ({ high: 0, low: 0 })),
 }
 
-export function databaseName(database: number): string {
-  return `db${database}`
+/** The database that holds the records of a place. */
+export function databaseName(place: number): string {
+  return nameOf(DATABASE_NAMES, place)
 }
+
+/** The database that holds a place's keys that expire, in the order of their times. */
+export function expiryName(place: number): string {
+  return nameOf(EXPIRY_NAMES, place)
+}
+
+function nameOf(names: readonly string[], place: number): string {
+  const name = names[place]
+  assert(name !== undefined, () => `there is no place ${place}`)
+  return name
+}
+
+const DATABASE_NAMES: readonly string[] = EMPTY_META.places.map((place) => `db${place}`)
+const EXPIRY_NAMES: readonly string[] = EMPTY_META.places.map((place) => `expiry${place}`)
 
 /** All databases of a state environment. */
 export const STATE_DATABASES: readonly string[] = [
   META_DATABASE,
-  ...Array.from({ length: DATABASES }, (_, database) => databaseName(database)),
+  ...DATABASE_NAMES,
+  ...EXPIRY_NAMES,
 ]
 
 export function pointFields(point: StatePoint): FrameField[] {
-  const { index, term, clock, membership, hashKey } = point
+  const { index, term, clock, membership, hashKey, places } = point
   return [
     index,
     term,
     clock,
     membership === undefined ? null : membershipFields(membership),
     hashKey ?? null,
+    places,
   ]
 }
 
@@ -82,12 +106,13 @@ export function readPoint(reader: FieldReader): StatePoint {
   const clock = reader.integer()
   const membership = reader.skipNull() ? undefined : membershipOf(reader.array())
   const hashKey = reader.skipNull() ? undefined : Uint8Array.from(reader.bytes(HASH_KEY_BYTES))
-  return { index, term, clock, membership, hashKey }
+  const places = readPlaces(reader.array())
+  return { index, term, clock, membership, hashKey, places }
 }
 
 export function encodeMeta(meta: StateMeta): Uint8Array {
   const digests = meta.digests.flatMap(({ high, low }) => [high, low])
-  return sealFrame(FORMAT_VERSION, [...pointFields(meta), meta.counts, digests])
+  return sealFrame(FORMAT_VERSION, [...pointFields(meta), meta.counts, meta.expires, digests])
 }
 
 /**
@@ -99,14 +124,23 @@ export function decodeMeta(bytes: Uint8Array | undefined): StateMeta {
   try {
     const reader = openSealedFrame(bytes, FORMAT_VERSION, 'the record of the state')
     const point = readPoint(reader)
-    const counts = reader.array()
-    const digests = reader.array()
+    const counts = readIntegers(reader.array(), DATABASES)
+    const expires = readIntegers(reader.array(), DATABASES)
+    const digests = readDigests(reader.array())
     reader.expectEnd()
-    return { ...point, counts: readIntegers(counts, DATABASES), digests: readDigests(digests) }
+    return { ...point, counts, expires, digests }
   } catch (error) {
     if (error instanceof CodecError) throw new CorruptStateError(error.message)
     throw error
   }
+}
+
+function readPlaces(fields: readonly FrameField[]): number[] {
+  const places = readIntegers(fields, DATABASES)
+  if (EMPTY_META.places.some((place) => !places.includes(place))) {
+    throw new CodecError('the places of the databases are no permutation')
+  }
+  return places
 }
 
 function readIntegers(fields: readonly FrameField[], length: number): number[] {

@@ -8,10 +8,12 @@
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Position, Term } from '../raft/types.ts'
 import { type CheckpointSummary, encodeCheckpointHeader } from './checkpoint.ts'
+import { type DueAt, DueKeys } from './due-keys.ts'
 import type { StateEnvironment } from './engine.ts'
-import { DiskKeyWriter, HASH_KEY_BYTES } from './layout.ts'
+import { type KeyVisitor, Layers } from './layers.ts'
+import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { Memtable } from './memtable.ts'
-import { decodeRecord, type StoredValue } from './record.ts'
+import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
 import {
   DATABASES,
   databaseName,
@@ -21,14 +23,24 @@ import {
   type StateMeta,
   type StatePoint,
 } from './state-meta.ts'
+import { type StateView, StateViews, type ViewLimits } from './state-views.ts'
 
-export type { StoredValue }
+export type { KeyVisitor, StateView, StoredValue }
 
 export interface StateStoreOptions {
   /** Size at which the memtable is full: a checkpoint is due, and without one writing stops. */
   readonly memtableBytes: number
-  /** Milliseconds of a clock that never falls, for metrics only. */
+  readonly views: ViewLimits
+  /** Milliseconds of a clock that never falls, for metrics and the age of views. */
   readonly now: () => number
+}
+
+/** A key whose time has come. */
+export interface DueKey {
+  readonly database: number
+  readonly key: string
+  /** In ms of the logical clock. */
+  readonly expireAt: number
 }
 
 /** Where an entry leaves the state. */
@@ -58,12 +70,19 @@ export class StateStore {
   readonly #options: StateStoreOptions
   #memtable = new Memtable()
   #frozen: Memtable | undefined
+  /** How the two and the disk are read; renewed whenever one of them, or the order of the databases, changes. */
+  #layers: Layers
+  readonly #dueKeys: DueKeys
+  readonly #views: StateViews
   #running: Promise<Position> | undefined
   /** Where the applied entries have brought the state; durable up to #durable. #durable.index <= #point.index */
   #point: StatePoint
   #durable: Position
-  /** Keys per database, exact at every moment. */
-  #sizes: number[]
+  /** Keys per place, and how many of them expire, exact at every moment. */
+  readonly #counts: number[]
+  readonly #expires: number[]
+  /** How many keys on disk expire, per place. */
+  #expiresOnDisk: readonly number[]
   /** True from the first write of an entry until commitEntry: a checkpoint must not cut it in two. */
   #inEntry = false
   #diskKeys: DiskKeyWriter | undefined
@@ -72,14 +91,19 @@ export class StateStore {
   private constructor(
     environment: StateEnvironment,
     options: StateStoreOptions,
-    { counts, digests: _, ...point }: StateMeta,
+    { counts, expires, digests: _, ...point }: StateMeta,
   ) {
     this.#environment = environment
     this.#options = options
     this.#point = point
     this.#durable = { index: point.index, term: point.term }
-    this.#sizes = [...counts]
+    this.#counts = [...counts]
+    this.#expires = [...expires]
+    this.#expiresOnDisk = expires
     if (point.hashKey !== undefined) this.#diskKeys = new DiskKeyWriter(point.hashKey)
+    this.#dueKeys = new DueKeys(environment, expires)
+    this.#views = new StateViews(options.views, options.now)
+    this.#layers = this.#living()
   }
 
   /**
@@ -97,43 +121,115 @@ export class StateStore {
    * caller may survive it.
    */
   get(database: number, key: string): StoredValue | undefined {
-    const inMemory = this.#find(database, key)
-    if (inMemory !== undefined) return inMemory ?? undefined
-    const diskKey = this.#diskKey(key)
-    if (diskKey === undefined) return undefined
-    const record = this.#environment.get(databaseName(database), diskKey)
-    return record === undefined ? undefined : decodeRecord(diskKey, key, record)
+    return this.#layers.get(database, key)
+  }
+
+  /**
+   * Visits the keys of a database from a position (layout.ts) on, in the order of positions; those of one position
+   * in any order. Keys that are due and not removed yet are among them. Throws as get() does.
+   */
+  range(database: number, fromPosition: number, visit: KeyVisitor): void {
+    this.#layers.range(database, fromPosition, visit)
+  }
+
+  /**
+   * What is there now, to be read in slices while writes and checkpoints go on; undefined when as many are open as
+   * the limits allow. Within an entry it shows what the entry has written so far.
+   */
+  view(): StateView | undefined {
+    this.#views.enforce([this.#memtable, this.#frozen])
+    if (!this.#views.canOpen()) return undefined
+    return this.#views.open({
+      clock: this.#point.clock,
+      counts: [...this.#counts],
+      memtable: this.#memtable,
+      frozen: this.#frozen,
+      disk: this.#environment.view(),
+      layers: { diskKeys: this.#diskKeys, places: this.#point.places },
+    })
+  }
+
+  /**
+   * The keys whose time is `upTo` (ms of the logical clock) or earlier, in the order of (time, database, position,
+   * key), `count` at most: the same on every node, wherever its checkpoints stand.
+   */
+  dueKeys(upTo: number, count: number): readonly DueKey[] {
+    const living = { memtable: this.#memtable, frozen: this.#frozen, layers: this.#layers }
+    const due = this.#point.places.flatMap((place, database) => {
+      if (this.#expires[place] === 0) return []
+      const found = this.#dueKeys.due(place, { upTo, count }, living)
+      return found.map(({ key, expireAt }: DueAt) => ({ database, key, expireAt }))
+    })
+    // The sort is stable: within a database the keys are in their order already.
+    due.sort((a, b) => a.expireAt - b.expireAt || a.database - b.database)
+    return due.slice(0, count)
+  }
+
+  /**
+   * No key (of one database, or of any) expires before this time in ms; undefined when none ever does. Cheap, and
+   * not exact: at that time there may be nothing due, and then the answer is a later one once dueKeys() has looked.
+   */
+  nextExpiry(database?: number): number | undefined {
+    const places = database === undefined ? this.#point.places : [this.#layers.place(database)]
+    const times = places
+      .filter((place) => this.#expires[place] !== 0)
+      .map((place) => this.#dueKeys.soonest(place))
+    return times.length === 0 ? undefined : Math.min(...times)
   }
 
   /** Only from apply, within an entry that commitEntry ends. Copies the value. */
   put(database: number, key: string, value: StoredValue): void {
     assert(this.#diskKeys !== undefined, () => 'no key may be written before the hash key')
-    if (!this.#exists(database, key)) this.#resize(database, 1)
+    const place = this.#layers.place(database)
+    const before = this.#before(place, key)
     this.#inEntry = true
-    this.#memtable.put(database, key, value)
+    this.#memtable.put(place, before.position, key, value)
+    if (value.expireAt !== 0) this.#dueKeys.added(place, value.expireAt)
+    if (before.expireAt === undefined) this.#count(this.#counts, place, 1)
+    this.#count(this.#expires, place, Number(value.expireAt !== 0) - Number(!!before.expireAt))
   }
 
   /** Only from apply. False when there was no such key. */
   delete(database: number, key: string): boolean {
-    if (!this.#exists(database, key)) return false
+    const place = this.#layers.place(database)
+    const { expireAt, position } = this.#before(place, key)
+    if (expireAt === undefined) return false
     this.#inEntry = true
-    this.#resize(database, -1)
-    this.#memtable.delete(database, key)
+    this.#memtable.delete(place, position, key)
+    this.#count(this.#counts, place, -1)
+    if (expireAt !== 0) this.#count(this.#expires, place, -1)
     return true
   }
 
   /** Only from apply: empties a database. O(1), whatever it holds; the disk follows in the next checkpoint. */
   clear(database: number): void {
+    const place = this.#layers.place(database)
     this.#inEntry = true
-    this.#memtable.clear(database)
-    this.#sizes[database] = 0
+    this.#memtable.clear(place)
+    this.#dueKeys.cleared(place)
+    this.#counts[place] = 0
+    this.#expires[place] = 0
+  }
+
+  /** Only from apply: each of two databases (or one and the same) holds what the other held. O(1). */
+  swap(a: number, b: number): void {
+    const places = [...this.#point.places]
+    const place = this.#layers.place(a)
+    places[a] = this.#layers.place(b)
+    places[b] = place
+    this.#inEntry = true
+    this.#point = { ...this.#point, places }
+    this.#layers = this.#living()
   }
 
   /** The number of keys in a database. */
   size(database: number): number {
-    const size = this.#sizes[database]
-    assert(size !== undefined, () => `there is no database ${database}`)
-    return size
+    return this.#counts[this.#layers.place(database)] ?? 0
+  }
+
+  /** How many of them have a time to expire, those included that are due and not removed yet. */
+  expires(database: number): number {
+    return this.#expires[this.#layers.place(database)] ?? 0
   }
 
   /** The key of the keyed hash that places keys on disk; undefined until it was set. */
@@ -149,6 +245,7 @@ export class StateStore {
     this.#inEntry = true
     this.#point = { ...this.#point, hashKey }
     this.#diskKeys = new DiskKeyWriter(hashKey)
+    this.#layers = this.#living()
   }
 
   /** Ends an entry: what was written since the last call belongs to it. Every index once, in order. */
@@ -158,11 +255,11 @@ export class StateStore {
     assert(at.term >= point.term, () => `term ${at.term} after ${point.term}`)
     assert(at.clock >= point.clock, () => `the clock falls from ${point.clock} to ${at.clock}`)
     this.#point = {
+      ...point,
       index: at.index,
       term: at.term,
       clock: at.clock,
       membership: at.membership ?? point.membership,
-      hashKey: point.hashKey,
     }
     this.#inEntry = false
   }
@@ -212,7 +309,8 @@ export class StateStore {
     const frozen = this.#memtable
     this.#frozen = frozen
     this.#memtable = new Memtable()
-    this.#running = this.#write(frozen, this.#point, [...this.#sizes])
+    this.#layers = this.#living()
+    this.#running = this.#write(frozen, this.#point)
     return this.#running
   }
 
@@ -228,6 +326,7 @@ export class StateStore {
 
   /** Waits for a running checkpoint, and rejects when that failed; what was applied after it is in the log. */
   async close(): Promise<void> {
+    this.#views.releaseAll()
     try {
       await this.#running
     } finally {
@@ -235,13 +334,18 @@ export class StateStore {
     }
   }
 
-  async #write(frozen: Memtable, point: StatePoint, sizes: readonly number[]): Promise<Position> {
+  async #write(frozen: Memtable, point: StatePoint): Promise<Position> {
     const startedAt = this.#options.now()
+    const expected = { counts: [...this.#counts], expires: [...this.#expires] }
     const header = encodeCheckpointHeader({ ...point, cleared: frozen.cleared() })
     const summary = await this.#environment.checkpoint(header, frozen.chunks())
-    assertCounts(summary, sizes)
+    assertCounts(summary, expected)
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined
+    this.#layers = this.#living()
+    this.#dueKeys.landed(frozen)
+    this.#expiresOnDisk = summary.expires
+    this.#views.enforce([this.#memtable])
     this.#running = undefined
     this.#durable = { index: point.index, term: point.term }
     const finishedAt = this.#options.now()
@@ -249,35 +353,74 @@ export class StateStore {
     return this.#durable
   }
 
-  /** What the memtables know: the value, null for a deleted key, undefined when the disk must be asked. */
-  #find(database: number, key: string): StoredValue | null | undefined {
-    const found = this.#memtable.find(database, key)
-    return found === undefined ? this.#frozen?.find(database, key) : found
+  #living(): Layers {
+    return new Layers({
+      memtable: this.#memtable.reader,
+      frozen: this.#frozen?.reader,
+      disk: this.#environment,
+      diskKeys: this.#diskKeys,
+      places: this.#point.places,
+    })
   }
 
-  #exists(database: number, key: string): boolean {
-    const inMemory = this.#find(database, key)
-    if (inMemory !== undefined) return inMemory !== null
-    const diskKey = this.#diskKey(key)
-    return diskKey !== undefined && this.#environment.has(databaseName(database), diskKey)
+  /** What a write to a key replaces, and where the key lies. */
+  #before(place: number, key: string): Before {
+    const memtable = this.#memtable
+    const own = memtable.slot(place, key)
+    if (own !== undefined) return { position: own.position, expireAt: own.stored?.expireAt }
+    const hidden = memtable.wasCleared(place)
+    const frozen = this.#frozen?.slot(place, key)
+    if (frozen !== undefined) {
+      const { position, stored } = frozen
+      return { position, expireAt: hidden ? undefined : stored?.expireAt }
+    }
+    // Before there is a hash key the disk holds no key at all.
+    const diskKey = this.#diskKeys?.fromText(key)
+    if (diskKey === undefined) return { position: 0, expireAt: undefined }
+    const position = positionOf(diskKey)
+    if (hidden || this.#frozen?.wasCleared(place)) return { position, expireAt: undefined }
+    return { position, expireAt: this.#expiryOnDisk(place, diskKey) }
   }
 
-  /** undefined before there is a hash key: then the disk holds no key at all. */
-  #diskKey(key: string): Uint8Array | undefined {
-    return this.#diskKeys?.fromText(key)
+  #expiryOnDisk(place: number, diskKey: Uint8Array): number | undefined {
+    const name = databaseName(place)
+    if (this.#expiresOnDisk[place] === 0) {
+      return this.#environment.has(name, diskKey) ? 0 : undefined
+    }
+    const record = this.#environment.get(name, diskKey)
+    if (record === undefined) return undefined
+    checkRecord(diskKey, record)
+    return recordExpiry(record)
   }
 
-  #resize(database: number, by: 1 | -1): void {
-    this.#sizes[database] = this.size(database) + by
+  #count(counts: number[], place: number, by: number): void {
+    const count = (counts[place] ?? 0) + by
+    assert(count >= 0, () => `place ${place} holds less than no keys`)
+    counts[place] = count
   }
 }
 
+interface Before {
+  readonly position: number
+  /** undefined: there is no such key. 0: it never expires. */
+  readonly expireAt: number | undefined
+}
+
 /** The job counted what is really on disk, the store what it was told: a difference is a bug in one of them. */
-function assertCounts({ counts }: CheckpointSummary, sizes: readonly number[]): void {
-  for (let database = 0; database < DATABASES; database++) {
+function assertCounts(
+  found: CheckpointSummary,
+  expected: Pick<CheckpointSummary, 'counts' | 'expires'>,
+): void {
+  for (let place = 0; place < DATABASES; place++) {
+    const count = expected.counts[place]
     assert(
-      counts[database] === sizes[database],
-      () => `database ${database} has ${counts[database]} keys on disk, not ${sizes[database]}`,
+      found.counts[place] === count,
+      () => `place ${place} has ${found.counts[place]} keys on disk, not ${count}`,
+    )
+    const expires = expected.expires[place]
+    assert(
+      found.expires[place] === expires,
+      () => `${found.expires[place]} keys of place ${place} expire on disk, not ${expires}`,
     )
   }
 }

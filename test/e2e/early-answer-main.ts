@@ -26,6 +26,7 @@ function early(engine: Engine): Engine {
         get: (database, key) => environment.get(database, key),
         has: (database, key) => environment.has(database, key),
         range: (database, from, visit) => environment.range(database, from, visit),
+        keys: (database, from, visit) => environment.keys(database, from, visit),
         bytes: () => environment.bytes(),
         close: () => environment.close(),
         commit: (operations) => {

@@ -5,6 +5,7 @@
  */
 
 import type { HardState, Position } from '../../raft/types.ts'
+import { limits } from '../../src/config.ts'
 import { Keyspace } from '../../src/keyspace.ts'
 import { encodeEntry } from '../../storage/codec.ts'
 import type { Engine, Environment } from '../../storage/engine.ts'
@@ -61,7 +62,7 @@ export async function recover(directory: string): Promise<Found> {
     seeing(engine, (opened) => {
       environment = opened
     }),
-    { memtableBytes: MEMTABLE_BYTES, now: () => performance.now() },
+    { memtableBytes: MEMTABLE_BYTES, views: limits.stateViews, now: () => performance.now() },
   )
   try {
     if (environment === undefined) throw new Error('no state was opened')

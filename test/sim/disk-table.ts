@@ -49,6 +49,14 @@ export class Table {
     this.#values.set(key, value)
   }
 
+  copy(): Table {
+    const copy = new Table()
+    for (const [key, value] of this.#values) copy.#values.set(key, value)
+    copy.#sorted = [...this.#sorted]
+    copy.#bytes = this.#bytes
+    return copy
+  }
+
   *from(key: string): Generator<[string, Uint8Array], void> {
     for (let i = this.#rank(key); i < this.#sorted.length; i++) {
       const found = this.#sorted[i] ?? ''

@@ -12,9 +12,11 @@ import { type CheckpointSummary, runCheckpoint } from '../../storage/checkpoint.
 import {
   type Chunk,
   type Engine,
+  type EnvironmentView,
   KEY_BYTES_MAX,
   type LogEnvironment,
   type Operation,
+  type Reads,
   type StateEnvironment,
   type Visitor,
   type WriteTransaction,
@@ -229,7 +231,38 @@ interface Write {
   failed(error: unknown): void
 }
 
-class SimEnvironment implements LogEnvironment, StateEnvironment {
+/** Reads of databases, for as long as their owner lives. */
+class SimReads implements Reads {
+  protected readonly table: (name: string) => Table
+
+  constructor(table: (name: string) => Table) {
+    this.table = table
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    return this.table(database).get(checkedKey(key))?.slice()
+  }
+
+  has(database: string, key: Uint8Array): boolean {
+    return this.table(database).get(checkedKey(key)) !== undefined
+  }
+
+  range(database: string, from: Uint8Array, visit: Visitor): void {
+    for (const [key, value] of this.table(database).from(checkedKey(from))) {
+      if (!visit(Buffer.from(key, 'latin1'), value.slice())) return
+    }
+  }
+
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
+    this.range(database, from, visit)
+  }
+}
+
+class SimView extends SimReads implements EnvironmentView {
+  release(): void {}
+}
+
+class SimEnvironment extends SimReads implements LogEnvironment, StateEnvironment {
   readonly #name: string
   readonly #stored: Stored
   readonly #hooks: Hooks
@@ -242,6 +275,10 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
   boots = 0
 
   constructor(name: string, stored: Stored, hooks: Hooks) {
+    super((database) => {
+      assert(this.#alive, () => `${name} is not open any more`)
+      return tableOf(stored.databases, database)
+    })
     this.#name = name
     this.#stored = stored
     this.#hooks = hooks
@@ -249,7 +286,7 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
 
   /** The boot record: a flushed commit, which flushes whatever the last process left visible. */
   async boot(): Promise<this> {
-    const last = this.#table(BOOT).get(keyText(BOOT_KEY))
+    const last = this.table(BOOT).get(keyText(BOOT_KEY))
     this.boots = last === undefined ? 1 : readUint64(last, 0) + 1
     const value = new Uint8Array(8)
     writeUint64(value, 0, this.boots)
@@ -257,18 +294,12 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
     return this
   }
 
-  get(database: string, key: Uint8Array): Uint8Array | undefined {
-    return this.#table(database).get(checkedKey(key))?.slice()
-  }
-
-  has(database: string, key: Uint8Array): boolean {
-    return this.#table(database).get(checkedKey(key)) !== undefined
-  }
-
-  range(database: string, from: Uint8Array, visit: Visitor): void {
-    for (const [key, value] of this.#table(database).from(checkedKey(from))) {
-      if (!visit(Buffer.from(key, 'latin1'), value.slice())) return
-    }
+  view(): EnvironmentView {
+    const copies = new Map([...this.#stored.databases].map(([name, table]) => [name, table.copy()]))
+    return new SimView((name) => {
+      assert(this.#alive, () => `${this.#name} is not open any more`)
+      return tableOf(copies, name)
+    })
   }
 
   bytes(): number {
@@ -278,7 +309,7 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
   }
 
   commit(operations: readonly Operation[]): Promise<void> {
-    for (const operation of operations) this.#table(operation.database)
+    for (const operation of operations) this.table(operation.database)
     return new Promise((resolve, reject) => {
       this.#enqueue({
         range: this.#hooks.options.commitMs,
@@ -438,11 +469,6 @@ class SimEnvironment implements LogEnvironment, StateEnvironment {
     this.#hooks.process(ms, () => {
       if (this.#alive) action()
     })
-  }
-
-  #table(name: string): Table {
-    assert(this.#alive, () => `${this.#name} is not open any more`)
-    return tableOf(this.#stored.databases, name)
   }
 }
 

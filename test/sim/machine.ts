@@ -11,6 +11,7 @@ import type { Random } from '../../raft/ports.ts'
 import type { NodeId } from '../../raft/types.ts'
 import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
+import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
@@ -182,6 +183,7 @@ export class Machine {
     const { config, swarm } = this
     const { log, state, logDropped } = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
+      views: limits.stateViews,
       now: () => host.ownClock.monotonic(),
     })
     const { nodeId, clusterId } = log.identity()

@@ -7,6 +7,7 @@
 import type { Random } from '../../raft/ports.ts'
 import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
+import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
@@ -192,6 +193,7 @@ export class SimNode {
     const clock = host.nodeClock(this.#network)
     const storage = await openStorage(slowDisk(this.engine, host, this.#diskMs), {
       memtableBytes: config.get('memtable-size'),
+      views: limits.stateViews,
       now: () => clock.monotonic(),
     })
     const { log, state } = storage
@@ -294,6 +296,7 @@ function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine
         get: (database, key) => environment.get(database, key),
         has: (database, key) => environment.has(database, key),
         range: (database, from, visit) => environment.range(database, from, visit),
+        keys: (database, from, visit) => environment.keys(database, from, visit),
         bytes: () => environment.bytes(),
         close: () => environment.close(),
         commit: async (operations) => {

@@ -5,6 +5,7 @@
  */
 
 import { writeSync } from 'node:fs'
+import { limits } from '../../src/config.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { openStorage } from '../../storage/open.ts'
 import type { StoredValue } from '../../storage/state-store.ts'
@@ -25,7 +26,11 @@ function bigValue(version: number): StoredValue {
 }
 
 const engine = new LmdbEngine(directory ?? '', end)
-const { log, state } = await openStorage(engine, { memtableBytes: 1 << 30, now: () => 0 })
+const { log, state } = await openStorage(engine, {
+  memtableBytes: 1 << 30,
+  views: limits.stateViews,
+  now: () => 0,
+})
 if (log.identity().clusterId === undefined) {
   await log.bind({ clusterId: 'c', hardState: { term: 1, vote: 'v' }, entries: [] })
 }

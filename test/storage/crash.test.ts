@@ -8,6 +8,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { extname } from 'node:path'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { limits } from '../../src/config.ts'
 import { encodeEntry } from '../../storage/codec.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { openStorage } from '../../storage/open.ts'
@@ -79,6 +80,7 @@ async function inspect(directory: string, acked: number): Promise<number> {
   const engine = new LmdbEngine(directory, assert.fail)
   const { log, state, logDropped } = await openStorage(engine, {
     memtableBytes: 1 << 30,
+    views: limits.stateViews,
     now: () => 0,
   })
   assert.equal(logDropped, false)

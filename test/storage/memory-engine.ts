@@ -10,6 +10,7 @@ import { type CheckpointSummary, runCheckpoint } from '../../storage/checkpoint.
 import {
   type Chunk,
   type Engine,
+  type EnvironmentView,
   KEY_BYTES_MAX,
   type LogEnvironment,
   type OnFatal,
@@ -185,10 +186,11 @@ class Table {
   }
 }
 
-class MemoryEnvironment implements LogEnvironment, StateEnvironment {
+class MemoryEnvironment implements LogEnvironment, StateEnvironment, EnvironmentView {
   readonly boots: number
   readonly #databases: Databases
   readonly #hooks: Hooks
+  readonly #views = new Set<MemoryEnvironment>()
   #state: 'open' | 'closed' | 'dead' = 'open'
   #visiting = false
   #last: Promise<unknown> = Promise.resolve()
@@ -219,6 +221,26 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment {
     } finally {
       this.#visiting = false
     }
+  }
+
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
+    this.range(database, from, visit)
+  }
+
+  view(): EnvironmentView {
+    const copies = new Map([...this.#databases].map(([name, table]) => [name, table.copy()]))
+    const view = new MemoryEnvironment(this.boots, copies, {
+      ...this.#hooks,
+      closed: () => this.#views.delete(view),
+    })
+    this.#views.add(view)
+    return view
+  }
+
+  release(): void {
+    assert(this.#state !== 'closed', () => 'released twice')
+    this.#state = 'closed'
+    this.#hooks.closed()
   }
 
   bytes(): number {
@@ -259,6 +281,7 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment {
   }
 
   async close(): Promise<void> {
+    assert(this.#views.size === 0, () => 'closed with an open view')
     await this.#last.catch(() => {})
     if (this.#state === 'open') this.#hooks.closed()
     this.#state = 'closed'

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { limits } from '../../src/config.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { CorruptLogError } from '../../storage/log-store.ts'
 import { openStorage, type Storage } from '../../storage/open.ts'
@@ -15,7 +16,7 @@ import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
 import { applyTo, assertState, entryAt } from './workload.ts'
 
-const OPTIONS = { memtableBytes: 1 << 30, now: () => 0 }
+const OPTIONS = { memtableBytes: 1 << 30, views: limits.stateViews, now: () => 0 }
 
 /** A bound node with the workload's first `last` entries, all applied, and a checkpoint at `durable`. */
 async function startedStorage(

@@ -1,244 +1,20 @@
 /*
- * The state store against a plain model, over memory and over LMDB: whatever is written, cleared, checkpointed,
- * lost and reopened, reads and sizes are the model's at that index. Then the parts one by one.
+ * The state store's parts one by one: memtable, checkpoint, bounds, and damage that must be found. The whole of it
+ * against a plain model: state-model.test.ts.
  */
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { AssertionError } from '../../raft/assert.ts'
-import type { Engine, StateEnvironment } from '../../storage/engine.ts'
 import { DiskKeyWriter } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
-import { decodeMeta, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
-import { StateStore, type StoredValue } from '../../storage/state-store.ts'
+import { decodeMeta, META_KEY } from '../../storage/state-meta.ts'
+import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
-
-const HASH_KEY = Buffer.from('hash key')
-const OPTIONS = { memtableBytes: 20_000, now: () => 0 }
-
-/** Keys that have gone wrong somewhere: empty, prototype names, every byte, at and beyond the engine's limit. */
-const KEYS = [
-  '',
-  'a',
-  '__proto__',
-  'constructor',
-  '{tag}x',
-  '\u0000\r\n\u00ff',
-  'x'.repeat(1969),
-  'x'.repeat(1970),
-  'x'.repeat(1971),
-  'x'.repeat(1979),
-  'y'.repeat(100_000),
-]
-
-function stored(version: number, bytes: Uint8Array | string, expireAt = 0): StoredValue {
-  return { type: 'string', expireAt, version, value: Buffer.from(bytes) }
-}
-
-async function openStore(
-  engine: Engine,
-): Promise<{ store: StateStore; environment: StateEnvironment }> {
-  const environment = await engine.openState('state-1', STATE_DATABASES)
-  return { store: StateStore.open(environment, OPTIONS), environment }
-}
-
-/** A store that has its hash key: entry 1. */
-async function startedStore(
-  engine: Engine,
-): Promise<{ store: StateStore; environment: StateEnvironment }> {
-  const opened = await openStore(engine)
-  opened.store.setHashKey(HASH_KEY)
-  commit(opened.store)
-  return opened
-}
-
-function commit(store: StateStore): void {
-  store.commitEntry({ index: store.appliedIndex() + 1, term: 1, clock: store.clock() + 1 })
-}
-
-function put(store: StateStore, key: string, value: string, database = 0): void {
-  store.put(database, key, stored(store.appliedIndex() + 1, value))
-  commit(store)
-}
-
-function text(store: StateStore, key: string, database = 0): string | undefined {
-  const found = store.get(database, key)
-  return found && Buffer.from(found.value).toString()
-}
-
-type Write =
-  | {
-      readonly type: 'put'
-      readonly database: number
-      readonly key: string
-      readonly value: Uint8Array
-    }
-  | { readonly type: 'delete'; readonly database: number; readonly key: string }
-  | { readonly type: 'clear'; readonly database: number }
-type Step =
-  | { readonly type: 'entry'; readonly writes: readonly Write[] }
-  | { readonly type: 'checkpoint' | 'await' | 'reopen' }
-
-const database = fc.constantFrom(0, 1, 15)
-const key = fc.constantFrom(...KEYS)
-const write: fc.Arbitrary<Write> = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      type: fc.constant('put'),
-      database,
-      key,
-      value: fc.uint8Array({ maxLength: 50 }),
-    }),
-  },
-  { weight: 2, arbitrary: fc.record({ type: fc.constant('delete'), database, key }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('clear'), database }) },
-)
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 8,
-    arbitrary: fc.record({ type: fc.constant('entry'), writes: fc.array(write, { maxLength: 6 }) }),
-  },
-  { weight: 2, arbitrary: fc.record({ type: fc.constantFrom('checkpoint', 'await') }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('reopen') }) },
-)
-
-/** Everything that was applied, by index, so that it can be replayed behind a checkpoint, and the model of it. */
-class Model {
-  entries: (readonly Write[])[] = []
-  #databases = new Map<string, StoredValue>()
-
-  at(index: number): Map<string, StoredValue> {
-    this.#databases = new Map()
-    for (const [offset, writes] of this.entries.slice(0, index).entries()) {
-      for (const one of writes) this.#apply(one, offset + 1)
-    }
-    return this.#databases
-  }
-
-  #apply(one: Write, index: number): void {
-    const prefix = `${one.database}/`
-    if (one.type === 'put') {
-      this.#databases.set(prefix + one.key, stored(index, one.value, index % 3))
-    } else if (one.type === 'delete') {
-      this.#databases.delete(prefix + one.key)
-    } else {
-      for (const name of this.#databases.keys()) {
-        if (name.startsWith(prefix)) this.#databases.delete(name)
-      }
-    }
-  }
-}
-
-function applyEntry(store: StateStore, writes: readonly Write[]): void {
-  const index = store.appliedIndex() + 1
-  if (index === 1) store.setHashKey(HASH_KEY)
-  for (const one of writes) {
-    if (one.type === 'put') store.put(one.database, one.key, stored(index, one.value, index % 3))
-    else if (one.type === 'delete') {
-      const existed = store.get(one.database, one.key) !== undefined
-      assert.equal(store.delete(one.database, one.key), existed)
-    } else store.clear(one.database)
-  }
-  commit(store)
-}
-
-function assertEqual(store: StateStore, model: Map<string, StoredValue>): void {
-  for (const number of [0, 1, 15]) {
-    const names = [...model.keys()].filter((name) => name.startsWith(`${number}/`))
-    assert.equal(store.size(number), names.length)
-    for (const one of KEYS) {
-      const found = store.get(number, one)
-      const expected = model.get(`${number}/${one}`)
-      assert.deepEqual(found && { ...found, value: Buffer.from(found.value) }, expected)
-    }
-  }
-}
-
-async function runModel(engine: Engine, steps: readonly Step[]): Promise<void> {
-  const model = new Model()
-  let { store } = await openStore(engine)
-  let running: Promise<unknown> = Promise.resolve()
-  for (const at of steps) {
-    if (at.type === 'entry') {
-      model.entries.push(at.writes)
-      applyEntry(store, at.writes)
-    } else if (at.type === 'checkpoint') {
-      running = store.checkpoint()
-    } else {
-      await running
-    }
-    if (at.type === 'reopen') {
-      // What no checkpoint made durable is gone, and comes back from the log.
-      await store.close()
-      ;({ store } = await openStore(engine))
-      assert.equal(store.appliedIndex(), store.durableAt().index)
-      assertEqual(store, model.at(store.appliedIndex()))
-      for (const writes of model.entries.slice(store.appliedIndex())) applyEntry(store, writes)
-    }
-    assertEqual(store, model.at(store.appliedIndex()))
-  }
-  await store.close()
-}
-
-describe('the state store does whatever a plain map does', () => {
-  const steps = fc.array(step, { maxLength: 30 })
-
-  it('in memory', async () => {
-    await fc.assert(
-      fc.asyncProperty(steps, (list) => runModel(new MemoryEngine(), list)),
-      { numRuns: 60 },
-    )
-  })
-
-  it('in memory, with checkpoints that take long', async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(write, { maxLength: 20 }),
-        fc.array(write, { maxLength: 20 }),
-        async (before, during) => {
-          const engine = new MemoryEngine()
-          const { store } = await openStore(engine)
-          const model = new Model()
-          for (const writes of [[], before]) {
-            model.entries.push(writes)
-            applyEntry(store, writes)
-          }
-          engine.holdCommits()
-          const checkpoint = store.checkpoint()
-          model.entries.push(during)
-          applyEntry(store, during)
-          assertEqual(store, model.at(3))
-          assert.equal(store.durableAt().index, 0)
-          await engine.releaseCommits()
-          assert.deepEqual(await checkpoint, { index: 2, term: 1 })
-          assertEqual(store, model.at(3))
-          await store.checkpoint()
-          assertEqual(store, model.at(3))
-        },
-      ),
-      { numRuns: 60 },
-    )
-  })
-
-  it('on LMDB', async () => {
-    await fc.assert(
-      fc.asyncProperty(steps, async (list) => {
-        const scratch = scratchDirectory()
-        try {
-          await runModel(new LmdbEngine(scratch.path, assert.fail), list)
-        } finally {
-          scratch.remove()
-        }
-      }),
-      { numRuns: 8 },
-    )
-  })
-})
+import { commit, HASH_KEY, openStore, put, startedStore, stored, text } from './store-fixture.ts'
 
 describe('the memtable', () => {
   it('owns its values: a caller may reuse its memory', async () => {
@@ -432,7 +208,7 @@ describe('a checkpoint', () => {
       commit(store)
       await store.checkpoint()
       assert.equal(Buffer.compare(store.get(3, 'big')?.value ?? big.subarray(1), big), 0)
-      put(store, 'big', 'small', 3)
+      put(store, 'big', 'small', { database: 3 })
       await store.checkpoint()
       await store.close()
       const { store: again } = await openStore(engine)
@@ -524,12 +300,12 @@ describe('a damaged state is found', () => {
     const { store } = await openStore(engine)
     put(store, 'k', 'new')
     engine.tamper('state-1', 'db0', diskKey('k'), undefined)
-    await assert.rejects(store.checkpoint(), /database 0 has 4 keys on disk, not 3/)
+    await assert.rejects(store.checkpoint(), /place 0 has 4 keys on disk, not 3/)
   })
 
   it('in its own record', async () => {
     const engine = await engineWithState()
-    engine.tamper('state-1', 'meta', META_KEY, sealFrame(1, [1, 2]))
+    engine.tamper('state-1', 'meta', META_KEY, sealFrame(2, [1, 2]))
     await assert.rejects(openStore(engine), CorruptStateError)
     engine.crash()
     engine.tamper('state-1', 'meta', META_KEY, Buffer.alloc(40))

@@ -1,0 +1,144 @@
+/*
+ * The three layers of the state, read as one: the memtable that takes the writes, the frozen one on its way to the
+ * disk, and the disk. Whatever a layer knows of a key, a deletion too, hides what lies below. Over the living layers
+ * this is how the store reads; over bound ones it is a view of one moment. It writes nothing.
+ */
+
+import { assert } from '../raft/assert.ts'
+import type { Reads } from './engine.ts'
+import { type DiskKeyWriter, isHashed, plainKey, positionKey, positionOf } from './layout.ts'
+import type { MemtableReader, Slot } from './memtable.ts'
+import { CorruptStateError, decodeRecord, keyInRecord, type StoredValue } from './record.ts'
+import { databaseName } from './state-meta.ts'
+
+/**
+ * Called per key of a range, in the order of positions; false ends the range. `load` returns the value, valid until
+ * the visit returns, and costs a read of the disk where the key is not in memory. The visit must not write.
+ */
+export type KeyVisitor = (position: number, key: string, load: () => StoredValue) => boolean
+
+export interface LayersOptions {
+  readonly memtable: MemtableReader
+  readonly frozen: MemtableReader | undefined
+  readonly disk: Reads
+  /** undefined before there is a hash key: then the disk holds no key at all. */
+  readonly diskKeys: DiskKeyWriter | undefined
+  /** Where each database lies. */
+  readonly places: readonly number[]
+}
+
+export class Layers {
+  readonly #options: LayersOptions
+
+  constructor(options: LayersOptions) {
+    this.#options = options
+  }
+
+  /** Where a database lies. */
+  place(database: number): number {
+    const place = this.#options.places[database]
+    assert(place !== undefined, () => `there is no database ${database}`)
+    return place
+  }
+
+  /** Throws CorruptStateError when the disk returns a damaged record. */
+  get(database: number, key: string): StoredValue | undefined {
+    const place = this.place(database)
+    const inMemory = this.#find(place, key)
+    if (inMemory !== undefined) return inMemory ?? undefined
+    const { disk, diskKeys } = this.#options
+    const diskKey = diskKeys?.fromText(key)
+    if (diskKey === undefined) return undefined
+    const record = disk.get(databaseName(place), diskKey)
+    return record === undefined ? undefined : decodeRecord(diskKey, key, record)
+  }
+
+  /** Visits the keys of a database from a position on. Throws CorruptStateError. */
+  range(database: number, from: number, visit: KeyVisitor): void {
+    const place = this.place(database)
+    const { memtable, frozen } = this.#options
+    const memory = merged(memtable.from(place, from), this.#frozenSlots(place, from))
+    let head = nextLive(memory)
+    let open = true
+    /** The keys in memory that come before the position. */
+    const visitUpTo = (position: number): boolean => {
+      while (open && head !== undefined && head.position < position) {
+        const { stored } = head
+        open = visit(head.position, head.key, () => stored)
+        head = nextLive(memory)
+      }
+      return open
+    }
+    if (!memtable.wasCleared(place) && frozen?.wasCleared(place) !== true) {
+      this.#onDisk(place, from, (position, key, load) => {
+        if (!visitUpTo(position)) return false
+        if (this.#find(place, key) === undefined) open = visit(position, key, load)
+        return open
+      })
+    }
+    visitUpTo(Number.POSITIVE_INFINITY)
+  }
+
+  /** The user key of a record on disk, wherever it is known. */
+  userKey(place: number, diskKey: Uint8Array): string {
+    if (!isHashed(diskKey)) return plainKey(diskKey)
+    return keyInRecord(diskKey, this.#record(place, diskKey))
+  }
+
+  /** What the memtables know: the value, null for a deleted key, undefined when the disk must be asked. */
+  #find(place: number, key: string): StoredValue | null | undefined {
+    const { memtable, frozen } = this.#options
+    const found = memtable.find(place, key)
+    return found === undefined ? frozen?.find(place, key) : found
+  }
+
+  /** What the frozen memtable has and the one above it does not hide. */
+  *#frozenSlots(place: number, from: number): Generator<Slot, void> {
+    const { memtable, frozen } = this.#options
+    if (frozen === undefined || memtable.wasCleared(place)) return
+    for (const slot of frozen.from(place, from)) {
+      if (memtable.find(place, slot.key) === undefined) yield slot
+    }
+  }
+
+  #onDisk(place: number, from: number, visit: KeyVisitor): void {
+    this.#options.disk.keys(databaseName(place), positionKey(from), (diskKey) => {
+      const key = this.userKey(place, diskKey)
+      return visit(positionOf(diskKey), key, () =>
+        decodeRecord(diskKey, key, this.#record(place, diskKey)),
+      )
+    })
+  }
+
+  #record(place: number, diskKey: Uint8Array): Uint8Array {
+    const record = this.#options.disk.get(databaseName(place), diskKey)
+    if (record !== undefined) return record
+    throw new CorruptStateError(
+      `the record of key ${Buffer.from(diskKey).toString('hex')} is missing on disk`,
+    )
+  }
+}
+
+/** Both in the order of positions; no key is in both. */
+function* merged(a: Iterator<Slot>, b: Iterator<Slot>): Generator<Slot, void> {
+  let left = a.next()
+  let right = b.next()
+  while (left.done !== true || right.done !== true) {
+    if (right.done === true || (left.done !== true && left.value.position < right.value.position)) {
+      if (left.done !== true) yield left.value
+      left = a.next()
+    } else {
+      yield right.value
+      right = b.next()
+    }
+  }
+}
+
+function nextLive(slots: Iterator<Slot>): (Slot & { stored: StoredValue }) | undefined {
+  for (;;) {
+    const { done, value } = slots.next()
+    if (done === true) return undefined
+    const { key, position, stored } = value
+    if (stored !== null) return { key, position, stored }
+  }
+}
