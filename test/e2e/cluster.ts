@@ -73,6 +73,11 @@ export class NodeProcess {
     return this.#child !== undefined && this.ended === undefined
   }
 
+  /** Of the latest process. */
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
   start(options: StartOptions = {}): void {
     if (this.running) throw new Error(`${this.name} runs already`)
     const { flags = [], under = [], environment } = options

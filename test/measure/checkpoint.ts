@@ -1,0 +1,31 @@
+/*
+ * `npm run measure -- checkpoint`: how long the event loop stands still while a million keys are written and
+ * checkpointed.
+ */
+
+import { MeasuredNode } from './measured-node.ts'
+import type { Measurement } from './measurement.ts'
+
+const KEYS = 1_000_000
+const VALUE = Buffer.alloc(100, 'v')
+const OK_BYTES = '+OK\r\n'.length
+const STOP_MS_MAX = 20
+
+export const checkpoint: Measurement = {
+  name: 'checkpoint',
+  what: `the event loop while ${KEYS.toLocaleString('en-US')} keys are written and checkpointed`,
+  async run(report, { factor }) {
+    const node = await MeasuredNode.start()
+    try {
+      await node.stops()
+      const keys = KEYS * factor
+      const rate = await node.pipeline(keys, (at) => ['SET', `key:${at}`, VALUE], OK_BYTES)
+      const { loop, collection } = await node.stops()
+      report.figure({ what: 'SET', value: rate, unit: 'keys/s' })
+      report.figure({ what: 'longest stop', value: loop, unit: 'ms', most: STOP_MS_MAX })
+      report.figure({ what: 'of it the longest collection', value: collection, unit: 'ms' })
+    } finally {
+      await node.end()
+    }
+  },
+}

@@ -1,0 +1,139 @@
+/*
+ * One real node under measurement: fed through a pipeline of raw bytes, so that the client costs little, and asked
+ * what only the system or a probe inside can know (memory, stops of the loop, files).
+ */
+
+import { readFileSync, statSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { Cluster, type NodeProcess } from '../e2e/cluster.ts'
+import { request, textOf } from '../e2e/resp-client.ts'
+import { until } from '../processes.ts'
+
+const PROBE = new URL('./loop-probe.js', import.meta.url)
+/** Commands on their way at once. */
+const DEPTH = 1000
+/** A start that reads a large log, or a server that works on a long backlog. */
+const PATIENCE_MS = 300_000
+
+export class MeasuredNode {
+  readonly #cluster: Cluster
+  readonly #node: NodeProcess
+
+  private constructor(cluster: Cluster) {
+    this.#cluster = cluster
+    this.#node = cluster.node(0)
+  }
+
+  /** A cluster of one node, ready. */
+  static async start(flags: readonly string[] = []): Promise<MeasuredNode> {
+    const node = new MeasuredNode(await Cluster.prepare({ nodes: 1, flags }))
+    try {
+      await node.start()
+    } catch (error) {
+      process.stderr.write(`${node.#cluster.logs()}\n`)
+      await node.end()
+      throw error
+    }
+    return node
+  }
+
+  async start(): Promise<void> {
+    this.#node.start({ environment: { NODE_OPTIONS: `--import=${PROBE.href}` } })
+    await this.#node.ready(PATIENCE_MS)
+  }
+
+  /** SIGTERM: an orderly end. */
+  async stop(): Promise<void> {
+    this.#node.signal('SIGTERM')
+    await this.#node.end(PATIENCE_MS)
+  }
+
+  async kill(): Promise<void> {
+    await this.#node.kill()
+  }
+
+  async end(): Promise<void> {
+    await this.#cluster.end()
+  }
+
+  ask(...args: readonly (string | number)[]): ReturnType<NodeProcess['ask']> {
+    return this.#node.ask(...args)
+  }
+
+  /** A field of INFO; undefined when there is none. */
+  async info(field: string): Promise<string | undefined> {
+    const text = textOf(await this.#node.ask('INFO'))
+    return new RegExp(`^${field}:(.*)\r$`, 'm').exec(text)?.[1]
+  }
+
+  /**
+   * `count` commands through one connection, at most a thousand on their way; each must be answered with exactly
+   * `replyBytes` bytes. Resolves with commands per second.
+   */
+  async pipeline(
+    count: number,
+    command: (at: number) => readonly (string | Buffer | number)[],
+    replyBytes: number,
+  ): Promise<number> {
+    const startedAt = performance.now()
+    const socket = await open(this.#node.port)
+    let received = 0
+    let sent = 0
+    await new Promise<void>((resolve, reject) => {
+      const send = (): void => {
+        while (sent < count && sent - received / replyBytes <= DEPTH / 2) {
+          const to = Math.min(count, sent + DEPTH / 2)
+          const requests: Buffer[] = []
+          for (; sent < to; sent++) requests.push(request(command(sent)))
+          socket.write(Buffer.concat(requests))
+        }
+      }
+      socket.on('data', (chunk) => {
+        received += chunk.length
+        if (chunk.includes('-ERR')) reject(new Error(chunk.toString('latin1', 0, 200)))
+        if (received >= count * replyBytes) resolve()
+        else send()
+      })
+      socket.once('close', () => reject(new Error(`the connection ended after ${sent} commands`)))
+      send()
+    })
+    socket.destroy()
+    return (count / (performance.now() - startedAt)) * 1000
+  }
+
+  /** The longest stop of the event loop and the longest garbage collection since the last call, in ms. */
+  async stops(): Promise<{ readonly loop: number; readonly collection: number }> {
+    const from = this.#node.output.length
+    this.#node.signal('SIGUSR2')
+    const pattern = /loop-probe ([\d.]+) ms, collection ([\d.]+) ms/
+    let found: RegExpExecArray | null = null
+    await until('the loop probe', () => {
+      found = pattern.exec(this.#node.output.slice(from))
+      return found !== null
+    })
+    const [, loop, collection] = found ?? []
+    return { loop: Number(loop), collection: Number(collection) }
+  }
+
+  /** Resident memory in bytes: the process's own, and pages of files, which the kernel may take back. */
+  memory(): { readonly anonymous: number; readonly file: number } {
+    const status = readFileSync(`/proc/${this.#node.pid}/status`, 'utf8')
+    const bytes = (name: string): number =>
+      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
+    return { anonymous: bytes('RssAnon'), file: bytes('RssFile') }
+  }
+
+  /** Size of the state's file in bytes. */
+  stateBytes(): number {
+    return statSync(join(this.#node.dir, 'state-1', 'data.mdb')).size
+  }
+}
+
+function open(port: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: '127.0.0.1', port })
+    socket.once('error', reject)
+    socket.once('connect', () => resolve(socket))
+  })
+}
