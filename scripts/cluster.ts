@@ -28,6 +28,8 @@ interface Plan {
 const HOST = '127.0.0.1'
 const NODES_MAX = 9
 const PEER_PORT_OFFSET = 10_000
+/** Where Redis' own Sentinels listen, when clients are at 6379. */
+const SENTINEL_PORT_OFFSET = 20_000
 const MAIN = fileURLToPath(new URL('../src/main.js', import.meta.url))
 /** What this folder is, so that another number of nodes or other ports are refused in words. */
 const PLAN_FILE = 'cluster.json'
@@ -80,6 +82,8 @@ interface Member {
   readonly name: string
   readonly port: number
   readonly peerPort: number
+  /** 0 where there is no such port: the last nodes of a cluster at very high ports have none. */
+  readonly sentinelPort: number
   readonly dir: string
   child: ChildProcess | undefined
 }
@@ -89,9 +93,15 @@ function membersOf(plan: Plan): readonly Member[] {
     name: `node-${index + 1}`,
     port: plan.port + index,
     peerPort: plan.port + index + PEER_PORT_OFFSET,
+    sentinelPort: sentinelPortOf(plan.port + index),
     dir: join(plan.dir, `node-${index + 1}`),
     child: undefined,
   }))
+}
+
+function sentinelPortOf(port: number): number {
+  const sentinelPort = port + SENTINEL_PORT_OFFSET
+  return sentinelPort > 65_535 ? 0 : sentinelPort
 }
 
 async function checkPort(port: number): Promise<void> {
@@ -199,9 +209,10 @@ class Cluster {
   }
 
   async start(): Promise<void> {
-    for (const { port, peerPort } of this.#members) {
+    for (const { port, peerPort, sentinelPort } of this.#members) {
       await checkPort(port)
       await checkPort(peerPort)
+      if (sentinelPort > 0) await checkPort(sentinelPort)
     }
     claimFolder(this.#plan)
     for (const member of this.#members) this.#spawn(member)
@@ -234,11 +245,12 @@ class Cluster {
   }
 
   #spawn(member: Member): void {
-    const { name, port, peerPort, dir } = member
+    const { name, port, peerPort, sentinelPort, dir } = member
     const cluster = this.#members.map((other) => `${HOST}:${other.peerPort}`).join(',')
     const options = {
       port,
       'peer-port': peerPort,
+      'sentinel-port': sentinelPort,
       bind: HOST,
       dir,
       announce: `${HOST}:${port}`,

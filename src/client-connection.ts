@@ -10,10 +10,16 @@ import type { Index } from '../raft/types.ts'
 import { type Decoder, ProtocolError } from '../resp/decoder.ts'
 import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
 import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
-import { type Args, CommandError, type LocalCommand } from './commands/command.ts'
+import {
+  type Args,
+  type Command,
+  CommandError,
+  type LocalCommand,
+  type LocalReply,
+  noReply,
+} from './commands/command.ts'
 import { mustAuthenticate, noAuth } from './commands/connection.ts'
 import type { LocalServer } from './commands/local-server.ts'
-import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
 import type { Connection, ConnectionHandler } from './network.ts'
 import type { OutputLimit } from './option-kinds.ts'
@@ -24,6 +30,8 @@ import type { Session } from './session.ts'
 export interface ConnectionOwner {
   readonly router: Router
   readonly server: LocalServer
+  /** The command that a client calls on this port, or Redis' error for it. */
+  resolve(args: Args, session: Session): Command | ErrorReply
   /** Monotonic ms: deadlines. */
   now(): number
   parkTimeoutMs(): number
@@ -75,6 +83,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   #blocked = false
   #softSince: number | undefined
   #finished = false
+  #endsWhenIdle = false
   #ended = false
 
   constructor(options: {
@@ -87,6 +96,11 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.#connection = options.connection
     this.#decoder = options.decoder
     this.session = options.session
+    this.session.push = (message) => {
+      if (this.#ended) return
+      this.#answerLocal(message)
+      this.#checkOutput(this.#earlyBytes + this.#out.length)
+    }
     this.#owner = options.owner
     this.#stats = options.stats
   }
@@ -184,7 +198,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   #start(args: Args): void {
     this.#stats.commandsProcessed++
     const { session } = this
-    const command = resolve(args)
+    const command = this.#owner.resolve(args, session)
     session.lastCommandAt = this.#owner.server.now()
     const locked = mustAuthenticate(session, this.#owner.server)
     if (command instanceof ErrorReply) {
@@ -216,7 +230,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   #runLocal(command: LocalCommand, args: Args): void {
     const { session } = this
-    let reply: Reply | Promise<Reply>
+    let reply: LocalReply | Promise<Reply>
     try {
       reply = command.run(session, args, this.#owner.server)
     } catch (error) {
@@ -224,7 +238,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
       return
     }
     if (!(reply instanceof Promise)) {
-      this.#answerLocal(reply)
+      if (reply !== noReply) this.#answerLocal(reply)
       return
     }
     const slot: LocalSlot = { encoded: undefined }
@@ -367,7 +381,14 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   }
 
   #closesNow(): boolean {
-    return this.session.closeAfterReply && this.#head === this.#slots.length
+    if (this.#head < this.#slots.length) return false
+    return this.session.closeAfterReply || (this.#endsWhenIdle && this.#decoder.bufferedBytes === 0)
+  }
+
+  /** Ends it once it has no command on its way and no part of one has come. */
+  endWhenIdle(): void {
+    this.#endsWhenIdle = true
+    this.#owner.dirty(this)
   }
 
   /** An orderly end: what was written still leaves. */

@@ -49,6 +49,10 @@ export interface Settings {
   readonly 'client-output-buffer-limit': OutputLimit
   readonly 'read-consistency': 'linearizable' | 'stale'
   readonly redirect: 'forward' | 'moved'
+  readonly 'cluster-enabled': boolean
+  readonly 'sentinel-port': number
+  readonly 'sentinel-master-name': string
+  readonly 'close-on-step-down': boolean
   readonly 'park-timeout-ms': number
   readonly 'park-bytes': number
   readonly 'election-timeout-ms': number
@@ -120,6 +124,8 @@ export const limits = {
   unauthenticatedArgumentsMax: 10,
   unauthenticatedBulkBytesMax: 16_384,
   unauthenticatedInputBytesMax: 1_048_576,
+  /** Channels, and patterns, of one connection of the Sentinel port. */
+  subscriptionsMax: 64,
   /** Connections beyond maxclients that are told so before they are closed. */
   refusedClientsMax: 128,
   /** Commands one connection may start in one turn before the others get theirs. */
@@ -249,6 +255,27 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: 'forward',
     settable: true,
     help: 'what a follower does with a command for the leader: forward it, or answer -MOVED',
+  },
+  'cluster-enabled': {
+    kind: boolean(),
+    default: 'yes',
+    help: 'whether CLUSTER shows the members to clients of Redis Cluster',
+  },
+  'sentinel-port': {
+    kind: integer({ min: 0, max: 65_535, unit: '' }),
+    default: '0',
+    help: 'TCP port at which this node answers as a Sentinel; 0: none',
+  },
+  'sentinel-master-name': {
+    kind: text({ max: limits.passwordCharsMax }),
+    default: 'mymaster',
+    help: 'what Sentinel clients call this cluster',
+  },
+  'close-on-step-down': {
+    kind: boolean(),
+    default: 'no',
+    settable: true,
+    help: 'closes idle clients of a leader that steps down, so that Sentinel clients ask for the next one',
   },
   'park-timeout-ms': {
     kind: integer({ min: 0, max: 60_000, unit: 'ms' }),
@@ -402,6 +429,11 @@ export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
   }
   if (settings.port === settings['peer-port']) {
     yield { names: ['port', 'peer-port'], rule: 'clients and peers need different ports' }
+  }
+  const sentinelPort = settings['sentinel-port']
+  if (sentinelPort === settings.port || sentinelPort === settings['peer-port']) {
+    const names = ['sentinel-port', 'port', 'peer-port'] as const
+    yield { names, rule: 'Sentinel clients need a port of their own' }
   }
   const bulk = settings['proto-max-bulk-len']
   if (settings['client-query-buffer-limit'] < bulk + MB) {

@@ -9,6 +9,7 @@ import { Decoder } from '../resp/decoder.ts'
 import type { FramingLimits } from '../resp/framing-guard.ts'
 import { ClientConnection, type ConnectionOwner, type FrontendStats } from './client-connection.ts'
 import type { LocalServer } from './commands/local-server.ts'
+import { resolve } from './commands/table.ts'
 import { type Config, limits } from './config.ts'
 import {
   type Cancel,
@@ -40,6 +41,8 @@ export interface FrontendOptions {
   readonly config: Config
   readonly router: Router
   readonly server: LocalServer
+  /** See ConnectionOwner; left out: the commands of the data port. */
+  readonly resolve?: ConnectionOwner['resolve']
   readonly log: PeerLog
   /** A turn is wanted: work(), later flush(). */
   wake(): void
@@ -78,6 +81,7 @@ export class Frontend {
     this.#owner = {
       router,
       server,
+      resolve: options.resolve ?? resolve,
       now: () => clock.monotonic(),
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
@@ -128,6 +132,11 @@ export class Frontend {
     const closed = this.#listeners.map((listener) => listener.close())
     for (const connection of this.#connections) connection.end()
     await Promise.all(closed)
+  }
+
+  /** Every connection ends as soon as nothing of it is on its way: what `close-on-step-down` asks for. */
+  endWhenIdle(): void {
+    for (const connection of [...this.#connections]) connection.endWhenIdle()
   }
 
   *sessions(): Iterable<Session> {

@@ -21,8 +21,9 @@ import {
   type Version,
   type WriteCommand,
 } from './commands/command.ts'
+import { unknownCommand } from './commands/command-table.ts'
 import { badDatabase } from './commands/connection.ts'
-import { resolve, unknownCommand } from './commands/table.ts'
+import { resolve } from './commands/table.ts'
 import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
 import { DATABASES } from './session.ts'
 

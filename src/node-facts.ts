@@ -24,6 +24,8 @@ export interface NodeFactsOptions {
   readonly nodeId: string
   readonly replica: Replica
   readonly frontend: () => Frontend
+  /** It speaks for the Sentinel port, not for that of the data. */
+  readonly sentinel?: true
   /** undefined until the log is opened. */
   readonly logCache: () => LogCacheMetrics | undefined
   readonly checkpointIndex: () => number
@@ -70,6 +72,19 @@ export class NodeFacts implements LocalServer {
     return this.#options.shutdown()
   }
 
+  mode(): 'standalone' | 'cluster' | 'sentinel' {
+    if (this.#options.sentinel) return 'sentinel'
+    return this.config.get('cluster-enabled') ? 'cluster' : 'standalone'
+  }
+
+  masterName(): string {
+    return this.config.get('sentinel-master-name')
+  }
+
+  sentinelPort(): number {
+    return this.config.get('sentinel-port')
+  }
+
   raft(): RaftStatus {
     const { replica, nodeId, logCache, checkpointIndex } = this.#options
     const status = replica.status()
@@ -82,6 +97,7 @@ export class NodeFacts implements LocalServer {
       role: status?.role ?? 'follower',
       term: status?.term ?? 0,
       leader: replica.member(status?.leader),
+      lastLeader: replica.member(replica.lastLeader),
       members: replica.members.map((member) => {
         const self = member.id === nodeId
         return {

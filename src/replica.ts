@@ -10,7 +10,7 @@
 import { assert } from '../raft/assert.ts'
 import type { CoreStatus } from '../raft/core.ts'
 import { RaftNode } from '../raft/node.ts'
-import type { LogStore, Random, StableStore, StateMachine } from '../raft/ports.ts'
+import type { StateMachine } from '../raft/ports.ts'
 import {
   entryBytes,
   type Member,
@@ -20,55 +20,22 @@ import {
 } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import { HASH_KEY_BYTES, keySlot } from '../storage/layout.ts'
-import type { StateStore } from '../storage/state-store.ts'
-import { type BindStore, bootstrap, type ClusterList, listWarning } from './bootstrap.ts'
+import { bootstrap, listWarning } from './bootstrap.ts'
 import type { Call } from './call.ts'
 import { keysOf } from './commands/command.ts'
-import { type Config, limits } from './config.ts'
+import { limits } from './config.ts'
 import { ForwardReceiver, ForwardSender } from './forwarding.ts'
 import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
-import type { Logger } from './logger.ts'
-import type { Clock, Network, Timers } from './network.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import { type PeerEvents, Peers } from './peers.ts'
+import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Route, Router } from './router.ts'
 import { Ticker } from './ticker.ts'
 
 const READY_RETRY_MS = 20
 /** Ticks in one heartbeat interval: the grain of every timeout of raft. */
 const TICKS_PER_HEARTBEAT = 5
-
-export interface ReplicaOptions {
-  readonly config: Config
-  readonly network: Network
-  readonly clock: Clock
-  readonly timers: Timers
-  readonly random: Random
-  readonly randomBytes: (count: number) => Uint8Array
-  readonly log: Logger
-  readonly id: NodeId
-  readonly clusterId: string | undefined
-  readonly incarnation: number
-  readonly list: ClusterList
-  /** The log environment: identity, hard state, and the one transaction that binds a new node. */
-  readonly disk: BindStore & StableStore
-  /** The log itself, asked for once this node is bound. */
-  readonly openLog: () => LogStore
-  /** Bytes of log that are kept. */
-  readonly logBytes: () => number
-  readonly state: StateStore
-  /** Runs the action once, after the sockets that are readable now were read (setImmediate). */
-  readonly afterPoll: (action: () => void) => void
-  /** Something failed that a process must not survive. */
-  readonly fatal: (reason: string) => void
-}
-
-/** The clients' half of a turn: Frontend. */
-export interface Clients {
-  work(): void
-  flush(): void
-}
 
 export class Replica {
   readonly #options: ReplicaOptions
@@ -85,6 +52,7 @@ export class Replica {
   #turnScheduled = false
   #stopped = false
   #membership: Membership | undefined
+  #lastLeader: NodeId | undefined
   /** What the log line and the route of the last turn were made from. */
   #known: Known = { role: 'follower', term: 0, leader: undefined, established: false }
   #heardAt = new Map<NodeId, number>()
@@ -181,8 +149,14 @@ export class Replica {
       message: (message) => this.#received(message),
       unreachable: (id) => this.#raft?.unreachable(id),
       restarted: (id) => this.#raft?.restarted(id),
-      peerUp: (id, address) => this.#options.log.info({ peer: id, address }, 'peer up'),
-      peerDown: (id, reason) => this.#options.log.info({ peer: id, reason }, 'peer down'),
+      peerUp: (id, address) => {
+        this.#options.log.info({ peer: id, address }, 'peer up')
+        this.#watchPeer(id, 'up')
+      },
+      peerDown: (id, reason) => {
+        this.#options.log.info({ peer: id, reason }, 'peer down')
+        this.#watchPeer(id, 'down')
+      },
       forwarded: (_from, body, channel) => this.#forwarded(body, channel),
       forwardReplied: (from, body) => {
         this.#sender.received(from, body)
@@ -337,16 +311,31 @@ export class Replica {
     const { role } = raft.status()
     if (established && !known.established) this.#leaderClock.takeOffice(this.#keyspace.clock())
     this.#known = { role, term, leader, established }
+    this.#lastLeader = leader ?? this.#lastLeader
+    this.#watchLeader()
+    if (known.role === 'leader' && !isLeader) this.#options.watch?.steppedDown()
     this.#router.setRoute(routeOf({ isLeader, leader, term, established }))
     if (known.role === role && known.leader === leader) return
     const what = isLeader ? 'leading' : leader === undefined ? 'without a leader' : 'following'
     this.#options.log.info({ role, leader: leader ?? null }, what)
   }
 
+  #watchLeader(): void {
+    const leading = this.member(this.#known.leader)
+    if (leading !== undefined) this.#options.watch?.leading(leading)
+  }
+
+  #watchPeer(id: NodeId, change: 'up' | 'down'): void {
+    const member = this.member(id)
+    if (member !== undefined) this.#options.watch?.peer(member, change)
+  }
+
   #followMembership(membership: Membership | undefined): void {
     if (membership === undefined || membership === this.#membership) return
     this.#membership = membership
     this.#peers.setMembers(membership.members)
+    // A leader may be heard before the entry that says who it is.
+    this.#watchLeader()
   }
 
   // ---- Checkpoints and the log behind them --------------------------------------------------------
@@ -407,6 +396,11 @@ export class Replica {
   /** undefined until this node is bound to a cluster. */
   status(): CoreStatus | undefined {
     return this.#raft?.status()
+  }
+
+  /** Who led last, as far as this node knows. */
+  get lastLeader(): NodeId | undefined {
+    return this.#lastLeader
   }
 
   get term(): number {

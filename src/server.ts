@@ -14,13 +14,16 @@ import { LmdbEngine } from '../storage/lmdb-engine.ts'
 import { LogCache } from '../storage/log-cache.ts'
 import { openStorage, type Storage } from '../storage/open.ts'
 import { type ClusterList, readClusterList } from './bootstrap.ts'
+import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
-import { Frontend } from './frontend.ts'
+import { Frontend, type FrontendOptions } from './frontend.ts'
 import type { RootLogger } from './logger.ts'
-import { NodeFacts } from './node-facts.ts'
+import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
 import type { BindAddress } from './option-kinds.ts'
 import { Replica } from './replica.ts'
+import type { ReplicaWatch } from './replica-ports.ts'
+import { SentinelEvents } from './sentinel-events.ts'
 import { systemClock, systemTimers, TcpNetwork } from './tcp.ts'
 import { version } from './version.ts'
 import { endProcess, Watchdog } from './watchdog.ts'
@@ -85,6 +88,8 @@ class Server implements RunningServer {
   readonly #parts: ServerParts
   readonly #replica: Replica
   readonly #frontend: Frontend
+  /** Clients that ask this node as a Sentinel; it listens only where `sentinel-port` says so. */
+  readonly #sentinel: Frontend
   #logCache: LogCache | undefined
   #stopping: Promise<void> | undefined
   #resolveClosed: () => void = () => {}
@@ -97,7 +102,17 @@ class Server implements RunningServer {
     const network = new TcpNetwork()
     this.#replica = this.#createReplica(network)
     this.#frontend = this.#createFrontend(network)
-    this.#replica.attach(this.#frontend)
+    this.#sentinel = this.#createFrontend(network, { sentinel: true, resolve: resolveSentinel })
+    this.#replica.attach({
+      work: () => {
+        this.#frontend.work()
+        this.#sentinel.work()
+      },
+      flush: () => {
+        this.#frontend.flush()
+        this.#sentinel.flush()
+      },
+    })
     const { nodeId } = parts.storage.log.identity()
     parts.logger.identify(() => ({ node: nodeId, term: this.#replica.term }))
   }
@@ -129,18 +144,39 @@ class Server implements RunningServer {
       logBytes: () => log.bytes(),
       state,
       afterPoll: (action) => void setImmediate(action),
+      watch: this.#watch(),
       fatal: (reason) => endProcess(logger, reason),
     })
   }
 
-  #createFrontend(network: TcpNetwork): Frontend {
+  #watch(): ReplicaWatch {
+    const { config } = this.#parts
+    const events = new SentinelEvents({
+      masterName: () => config.get('sentinel-master-name'),
+      members: () => this.#replica.members,
+      sessions: () => this.#sentinel.sessions(),
+    })
+    return {
+      leading: (leader) => events.leading(leader),
+      peer: (member, change) => events.peer(member, change),
+      steppedDown: () => {
+        if (config.get('close-on-step-down')) this.#frontend.endWhenIdle()
+      },
+    }
+  }
+
+  #createFrontend(
+    network: TcpNetwork,
+    face: Pick<NodeFactsOptions, 'sentinel'> & Pick<FrontendOptions, 'resolve'> = {},
+  ): Frontend {
     const { config, logger, storage } = this.#parts
     const facts = new NodeFacts({
       config,
       clock: systemClock,
       nodeId: storage.log.identity().nodeId,
       replica: this.#replica,
-      frontend: () => this.#frontend,
+      frontend: () => frontend,
+      ...face,
       logCache: () => this.#logCache?.metrics(),
       checkpointIndex: () => storage.state.durableAt().index,
       shutdown: async () => {
@@ -149,7 +185,7 @@ class Server implements RunningServer {
         return new ErrorReply('ERR the server has stopped')
       },
     })
-    return new Frontend({
+    const frontend: Frontend = new Frontend({
       network,
       clock: systemClock,
       timers: systemTimers,
@@ -158,13 +194,17 @@ class Server implements RunningServer {
       server: facts,
       log: logger,
       wake: () => this.#replica.wake(),
+      ...face,
     })
+    return frontend
   }
 
   async open(): Promise<void> {
     const { config, logger } = this.#parts
     const hosts = availableHosts(config.get('bind'))
     await this.#frontend.open(hosts, config.get('port'))
+    if (config.get('sentinel-port') > 0)
+      await this.#sentinel.open(hosts, config.get('sentinel-port'))
     await this.#replica.open(hosts, config.get('peer-port'))
     logger.info({ port: config.get('port'), version }, 'listening')
     this.#replica.start().catch((error: unknown) => endProcess(logger, String(error)))
@@ -178,6 +218,7 @@ class Server implements RunningServer {
   async #stop(): Promise<void> {
     const { logger, watchdog, storage, lock } = this.#parts
     await this.#frontend.close()
+    await this.#sentinel.close()
     await this.#replica.stop()
     await watchdog.stop()
     await storage.state.close()

@@ -5,7 +5,7 @@
  * composition hands to everybody.
  */
 
-import type { Protocol } from '../resp/encoder.ts'
+import type { Protocol, Reply } from '../resp/encoder.ts'
 
 /** Databases that SELECT can choose from, numbered from 0. */
 export { DATABASES } from '../storage/state-meta.ts'
@@ -28,6 +28,13 @@ export class Session {
   name = ''
   libName = ''
   libVersion = ''
+  /** Channels and patterns by their latin1 bytes, on the Sentinel port. */
+  readonly subscriptions: {
+    readonly channels: Set<string>
+    readonly patterns: Set<string>
+  } = { channels: new Set(), patterns: new Set() }
+  /** Sends what is no reply to a command, behind the replies that are due; the frontend sets it. */
+  push: (message: Reply) => void = () => {}
   /** Set by a command: the connection ends once everything answered so far has been sent. */
   closeAfterReply = false
   /** When the last command arrived, in ms; the frontend sets it. */

@@ -57,6 +57,11 @@ export interface Database extends ReadonlyDatabase {
   database(index: number): Database
 }
 
+/** A local command that sends what it has to say through the session (SUBSCRIBE), or nothing. */
+export const noReply: unique symbol = Symbol('no reply')
+export type NoReply = typeof noReply
+export type LocalReply = Reply | NoReply
+
 export type Run =
   /** Runs on the node that was asked, against applied state. */
   | { readonly kind: 'read'; run(db: ReadonlyDatabase, args: Args): Reply }
@@ -65,7 +70,7 @@ export type Run =
   /** Concerns the connection or this node only. */
   | {
       readonly kind: 'local'
-      run(session: Session, args: Args, server: LocalServer): Reply | Promise<Reply>
+      run(session: Session, args: Args, server: LocalServer): LocalReply | Promise<Reply>
     }
 
 /** Redis' command flags, without `write` and `readonly`: those follow from the kind. */
@@ -116,7 +121,7 @@ export interface ArgumentDoc {
 export interface Doc {
   readonly summary: string
   readonly since: string
-  readonly group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server'
+  readonly group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server' | 'cluster' | 'sentinel'
   readonly complexity: string
   readonly arguments?: readonly ArgumentDoc[]
 }

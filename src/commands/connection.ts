@@ -125,13 +125,15 @@ function hello(session: Session, args: Args, server: LocalServer): Reply {
   if (mustAuthenticate(session, server)) throw helloNeedsAuth
   if (name !== undefined) session.name = name
   session.protocol = protocol
+  const mode = server.mode()
+  const role = server.raft().role === 'leader' ? 'master' : 'replica'
   return new MapReply([
     ['server', 'redis'],
     ['version', REDIS_VERSION],
     ['proto', protocol],
     ['id', session.id],
-    ['mode', 'standalone'],
-    ['role', server.raft().role === 'leader' ? 'master' : 'replica'],
+    ['mode', mode],
+    ...(mode === 'sentinel' ? [] : [['role', role] as const]),
     ['modules', []],
   ])
 }

@@ -4,7 +4,9 @@
  */
 
 import { SimpleReply } from '../../resp/encoder.ts'
-import type { ArgumentDoc, Command, OwnCategory } from './command.ts'
+import type { ArgumentDoc, Command, Doc, OwnCategory } from './command.ts'
+
+const groups: Readonly<Record<string, Doc['group']>> = { client: 'connection', cluster: 'cluster' }
 
 /**
  * The command `container|help`; `subcommands` is read when HELP runs, so that HELP can be one of
@@ -23,7 +25,7 @@ export function helpCommand(
     doc: {
       summary: 'Prints this help.',
       since: options.since,
-      group: container === 'client' ? 'connection' : 'server',
+      group: groups[container] ?? 'server',
       complexity: 'O(1)',
     },
     kind: 'local',

@@ -11,6 +11,7 @@ import { clientHost, type Field, known, memberFields, statusFields } from './sta
 interface Facts extends InfoFacts {
   readonly raft: RaftStatus
   readonly uptimeMs: number
+  readonly mode: string
 }
 
 /** In the order in which INFO prints them. */
@@ -39,7 +40,12 @@ export function infoText(server: LocalServer, names: readonly string[]): string 
   const wanted = sections.filter(([title]) => all || names.includes(title.toLowerCase()))
   if (wanted.length === 0) return ''
   const info = server.info()
-  const facts = { ...info, raft: server.raft(), uptimeMs: server.now() - info.startedAt }
+  const facts = {
+    ...info,
+    raft: server.raft(),
+    uptimeMs: server.now() - info.startedAt,
+    mode: server.mode(),
+  }
   return wanted
     .map(([title, fields]) => {
       const lines = known(fields(facts)).map(([name, value]) => `${name}:${value}\r\n`)
@@ -54,7 +60,7 @@ function serverFields(facts: Facts): readonly Field[] {
     ['redis_version', REDIS_VERSION],
     ['holdfast_version', facts.holdfastVersion],
     ['node_version', facts.nodeVersion],
-    ['redis_mode', 'standalone'],
+    ['redis_mode', facts.mode],
     ['os', facts.operatingSystem],
     ['process_id', facts.processId],
     ['run_id', facts.raft.nodeId],
@@ -149,8 +155,8 @@ function raftFields({ raft }: Facts): readonly Field[] {
   ]
 }
 
-function clusterFields(): readonly Field[] {
-  return [['cluster_enabled', 0]]
+function clusterFields({ mode }: Facts): readonly Field[] {
+  return [['cluster_enabled', mode === 'cluster' ? 1 : 0]]
 }
 
 /** A database without keys has no line. Keys cannot expire yet. */

@@ -22,6 +22,12 @@ export interface LocalServer {
   /** Every open connection, oldest first. */
   sessions(): Iterable<Session>
   readonly config: ConfigPort
+  /** Which face of the server this is: what HELLO and INFO call its mode. */
+  mode(): 'standalone' | 'cluster' | 'sentinel'
+  /** What Sentinel clients call this cluster. */
+  masterName(): string
+  /** 0: there is none. */
+  sentinelPort(): number
   raft(): RaftStatus
   info(): InfoFacts
   /**
@@ -74,6 +80,8 @@ export interface RaftStatus {
   readonly term: Term
   /** Whom this node follows in this term; itself when it leads. */
   readonly leader: Member | undefined
+  /** The latest leader this node has known, also while it knows none. */
+  readonly lastLeader: Member | undefined
   /** The membership in force, this node included. */
   readonly members: readonly MemberStatus[]
   readonly commit: Index

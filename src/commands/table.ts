@@ -1,17 +1,14 @@
 /*
- * THE command table: every command there is, and the one choke point that turns bytes into one of
- * them. Frontend, apply and COMMAND use it alike. Names are found by a hash over their folded
- * bytes, because this runs for every command twice (when it arrives and when it is applied) and
- * must not make a string each time.
+ * THE command table: every command there is. Frontend, apply and COMMAND use it alike.
  */
 
-import { Buffer } from 'node:buffer'
-import { ErrorReply } from '../../resp/encoder.ts'
-import { argument, lowerCase, QUOTED_BYTES_MAX, quoted } from './arguments.ts'
+import type { ErrorReply } from '../../resp/encoder.ts'
 import { bitfieldCommands } from './bitfields.ts'
 import { bitmapCommands } from './bitmaps.ts'
 import { clientEntry } from './client.ts'
-import { type Args, type Command, type TableEntry, wrongArity } from './command.ts'
+import { clusterEntry } from './cluster.ts'
+import type { Args, Command, TableEntry } from './command.ts'
+import { CommandTable } from './command-table.ts'
 import { connectionCommands } from './connection.ts'
 import { dumpCommands } from './dump.ts'
 import { genericCommands } from './generic.ts'
@@ -21,51 +18,6 @@ import { lcsCommand } from './lcs.ts'
 import { raftEntry } from './raft.ts'
 import { serverCommands } from './server.ts'
 import { stringCommands } from './strings.ts'
-
-/** A set of names, found by their bytes in any case. */
-class Names<Value> {
-  readonly #buckets = new Map<number, { readonly name: Uint8Array; readonly value: Value }[]>()
-  #longest = 0
-
-  constructor(entries: readonly (readonly [name: string, value: Value])[]) {
-    for (const [text, value] of entries) {
-      const name = Buffer.from(text)
-      const bucket = this.#buckets.get(hash(name))
-      if (bucket === undefined) this.#buckets.set(hash(name), [{ name, value }])
-      else bucket.push({ name, value })
-      this.#longest = Math.max(this.#longest, name.length)
-    }
-  }
-
-  find(name: Uint8Array): Value | undefined {
-    // Nobody gets megabytes hashed under the name of a command.
-    if (name.length > this.#longest) return undefined
-    const bucket = this.#buckets.get(hash(name))
-    if (bucket === undefined) return undefined
-    for (const candidate of bucket) if (equal(candidate.name, name)) return candidate.value
-    return undefined
-  }
-}
-
-/** FNV-1a over the lower-case bytes. */
-function hash(name: Uint8Array): number {
-  let value = 0x811c9dc5
-  for (let i = 0; i < name.length; i++) {
-    value = Math.imul(value ^ lowerCase(name[i] as number), 0x01000193)
-  }
-  return value
-}
-
-function equal(lower: Uint8Array, name: Uint8Array): boolean {
-  if (lower.length !== name.length) return false
-  for (let i = 0; i < lower.length; i++) if (lower[i] !== lowerCase(name[i] as number)) return false
-  return true
-}
-
-interface Indexed {
-  readonly entry: TableEntry
-  readonly subcommands: Names<Command> | undefined
-}
 
 /** Every command, in the order of its name. */
 export const commandTable: readonly TableEntry[] = [
@@ -79,55 +31,14 @@ export const commandTable: readonly TableEntry[] = [
   ...connectionCommands,
   ...serverCommands,
   clientEntry,
+  clusterEntry,
   raftEntry,
   commandEntry(() => commandTable),
 ].sort((a, b) => (a.name < b.name ? -1 : 1))
 
-const index = new Names<Indexed>(
-  commandTable.map((entry) => {
-    const subcommands = entry.subcommands?.map((command) => [lastWord(command), command] as const)
-    return [entry.name, { entry, subcommands: subcommands && new Names(subcommands) }]
-  }),
-)
+const table = new CommandTable(commandTable)
 
-/**
- * The command that `args` (at least a name) calls, subcommand included, with the right number of
- * arguments; else Redis' error for it. Whether the connection may run it is another question (the
- * flag `no_auth`).
- */
+/** See CommandTable.resolve. */
 export function resolve(args: Args): Command | ErrorReply {
-  const found = index.find(argument(args, 0))
-  if (found === undefined) return unknownCommand(args)
-  const { entry, subcommands } = found
-  if (subcommands !== undefined && args.length > 1) {
-    const subcommand = subcommands.find(argument(args, 1))
-    if (subcommand !== undefined) return checkArity(subcommand, args)
-    const name = quoted(argument(args, 1))
-    return new ErrorReply(`ERR unknown subcommand '${name}'. Try ${entry.name.toUpperCase()} HELP.`)
-  }
-  if (entry.kind === 'container') return wrongArity(entry.name).reply
-  return checkArity(entry, args)
-}
-
-function checkArity(command: Command, args: Args): Command | ErrorReply {
-  const { arity } = command
-  const fits = arity >= 0 ? args.length === arity : args.length >= -arity
-  return fits ? command : wrongArity(command.name).reply
-}
-
-/** Redis repeats the arguments until they fill 128 bytes. */
-export function unknownCommand(args: Args): ErrorReply {
-  let rest = ''
-  let bytes = 0
-  for (let i = 1; i < args.length && bytes < QUOTED_BYTES_MAX; i++) {
-    const text = `'${quoted(argument(args, i), QUOTED_BYTES_MAX - bytes)}' `
-    rest += text
-    bytes += Buffer.byteLength(text)
-  }
-  const name = quoted(argument(args, 0))
-  return new ErrorReply(`ERR unknown command '${name}', with args beginning with: ${rest}`)
-}
-
-function lastWord(command: Command): string {
-  return command.name.slice(command.name.indexOf('|') + 1)
+  return table.resolve(args)
 }

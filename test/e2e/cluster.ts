@@ -21,8 +21,8 @@ const LOG_LINES_SHOWN = 40
 /** Below the ports that systems hand out to outgoing connections, and beside those of freePorts(). */
 const PORTS_FROM = 10_240
 const PORTS_TO = 20_000
-/** One guard, then nine nodes with two ports each. */
-const PORT_BLOCK = 20
+/** One guard, then nine nodes with three ports each. */
+const PORT_BLOCK = 30
 const NODES_MAX = 9
 
 export interface ClusterOptions {
@@ -31,6 +31,8 @@ export interface ClusterOptions {
   readonly flags?: readonly string[]
   /** Client port of the first node; the peer ports are 10,000 higher. Left out: ports that nobody uses. */
   readonly port?: number
+  /** Each node answers as a Sentinel too, on a port of its own. */
+  readonly sentinels?: boolean
   /** Compiled file that is run, relative to the folder of compiled files. */
   readonly main?: string
 }
@@ -47,6 +49,8 @@ export class NodeProcess {
   readonly name: string
   readonly port: number
   readonly peerPort: number
+  /** 0 without one. */
+  readonly sentinelPort: number
   readonly dir: string
   /** All that its processes have printed. */
   output = ''
@@ -59,12 +63,14 @@ export class NodeProcess {
     name: string
     port: number
     peerPort: number
+    sentinelPort: number
     dir: string
     command: readonly string[]
   }) {
     this.name = options.name
     this.port = options.port
     this.peerPort = options.peerPort
+    this.sentinelPort = options.sentinelPort
     this.dir = options.dir
     this.#command = options.command
   }
@@ -217,10 +223,12 @@ export class Cluster {
       const port = firstPort + at
       const peerPort = port + offset
       const dir = join(this.#folder, `node-${at + 1}`)
-      const own = ['--port', port, '--peer-port', peerPort, '--dir', dir].map(String)
+      const sentinelPort = options.sentinels === true ? peerPort + offset : 0
+      const ports = ['--port', port, '--peer-port', peerPort, '--sentinel-port', sentinelPort]
+      const own = [...ports, '--dir', dir].map(String)
       const list = count === 1 ? [] : ['--cluster', peers.join(',')]
       const command = [process.execPath, file, ...own, ...list, ...flags]
-      return new NodeProcess({ name: `node-${at + 1}`, port, peerPort, dir, command })
+      return new NodeProcess({ name: `node-${at + 1}`, port, peerPort, sentinelPort, dir, command })
     })
   }
 

@@ -7,7 +7,12 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { Entry, Index, Membership, Payload } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../../resp/encoder.ts'
-import { CommandError, type ReadCommand, type WriteCommand } from '../../src/commands/command.ts'
+import {
+  CommandError,
+  noReply,
+  type ReadCommand,
+  type WriteCommand,
+} from '../../src/commands/command.ts'
 import type {
   ConfigRefusal,
   InfoFacts,
@@ -187,6 +192,7 @@ export const leading: RaftStatus = {
   role: 'leader',
   term: 7,
   leader: members[0],
+  lastLeader: members[0],
   members: [
     { member: members[0], connected: true, match: 42, silentForMs: undefined },
     { member: members[1], connected: true, match: 40, silentForMs: 1500 },
@@ -210,6 +216,7 @@ export const following: RaftStatus = {
   ...leading,
   role: 'follower',
   leader: members[1],
+  lastLeader: members[1],
   members: leading.members.map((one) => ({ ...one, match: undefined, silentForMs: undefined })),
 }
 
@@ -246,6 +253,7 @@ export class FakeServer implements LocalServer {
   facts: InfoFacts = facts
   unready: string | undefined
   shutdowns = 0
+  face: 'standalone' | 'cluster' | 'sentinel' = 'cluster'
   readonly open: Session[] = []
   readonly options: Map<string, string> = new Map([
     ['port', '6379'],
@@ -278,6 +286,18 @@ export class FakeServer implements LocalServer {
 
   sessions(): Iterable<Session> {
     return this.open
+  }
+
+  mode(): 'standalone' | 'cluster' | 'sentinel' {
+    return this.face
+  }
+
+  masterName(): string {
+    return 'mymaster'
+  }
+
+  sentinelPort(): number {
+    return 26_379
   }
 
   raft(): RaftStatus {
@@ -318,7 +338,7 @@ export class FakeServer implements LocalServer {
     assert.ok(command.kind === 'local')
     try {
       const reply = command.run(session, args, this)
-      assert.ok(!(reply instanceof Promise))
+      assert.ok(!(reply instanceof Promise) && reply !== noReply)
       return wire(reply, session.protocol)
     } catch (error) {
       if (error instanceof CommandError) return wire(error.reply)

@@ -32,7 +32,7 @@ function helloReply(proto: 2 | 3, role: string): string {
     bulk('id'),
     ':1\r\n',
     bulk('mode'),
-    bulk('standalone'),
+    bulk('cluster'),
     bulk('role'),
     bulk(role),
     bulk('modules'),

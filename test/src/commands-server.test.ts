@@ -4,7 +4,8 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ErrorReply, type Reply } from '../../resp/encoder.ts'
+import { ErrorReply } from '../../resp/encoder.ts'
+import { noReply } from '../../src/commands/command.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { argv, FakeServer, facts, following, leaderless, leading, wire } from './command-fixture.ts'
 
@@ -95,7 +96,7 @@ test('INFO has what clients and tools look for', () => {
   for (const line of [
     'redis_version:7.2.4',
     'holdfast_version:0.1.0',
-    'redis_mode:standalone',
+    'redis_mode:cluster',
     'tcp_port:6379',
     'uptime_in_seconds:90',
     'uptime_in_days:0',
@@ -107,7 +108,7 @@ test('INFO has what clients and tools look for', () => {
     'maxmemory_policy:noeviction',
     'loading:0',
     'total_commands_processed:1234',
-    'cluster_enabled:0',
+    'cluster_enabled:1',
   ]) {
     assert.ok(text.includes(`\r\n${line}\r\n`), line)
   }
@@ -214,7 +215,8 @@ async function later(server: FakeServer, ...words: string[]): Promise<string> {
   const args = argv(words)
   const command = resolve(args)
   assert.ok(!(command instanceof ErrorReply) && command.kind === 'local')
-  const reply: Reply = await command.run(server.connect(), args, server)
+  const reply = await command.run(server.connect(), args, server)
+  assert.ok(reply !== noReply)
   return wire(reply)
 }
 

@@ -26,6 +26,7 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'tcp-keepalive': ['0', '-1', '2147483', '2147484'],
   'proto-max-bulk-len': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
   'client-query-buffer-limit': ['1mb', `${MB - 1}`, '1gb', `${1024 * MB + 1}`],
+  'sentinel-port': ['0', '-1', '65535', '65536'],
   'park-timeout-ms': ['0', '-1', '60000', '60001'],
   'park-bytes': ['0', '-1', '1gb', `${1024 * MB + 1}`],
   'election-timeout-ms': ['50', '49', '60000', '60001'],
@@ -70,6 +71,9 @@ const words: Partial<Record<OptionName, { good: readonly string[]; bad: readonly
   },
   'read-consistency': { good: ['linearizable', 'STALE'], bad: ['', 'strong'] },
   redirect: { good: ['forward', 'moved'], bad: ['ask'] },
+  'cluster-enabled': { good: ['yes', 'no'], bad: ['', 'maybe'] },
+  'close-on-step-down': { good: ['yes', 'no'], bad: ['', 'on'] },
+  'sentinel-master-name': { good: ['mymaster', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
   loglevel: { good: ['debug', 'verbose', 'notice', 'Warning'], bad: ['info', 'nothing'] },
   logfile: { good: ['', 'x.log'], bad: ['\0'] },
 }
