@@ -14,7 +14,7 @@
 import { assert, unreachable } from './assert.ts'
 import { RaftLog } from './log.ts'
 import type { LogReader, Random } from './ports.ts'
-import { Progress, type WindowLimits } from './progress.ts'
+import { Progress, type ProgressState, type WindowLimits } from './progress.ts'
 import { countVotes, hasQuorum, quorumIndex } from './quorum.ts'
 import { READS_MAX, ReadRounds } from './reads.ts'
 import {
@@ -39,6 +39,7 @@ import {
   type Ready,
   type Role,
   type Slowest,
+  type SnapshotMeta,
   type Term,
   type Vote,
 } from './types.ts'
@@ -80,7 +81,7 @@ export interface PeerStatus {
   readonly id: NodeId
   readonly match: Index
   readonly next: Index
-  readonly state: 'probe' | 'replicate' | 'reverted'
+  readonly state: ProgressState
 }
 
 export interface CoreStatus {
@@ -157,6 +158,14 @@ export class RaftCore {
   /** Reads asked of the leader, with the ticks they have waited. */
   #remoteReads = new Map<ReadId, number>()
   #slowest: Slowest | undefined
+  /**
+   * The snapshot that this node is about to switch to. Until its persist is durable the log stands still: appends are
+   * not answered, nothing is handed out, and the node does not campaign with a log that it is giving up.
+   */
+  #installing: SnapshotMeta | undefined
+  /** The persist in flight is the one that switches. */
+  #switching = false
+  #snapshots: NodeId[] = []
 
   #applied: Index
   #applying: { index: Index; bytes: number }[] = []
@@ -179,15 +188,15 @@ export class RaftCore {
       this.#log.last().term <= this.#term,
       () => `the log ends in term ${this.#log.last().term}, the hard state in ${this.#term}`,
     )
-    this.#loadMemberships(options)
+    this.#loadMemberships(options.membership)
     this.#resetElectionTimer()
   }
 
-  #loadMemberships(options: CoreOptions): void {
-    if (options.membership !== undefined) {
-      this.#memberships.push({ index: options.applied, membership: options.membership })
-    }
-    let from = options.applied + 1
+  /** From that of the state, which stands at #applied, and the log behind it. */
+  #loadMemberships(membership: Membership | undefined): void {
+    this.#memberships = []
+    if (membership !== undefined) this.#memberships.push({ index: this.#applied, membership })
+    let from = this.#applied + 1
     while (from <= this.#log.lastIndex) {
       const page = this.#log.entries(from, this.#log.lastIndex + 1, this.#limits.appendBytes)
       for (const entry of page) this.#noteMembership(entry)
@@ -225,10 +234,27 @@ export class RaftCore {
   get slowest(): Slowest | undefined {
     if (this.#role.role !== 'leader') return this.#slowest
     let slowest: Slowest = { id: this.#id, match: this.#log.durable }
-    for (const [id, progress] of this.#role.progress) {
-      if (progress.match < slowest.match) slowest = { id, match: progress.match }
+    for (const [id, { needsFrom }] of this.#role.progress) {
+      if (needsFrom < slowest.match) slowest = { id, match: needsFrom }
     }
     return slowest
+  }
+
+  /** The log is kept from here on for snapshots that are being sent or were just delivered; Infinity: for none. */
+  get pinned(): Index {
+    let pinned = Number.POSITIVE_INFINITY
+    if (this.#role.role !== 'leader') return pinned
+    for (const progress of this.#role.progress.values()) {
+      pinned = Math.min(pinned, progress.pinned ?? pinned)
+    }
+    return pinned
+  }
+
+  /** Whether the snapshot that was begun for this member is still wanted. */
+  sendsSnapshot(to: NodeId): boolean {
+    if (this.#role.role !== 'leader') return false
+    const progress = this.#role.progress.get(to)
+    return progress?.state === 'snapshot' && progress.pinned !== undefined
   }
 
   status(): CoreStatus {
@@ -292,6 +318,7 @@ export class RaftCore {
     if (this.#electionElapsed < this.#electionTimeout && !linkDown) return
     this.#linkDownTicks = undefined
     this.#resetElectionTimer()
+    if (this.#installing !== undefined) return
     // While its own vote is not durable nobody was asked yet: another term would begin all over, and on a disk slower
     // than the timeout there would never be a leader.
     if (this.#role.role === 'candidate' && !this.#role.votes.has(this.#id)) return
@@ -440,14 +467,65 @@ export class RaftCore {
     if (this.#role.role === 'leader') this.#role.progress.get(peer)?.toProbe()
   }
 
+  /**
+   * InstallSnapshot (paper 7): a whole state was received from the leader of `term` and lies verified beside the old
+   * one. True: it is accepted, and a later persist switches to it. False: drop it; it is from the past, or this node
+   * has as much already.
+   */
+  offerSnapshot(from: NodeId, term: Term, snapshot: SnapshotMeta): boolean {
+    const { last } = snapshot
+    assertIndex(term, 'the term of a snapshot')
+    assertIndex(last.index, 'the index of a snapshot')
+    assert(last.term <= term, () => `a snapshot of term ${last.term} from a leader of ${term}`)
+    if (term < this.#term) return false
+    if (term > this.#term) this.#becomeFollower(term, from)
+    this.#follow(from)
+    if (this.#installing !== undefined) return false
+    if (last.index <= this.#log.committed) {
+      this.#acknowledge(from, this.#log.committed)
+      return false
+    }
+    this.#installing = snapshot
+    return true
+  }
+
+  /** A state that stands at `index` or above is on its way to this member; undefined: it cannot be sent now. */
+  snapshotBegun(to: NodeId, index: Index | undefined): void {
+    if (this.#role.role !== 'leader') return
+    if (index === undefined) this.snapshotEnded(to, false)
+    else this.#role.progress.get(to)?.snapshotBegun(index)
+  }
+
+  /** The sending to this member ended: the other side has all of it, or will not get it. */
+  snapshotEnded(to: NodeId, delivered: boolean): void {
+    if (this.#role.role !== 'leader') return
+    this.#role.progress.get(to)?.snapshotEnded(delivered, this.#log.base().index)
+  }
+
   /** The persist named by `token` is durable. Its `afterPersist` messages may leave now. */
   persisted(token: number): void {
     assert(this.#persistInFlight && token === this.#persistToken, () => `no persist ${token}`)
     this.#persistInFlight = false
     this.#log.persisted()
+    if (this.#switching) this.#installed()
     if (this.#role.role !== 'leader') return
     this.#advanceCommit(this.#role)
     this.#releaseUncommitted(this.#role)
+  }
+
+  /** The store and the state machine show the snapshot: from here on it is what this node has. */
+  #installed(): void {
+    const snapshot = this.#installing
+    assert(snapshot !== undefined, () => 'no snapshot was to be installed')
+    this.#installing = undefined
+    this.#switching = false
+    this.#log.restored(snapshot.last)
+    this.#applied = snapshot.last.index
+    this.#applying = []
+    this.#applyingBytes = 0
+    this.#loadMemberships(snapshot.membership)
+    const { leader } = this
+    if (leader !== undefined) this.#acknowledge(leader, snapshot.last.index)
   }
 
   /** Everything up to `index` is part of the state now. */
@@ -487,7 +565,8 @@ export class RaftCore {
       committed.length === 0 &&
       this.#messages.length === 0 &&
       this.#reads.length === 0 &&
-      this.#lostReads.length === 0
+      this.#lostReads.length === 0 &&
+      this.#snapshots.length === 0
     ) {
       return undefined
     }
@@ -498,8 +577,10 @@ export class RaftCore {
       committed,
       reads: this.#reads,
       lostReads: this.#lostReads,
+      snapshots: this.#snapshots,
     }
     this.#messages = []
+    this.#snapshots = []
     this.#reads = []
     this.#lostReads = []
     return ready
@@ -507,15 +588,20 @@ export class RaftCore {
 
   #takePersist(): Ready['persist'] {
     if (this.#persistInFlight) return undefined
-    if (!this.#hardStateChanged && !this.#log.hasUnpersisted) return undefined
+    const { hasUnpersisted } = this.#log
+    // What was accepted before the snapshot becomes durable first: only then is it known what the log holds.
+    const snapshot = hasUnpersisted ? undefined : this.#installing
+    if (!this.#hardStateChanged && !hasUnpersisted && snapshot === undefined) return undefined
     const hardState = this.#hardStateChanged ? { term: this.#term, vote: this.#vote } : undefined
     this.#hardStateChanged = false
     this.#persistInFlight = true
-    return { token: ++this.#persistToken, hardState, entries: this.#log.takeUnpersisted() }
+    this.#switching = snapshot !== undefined
+    const entries = this.#log.takeUnpersisted()
+    return { token: ++this.#persistToken, hardState, entries, snapshot }
   }
 
   #takeCommitted(): readonly Entry[] {
-    if (!this.#log.hasCommitted) return []
+    if (!this.#log.hasCommitted || this.#installing !== undefined) return []
     const entries = this.#log.takeCommitted(this.#limits.applyBytes - this.#applyingBytes)
     if (entries.length === 0) return entries
     let bytes = 0
@@ -707,6 +793,7 @@ export class RaftCore {
 
   #onAppend(message: Append): void {
     this.#follow(message.from)
+    if (this.#installing !== undefined) return
     const { prev, entries } = message
     if (prev.index < this.#log.committed) {
       // A late or repeated append: what is committed agrees with every leader. Entries may still be new.
@@ -761,7 +848,9 @@ export class RaftCore {
   #onHeartbeat(message: Heartbeat): void {
     this.#follow(message.from)
     this.#slowest = message.slowest
-    this.#log.commitTo(Math.min(message.commit, this.#log.lastIndex))
+    if (this.#installing === undefined) {
+      this.#log.commitTo(Math.min(message.commit, this.#log.lastIndex))
+    }
     this.#send({
       type: 'heartbeat-reply',
       ...this.#envelope(message.from),
@@ -791,6 +880,8 @@ export class RaftCore {
   }
 
   #sendAppends(peer: NodeId, progress: Progress): void {
+    progress.compacted(this.#log.base().index)
+    if (progress.takeSnapshotDue()) this.#snapshots.push(peer)
     if (progress.state !== 'replicate') {
       // Empty: where the logs agree is not known yet, so entries might travel for nothing.
       if (progress.canSend()) {
@@ -851,7 +942,7 @@ export class RaftCore {
       message.match <= this.#log.lastIndex,
       () => `${message.from} acknowledges ${message.match}, past ${this.#log.lastIndex}`,
     )
-    progress.acknowledged(message.match)
+    progress.acknowledged(message.match, this.#log.base().index)
     this.#advanceCommit(this.#role)
   }
 
@@ -870,7 +961,11 @@ export class RaftCore {
     if (progress === undefined) return
     if (progress.state !== 'reverted') leader.reads.confirm(message.from, message.round)
     this.#finishReads(leader)
-    if (progress.heartbeatAnswered()) this.#sendAppend(message.from, progress, [])
+    const stalled = progress.heartbeatAnswered()
+    // Behind the base the next turn finds that it needs a snapshot.
+    if (stalled && progress.next > this.#log.base().index) {
+      this.#sendAppend(message.from, progress, [])
+    }
   }
 
   /** Only entries of the own term are committed by counting; earlier ones follow them (paper 5.4.2). */

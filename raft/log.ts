@@ -185,6 +185,24 @@ export class RaftLog {
     this.#durable = upTo
   }
 
+  /**
+   * The durable log is that of a snapshot now: everything up to `last` is part of the state, and what the reader shows
+   * behind it was there before and agrees. Nothing may be unstable or in flight.
+   */
+  restored(last: Position): void {
+    assert(
+      this.#tail.length === 0 && this.#persisting === undefined,
+      () => `a snapshot at ${last.index} replaces entries that are being written`,
+    )
+    assert(
+      last.index > this.#committed && this.#reader.term(last.index) === last.term,
+      () => `a snapshot at ${last.index}@${last.term} in a log committed to ${this.#committed}`,
+    )
+    this.#durable = this.#reader.lastIndex()
+    this.#committed = last.index
+    this.#handed = last.index
+  }
+
   /** Committed and durable entries that were not handed out yet, at most about `maxBytes`. */
   takeCommitted(maxBytes: number): readonly Entry[] {
     const to = Math.min(this.#committed, this.#durable)

@@ -9,7 +9,14 @@
 
 import { assert } from './assert.ts'
 import { type CoreOptions, type CoreStatus, type ProposeResult, RaftCore } from './core.ts'
-import type { LogStore, StateMachine, Transport } from './ports.ts'
+import type {
+  LogRetention,
+  LogStore,
+  SnapshotSink,
+  SnapshotSource,
+  StateMachine,
+  Transport,
+} from './ports.ts'
 import {
   type Entry,
   entryBytes,
@@ -21,6 +28,8 @@ import {
   type ReadId,
   type Ready,
   type Slowest,
+  type SnapshotMeta,
+  type Term,
 } from './types.ts'
 
 /** Leaves far more ids above it than a process can use, and all of them are safe integers. */
@@ -37,6 +46,9 @@ export interface NodeOptions extends Omit<CoreOptions, 'log' | 'applied'> {
   readonly log: LogStore
   readonly machine: StateMachine
   readonly transport: Transport
+  readonly source: SnapshotSource
+  readonly sink: SnapshotSink
+  readonly retention: LogRetention
   readonly events: NodeEvents
   /** Bytes of entries applied in one pump, before other work gets its turn. */
   readonly applySliceBytes: number
@@ -53,6 +65,9 @@ export class RaftNode {
   readonly #log: LogStore
   readonly #machine: StateMachine
   readonly #transport: Transport
+  readonly #source: SnapshotSource
+  readonly #sink: SnapshotSink
+  readonly #retention: LogRetention
   readonly #events: NodeEvents
   readonly #applySliceBytes: number
   readonly #compactStepEntries: number
@@ -67,6 +82,9 @@ export class RaftNode {
   #disk: Promise<void> = Promise.resolve()
   #compactTo: Index = 0
   #compacting = false
+  /** Members whose sending has neither ended nor been cancelled. */
+  readonly #sending = new Set<NodeId>()
+  #switching = false
   #stopped = false
 
   constructor(options: NodeOptions) {
@@ -78,6 +96,9 @@ export class RaftNode {
     this.#log = options.log
     this.#machine = options.machine
     this.#transport = options.transport
+    this.#source = options.source
+    this.#sink = options.sink
+    this.#retention = options.retention
     this.#events = options.events
     this.#applySliceBytes = options.applySliceBytes
     this.#compactStepEntries = options.compactStepEntries
@@ -152,6 +173,21 @@ export class RaftNode {
     this.#events.wake()
   }
 
+  /** See RaftCore.offerSnapshot: false means that it is to be dropped. */
+  offerSnapshot(from: NodeId, term: Term, snapshot: SnapshotMeta): boolean {
+    if (this.#stopped) return false
+    const accepted = this.#core.offerSnapshot(from, term, snapshot)
+    this.#events.wake()
+    return accepted
+  }
+
+  /** The sending that the source was asked for has ended: `delivered` when the other side has taken all of it. */
+  snapshotEnded(to: NodeId, delivered: boolean): void {
+    if (this.#stopped || !this.#sending.delete(to)) return
+    this.#core.snapshotEnded(to, delivered)
+    this.#events.wake()
+  }
+
   /** Entries up to `index` are no longer needed by this node; the slowest member is still respected. */
   compactTo(index: Index): void {
     this.#compactTo = Math.max(this.#compactTo, index)
@@ -173,6 +209,7 @@ export class RaftNode {
     this.#drain()
     this.#answerReads()
     if (this.#toApply.length > 0 && this.#machine.canApply()) this.#events.wake()
+    this.#cancelSnapshots()
     this.#compactStep()
   }
 
@@ -190,6 +227,7 @@ export class RaftNode {
       this.#confirmed.push({ index, done: this.#takeRead(id) })
     }
     for (const id of ready.lostReads) this.#lost.push(this.#takeRead(id))
+    for (const to of ready.snapshots) this.#sendSnapshot(to)
   }
 
   #takeRead(id: ReadId): ReadCallback {
@@ -207,7 +245,14 @@ export class RaftNode {
   }
 
   #persist(persist: Persist, afterPersist: readonly Message[]): void {
-    const { token, hardState, entries } = persist
+    const { token, hardState, entries, snapshot } = persist
+    if (snapshot !== undefined) {
+      this.#install(snapshot, hardState, () => {
+        this.#core.persisted(token)
+        this.#sendAll(afterPersist)
+      })
+      return
+    }
     this.#useDisk(
       () => this.#log.persist({ hardState, entries }),
       () => {
@@ -215,6 +260,40 @@ export class RaftNode {
         this.#sendAll(afterPersist)
       },
     )
+  }
+
+  /** From here on nothing is applied any more: what is still queued lies below the snapshot. */
+  #install(snapshot: SnapshotMeta, hardState: Persist['hardState'], done: () => void): void {
+    const { index } = snapshot.last
+    this.#switching = true
+    this.#toApply = []
+    this.#useDisk(
+      async () => {
+        await this.#sink.install(snapshot, hardState)
+        const applied = this.#machine.appliedIndex()
+        assert(applied === index, () => `installed a snapshot at ${index}, now at ${applied}`)
+      },
+      () => {
+        this.#switching = false
+        this.#compactTo = Math.max(this.#compactTo, index)
+        done()
+      },
+    )
+  }
+
+  #sendSnapshot(to: NodeId): void {
+    const index = this.#source.send(to, this.#core.term)
+    if (index === undefined) this.#sending.delete(to)
+    else this.#sending.add(to)
+    this.#core.snapshotBegun(to, index)
+  }
+
+  #cancelSnapshots(): void {
+    for (const to of this.#sending) {
+      if (this.#core.sendsSnapshot(to)) continue
+      this.#sending.delete(to)
+      this.#source.cancel(to)
+    }
   }
 
   /** Queues work for the disk. After a failure or a stop nothing more is begun, and nothing is told any more. */
@@ -238,6 +317,7 @@ export class RaftNode {
 
   /** Applies what one turn may; the rest stays queued, behind whatever else the turn's owner has to do. */
   #applySlice(): void {
+    if (this.#switching) return
     let bytes = 0
     let done = 0
     for (const entry of this.#toApply) {
@@ -267,11 +347,11 @@ export class RaftNode {
   }
 
   #compactStep(): void {
-    if (this.#compacting || this.#stopped) return
+    if (this.#compacting || this.#switching || this.#stopped) return
     const slowest = this.#core.slowest
     if (slowest === undefined) return
     const base = this.#log.base().index
-    const target = Math.min(this.#compactTo, slowest.match)
+    const target = Math.min(this.#compactTo, this.#keptFrom(slowest))
     if (target <= base) return
     this.#compacting = true
     const upTo = Math.min(target, base + this.#compactStepEntries)
@@ -281,5 +361,12 @@ export class RaftNode {
         this.#compacting = false
       },
     )
+  }
+
+  /** The log is kept from here on for others. Whoever is further behind is sent a snapshot. */
+  #keptFrom(slowest: Slowest): Index {
+    const bytes = this.#retention.bytes()
+    if (bytes <= this.#retention.bytesMax) return slowest.match
+    return bytes <= this.#retention.pinnedBytesMax ? this.#core.pinned : Number.POSITIVE_INFINITY
   }
 }

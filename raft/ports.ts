@@ -3,7 +3,16 @@
  * storage/, src/ and test/ implement these; the driver (node.ts) is their only caller, on one thread.
  */
 
-import type { Entry, HardState, Index, Message, Position, Term } from './types.ts'
+import type {
+  Entry,
+  HardState,
+  Index,
+  Message,
+  NodeId,
+  Position,
+  SnapshotMeta,
+  Term,
+} from './types.ts'
 
 /**
  * Synchronous reads of the durable log. The core reads it while a persist is in flight and masks what its own
@@ -49,6 +58,44 @@ export interface StateMachine {
   apply(entry: Entry): void
   /** False while the state cannot take more for now (memtable full); the driver asks again after wake(). */
   canApply(): boolean
+}
+
+/**
+ * Sends this node's durable state to members that need entries which are gone from the log. The driver calls it in
+ * the turn in which the core asks; how a sending ended comes back through RaftNode.snapshotEnded().
+ */
+export interface SnapshotSource {
+  /**
+   * Begins to send the state as it is durable now, in the name of the leader of `term`; an earlier sending to the
+   * same member ends without a word. Returns the index from which the log must be kept for the receiver: that of the
+   * state, or one below it. undefined: not now (too many are under way), ask again.
+   */
+  send(to: NodeId, term: Term): Index | undefined
+  /** The receiver needs it no longer, or this node does not lead any more. Nothing more is told of this sending. */
+  cancel(to: NodeId): void
+}
+
+/**
+ * Switches to a snapshot that was received, verified and announced by RaftNode.offerSnapshot(), which accepted it.
+ * Never overlaps a persist or a compaction.
+ */
+export interface SnapshotSink {
+  /**
+   * ONE log transaction: the state in force, hard state, and, unless the log has an entry equal to `last`, an empty log
+   * that begins after it. Resolves when all of it is durable, LogReader and StateMachine show it, and
+   * appliedIndex() is last.index. A rejection is fatal. A crash leaves the old state or the new one.
+   */
+  install(snapshot: SnapshotMeta, hardState: HardState | undefined): Promise<void>
+}
+
+/** How much log is kept for members that are behind. */
+export interface LogRetention {
+  /** Bytes that the entries of the log take. */
+  bytes(): number
+  /** Above this nothing is kept for a member that is behind: it will need a snapshot. */
+  readonly bytesMax: number
+  /** Above this nothing is kept even for a member that is being sent a snapshot: it will need another one. */
+  readonly pinnedBytesMax: number
 }
 
 /** Sends without waiting: may drop, never blocks, keeps the order per (receiver, kind of link) it delivers. */

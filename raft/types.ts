@@ -28,6 +28,12 @@ export interface Membership {
   readonly members: readonly Member[]
 }
 
+/** What a snapshot says of itself: it is the state after the entry `last`, with the membership in force there. */
+export interface SnapshotMeta {
+  readonly last: Position
+  readonly membership: Membership
+}
+
 export type Payload =
   | { readonly type: 'noop' }
   | { readonly type: 'membership'; readonly membership: Membership }
@@ -58,7 +64,10 @@ export interface HardState {
   readonly vote: NodeId | undefined
 }
 
-/** The member whose log is furthest behind: nobody may compact past its match index. */
+/**
+ * The member whose log is furthest behind: nobody compacts past its match index while there is room (a member that
+ * is being sent a snapshot counts from there on; one that needs a snapshot anyway does not count).
+ */
 export interface Slowest {
   readonly id: NodeId
   readonly match: Index
@@ -156,6 +165,8 @@ export interface Persist {
   readonly hardState: HardState | undefined
   /** Contiguous; the first one replaces the stored log from its index on. */
   readonly entries: readonly Entry[]
+  /** The received snapshot to switch to in this transaction, which then holds no entries. */
+  readonly snapshot: SnapshotMeta | undefined
 }
 
 /** The core's output: what the driver must do now, and what only after the disk has answered. */
@@ -171,6 +182,8 @@ export interface Ready {
   readonly reads: readonly { readonly id: ReadId; readonly index: Index }[]
   /** Reads whose round was lost with the leader; ask again under a fresh id. */
   readonly lostReads: readonly ReadId[]
+  /** Members that need entries which are gone: each is to be sent a snapshot, and snapshotBegun() told of it. */
+  readonly snapshots: readonly NodeId[]
 }
 
 export type Role = 'follower' | 'pre-candidate' | 'candidate' | 'leader'

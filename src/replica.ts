@@ -221,6 +221,14 @@ export class Replica {
       log: this.#options.openLog(),
       machine: this.#machine(),
       transport: this.#peers,
+      // Until states can be sent, everything is kept for the slowest member.
+      source: { send: () => undefined, cancel: () => {} },
+      sink: { install: () => Promise.reject(new Error('no state was received')) },
+      retention: {
+        bytes: this.#options.logBytes,
+        bytesMax: Number.POSITIVE_INFINITY,
+        pinnedBytesMax: Number.POSITIVE_INFINITY,
+      },
       events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
       applySliceBytes: limits.applySliceBytesMax,
       compactStepEntries: limits.compactStepEntriesMax,

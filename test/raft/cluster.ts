@@ -7,10 +7,29 @@
 import type { CoreLimits, ProposeResult } from '../../raft/core.ts'
 import { RaftNode } from '../../raft/node.ts'
 import type { Random, StateMachine } from '../../raft/ports.ts'
-import type { Entry, Index, Membership, Message, NodeId } from '../../raft/types.ts'
-import { describe, entryList } from './describe.ts'
+import type {
+  Entry,
+  Index,
+  Membership,
+  Message,
+  NodeId,
+  SnapshotMeta,
+  Term,
+} from '../../raft/types.ts'
+import { describe, entryList, position } from './describe.ts'
 import { entryText, InvariantError, Invariants } from './invariants.ts'
 import { type Batch, type DurableState, emptyDisk, MemoryLog } from './memory-log.ts'
+
+/** A whole state on its way: it arrives at once, for what it is cut into is below raft/. */
+export interface SnapshotPacket {
+  readonly type: 'snapshot'
+  readonly from: NodeId
+  readonly to: NodeId
+  readonly term: Term
+  readonly meta: SnapshotMeta
+  readonly state: readonly Entry[]
+}
+export type Packet = Message | SnapshotPacket
 
 export interface ClusterOptions {
   readonly size: number
@@ -20,6 +39,8 @@ export interface ClusterOptions {
   readonly limits?: Partial<CoreLimits>
   /** What the disks hold at the start. */
   readonly disks?: ReadonlyMap<NodeId, DurableState>
+  /** Bytes of log above which nobody who is behind holds compaction back, and above which not even a snapshot does. */
+  readonly retain?: { readonly bytes: number; readonly pinned: number }
   readonly trace?: (line: string) => void
 }
 
@@ -42,6 +63,12 @@ export class ListMachine implements StateMachine {
     return this.open
   }
 
+  /** A snapshot takes the place of everything applied. */
+  install(state: readonly Entry[]): void {
+    this.applied.splice(0, this.applied.length, ...state)
+    this.checkpoint = state.length
+  }
+
   apply(entry: Entry): void {
     if (entry.index !== this.applied.length + 1) {
       throw new InvariantError(`I6: ${entry.index} applied after ${this.applied.length}`)
@@ -62,6 +89,8 @@ export interface Host {
   /** Accepted by this process and not applied yet: index to term and text. */
   proposals: Map<Index, { term: number; text: string }>
   readsPending: number
+  /** The snapshot that was received and accepted, beside the state. */
+  staged: readonly Entry[] | undefined
   /** As last seen, to trace what changes. */
   role: string
   term: number
@@ -81,8 +110,9 @@ export class Cluster {
   readonly limits: CoreLimits
   readonly electionTicks: number
   /** Messages on their way, oldest first. */
-  packets: Message[] = []
+  packets: Packet[] = []
   readsServed: number = 0
+  installs: number = 0
   readsLost: number = 0
   acks: number = 0
   #violation: unknown
@@ -112,6 +142,7 @@ export class Cluster {
         seenBatch: undefined,
         proposals: new Map(),
         readsPending: 0,
+        staged: undefined,
         role: '',
         term: 0,
       })
@@ -149,28 +180,41 @@ export class Cluster {
     await this.#event(id, (node) => node.tick())
   }
 
-  async deliver(message: Message): Promise<void> {
+  async deliver(message: Packet): Promise<void> {
     this.#take(message)
-    if (this.host(message.to).node === undefined || this.isCut(message.from, message.to)) return
-    await this.#event(message.to, (node) => node.step(message))
+    if (this.host(message.to).node === undefined || this.isCut(message.from, message.to)) {
+      await this.#lostSnapshot(message)
+      return
+    }
+    if (message.type === 'snapshot') await this.#offer(message)
+    else await this.#event(message.to, (node) => node.step(message))
   }
 
-  drop(message: Message): void {
+  async drop(message: Packet): Promise<void> {
     this.#take(message)
+    await this.#lostSnapshot(message)
+  }
+
+  /** Puts it behind everything that is on its way. */
+  delay(message: Packet): void {
+    this.#take(message)
+    this.packets.push(message)
   }
 
   /** Puts a copy behind everything that is on its way. */
-  duplicate(message: Message): void {
+  duplicate(message: Packet): void {
     this.packets.push(message)
   }
 
   /** The disk of `id` answers. */
   async persist(id: NodeId): Promise<void> {
-    const { log } = this.host(id)
+    const host = this.host(id)
+    const { log } = host
     const batch = log.pending
     if (batch === undefined) return
     log.complete()
     this.invariants.persisted(id, batch.entries)
+    if (batch.snapshot !== undefined) this.#switch(host)
     this.#trace(`${id} disk: durable`)
     await reactions()
     await this.#event(id, () => {})
@@ -223,6 +267,11 @@ export class Cluster {
     await this.#event(id, (node) => node.compactTo(machine.checkpoint))
   }
 
+  /** The sender of a snapshot hears how its sending ended. */
+  async snapshotEnded(id: NodeId, to: NodeId, delivered: boolean): Promise<void> {
+    await this.#event(id, (node) => node.snapshotEnded(to, delivered))
+  }
+
   /** Opens or closes the state machine, as a full memtable does. */
   async openMachine(id: NodeId, open: boolean): Promise<void> {
     const host = this.host(id)
@@ -240,7 +289,11 @@ export class Cluster {
     const host = this.host(id)
     const batch = host.log.pending
     host.log = new MemoryLog(host.log.crash(landed))
-    if (landed && batch !== undefined) this.invariants.persisted(id, batch.entries)
+    if (landed && batch !== undefined) {
+      this.invariants.persisted(id, batch.entries)
+      if (batch.snapshot !== undefined) this.#switch(host)
+    }
+    host.staged = undefined
     host.node = undefined
     host.proposals = new Map()
     host.readsPending = 0
@@ -290,6 +343,59 @@ export class Cluster {
     throw new InvariantError('I19 bounds: the cluster does not come to rest')
   }
 
+  /** Tells every sender of a snapshot that was lost with its receiver. */
+  async noticeLostSnapshots(): Promise<void> {
+    for (const id of this.up) {
+      for (const peer of this.node(id).status().peers) {
+        if (peer.state !== 'snapshot' || this.host(peer.id).staged !== undefined) continue
+        const onItsWay = this.packets.some((packet) => {
+          return packet.type === 'snapshot' && packet.from === id && packet.to === peer.id
+        })
+        if (!onItsWay) await this.snapshotEnded(id, peer.id, false)
+      }
+    }
+  }
+
+  // ---- Snapshots ------------------------------------------------------------------------------------------------
+
+  #send(from: NodeId, to: NodeId, term: Term): Index {
+    const { machine } = this.host(from)
+    const state = machine.applied.slice(0, machine.checkpoint)
+    const last = state.at(-1)
+    if (last === undefined) throw new InvariantError(`I14: ${from} has nothing to send`)
+    const { index } = last
+    const meta = { last: { index, term: last.term }, membership: this.#membership }
+    const packet = { type: 'snapshot', from, to, term, meta, state } as const
+    this.#trace(`${from}>${to} ${describe(packet)}${this.isCut(from, to) ? ' (cut)' : ''}`)
+    this.packets.push(packet)
+    return index
+  }
+
+  async #offer(packet: SnapshotPacket): Promise<void> {
+    const host = this.host(packet.to)
+    await this.#event(packet.to, (node) => {
+      const accepted = node.offerSnapshot(packet.from, packet.term, packet.meta)
+      this.#trace(`${packet.to} ${accepted ? 'accepts' : 'refuses'} ${describe(packet)}`)
+      if (accepted) host.staged = packet.state
+    })
+  }
+
+  /** Whoever sends hears of a broken link, as long as it is the same process. */
+  async #lostSnapshot(packet: Packet): Promise<void> {
+    if (packet.type === 'snapshot') await this.snapshotEnded(packet.from, packet.to, false)
+  }
+
+  /** The switch is on disk: the state that was received is the state. */
+  #switch(host: Host): void {
+    const { staged, machine } = host
+    if (staged === undefined) throw new InvariantError(`I14: ${host.id} installs nothing`)
+    this.invariants.installed(host.id, staged, machine.applied.length)
+    machine.install(staged)
+    host.staged = undefined
+    this.installs++
+    this.#trace(`${host.id} stands at ${staged.length}`)
+  }
+
   // ---- Inside ---------------------------------------------------------------------------------------------------
 
   #machine(id: NodeId): ListMachine {
@@ -327,6 +433,16 @@ export class Cluster {
       heartbeatTicks: this.#options.heartbeatTicks ?? 2,
       limits: this.limits,
       transport: { send: (messages) => this.#onSend(id, messages) },
+      source: {
+        send: (to, term) => this.#send(id, to, term),
+        cancel: (to) => this.#trace(`${id} cancels its snapshot to ${to}`),
+      },
+      sink: { install: ({ last }, hardState) => log.install(last, hardState) },
+      retention: {
+        bytes: () => log.bytes(),
+        bytesMax: this.#options.retain?.bytes ?? Number.POSITIVE_INFINITY,
+        pinnedBytesMax: this.#options.retain?.pinned ?? Number.POSITIVE_INFINITY,
+      },
       events: {
         wake: () => {
           host.awake = true
@@ -354,7 +470,7 @@ export class Cluster {
     }
   }
 
-  #take(message: Message): void {
+  #take(message: Packet): void {
     const at = this.packets.indexOf(message)
     if (at >= 0) this.packets.splice(at, 1)
   }
@@ -406,10 +522,11 @@ export class Cluster {
     const batch = host.log.pending
     if (batch === undefined || batch === host.seenBatch) return
     host.seenBatch = batch
-    const { hardState, entries } = batch
+    const { hardState, entries, snapshot } = batch
     const state = hardState && ` term ${hardState.term} vote ${hardState.vote ?? '-'}`
     const log = entries.length > 0 ? ` ${entryList(entries)}` : ''
-    this.#trace(`${host.id} disk: writes${state ?? ''}${log}`)
+    const what = snapshot === undefined ? 'writes' : `switches to ${position(snapshot)}`
+    this.#trace(`${host.id} disk: ${what}${state ?? ''}${log}`)
   }
 }
 

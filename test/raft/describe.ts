@@ -3,7 +3,8 @@
  * raft/types.ts, so that a transcript stays readable whatever the core does inside.
  */
 
-import type { Entry, Message, Position } from '../../raft/types.ts'
+import type { Entry, Position } from '../../raft/types.ts'
+import type { Packet } from './cluster.ts'
 import { entryText } from './invariants.ts'
 
 export function position({ index, term }: Position): string {
@@ -19,7 +20,7 @@ export function entryList(entries: readonly Entry[]): string {
   return `[${entries.map((entry) => `${position(entry)} ${entryText(entry)}`).join(', ')}]`
 }
 
-export function describe(message: Message): string {
+export function describe(message: Packet): string {
   const head = `${message.type} t${message.term}`
   switch (message.type) {
     case 'pre-vote':
@@ -38,6 +39,8 @@ export function describe(message: Message): string {
       return `${head} commit ${message.commit} round ${message.round} slowest ${message.slowest.id}:${message.slowest.match}`
     case 'heartbeat-reply':
       return `${head} round ${message.round}`
+    case 'snapshot':
+      return `${head} at ${position(message.meta.last)}`
     case 'read':
       return `${head} id ${message.id}`
     case 'read-reply':

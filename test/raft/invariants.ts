@@ -132,14 +132,16 @@ export class Invariants {
   #checkCommit(status: CoreStatus): void {
     const { commit, term, id } = status
     if (commit <= this.canon.length) return
-    const holders = [...this.#disks.values()].filter(({ log }) => log.term(commit) === term)
+    const holders = [...this.#disks.values()].filter(({ log }) => {
+      return log.base().index > commit || log.term(commit) === term
+    })
     hold(
       holders.length >= majority(this.#disks.size),
       'I7 commit is on a durable quorum',
       () => `${id} commits ${commit} in term ${term}, ${holders.length} disks hold it`,
     )
     for (let index = this.canon.length + 1; index <= commit; index++) {
-      const entry = holders[0]?.log.entry(index)
+      const entry = holders.map(({ log }) => log.entry(index)).find((held) => held !== undefined)
       hold(entry !== undefined, 'I7 commit is on a durable quorum', () => `nobody holds ${index}`)
       this.canon.push(entry)
     }
@@ -244,6 +246,23 @@ export class Invariants {
       canon !== undefined && canon.term === entry.term && entryText(canon) === entryText(entry),
       'I5 state machine safety',
       () => `${id} applies ${entry.index}@${entry.term}, canon has @${canon?.term}`,
+    )
+  }
+
+  /** A node switches to a state that it was sent: it is ahead of its own, and what everybody applies up to there. */
+  installed(id: NodeId, state: readonly Entry[], applied: Index): void {
+    hold(
+      state.length > applied,
+      'I14 no backward install',
+      () => `${id} installs a snapshot at ${state.length}, it has applied ${applied}`,
+    )
+    for (const entry of state) this.applied(id, entry)
+    const { log } = this.#disk(id)
+    hold(
+      log.base().index <= state.length && log.term(state.length) === state.at(-1)?.term,
+      'I14 no gap',
+      () =>
+        `${id} installs a snapshot at ${state.length}, its log begins after ${log.base().index}`,
     )
   }
 

@@ -151,3 +151,18 @@ test('under any order of appends, cuts and completions the log equals a list, an
     { numRuns: 500, seed: 1 },
   )
 })
+
+test('a restored log begins with what the reader shows, and only where nothing is being written', async () => {
+  const { log, disk } = logOf([1, 1, 1])
+  const land = (): void => disk.complete()
+  const installing = disk.install({ index: 5, term: 2 }, undefined)
+  land()
+  await installing
+  log.restored({ index: 5, term: 2 })
+  assert.deepEqual([log.durable, log.committed, log.handed, log.lastIndex], [5, 5, 5, 5])
+  assert.throws(() => log.restored({ index: 5, term: 2 }), /committed to 5/)
+  const other = logOf([1, 1, 1]).log
+  assert.throws(() => other.restored({ index: 3, term: 2 }), /3@2 in a log/)
+  other.push(entry(4, 1))
+  assert.throws(() => other.restored({ index: 3, term: 1 }), /being written/)
+})

@@ -44,6 +44,8 @@ export class Lone {
   readonly applied: Entry[] = []
   reads: { id: number; index: number }[] = []
   lostReads: number[] = []
+  /** Members that are to be sent a snapshot. */
+  snapshots: NodeId[] = []
   readonly #slowApply: boolean
   #sent: Message[] = []
   #pending: { token: number; afterPersist: readonly Message[] } | undefined
@@ -202,9 +204,10 @@ export class Lone {
   #handle(ready: Ready): void {
     this.#send(ready.messages)
     if (ready.persist !== undefined) {
-      const { token, hardState, entries } = ready.persist
+      const { token, hardState, entries, snapshot } = ready.persist
       // Resolves in persist(), where the test decides; nothing waits for the promise.
-      void this.log.persist({ hardState, entries })
+      if (snapshot === undefined) void this.log.persist({ hardState, entries })
+      else void this.log.install(snapshot.last, hardState)
       this.#pending = { token, afterPersist: ready.afterPersist }
     } else this.#send(ready.afterPersist)
     for (const committed of ready.committed) {
@@ -213,5 +216,6 @@ export class Lone {
     }
     this.reads.push(...ready.reads)
     this.lostReads.push(...ready.lostReads)
+    this.snapshots.push(...ready.snapshots)
   }
 }

@@ -25,6 +25,8 @@ export interface DurableState {
 export interface Batch {
   readonly hardState: HardState | undefined
   readonly entries: readonly Entry[]
+  /** Set in the transaction that switches to a snapshot. */
+  readonly snapshot?: Position
 }
 
 interface Pending {
@@ -106,6 +108,19 @@ export class MemoryLog implements LogStore, StableStore {
     })
   }
 
+  /** The switch to a snapshot: settles like a persist. */
+  install(last: Position, hardState: HardState | undefined): Promise<void> {
+    assert(this.#pending === undefined, () => 'a switch overlaps a persist')
+    return new Promise((resolve, reject) => {
+      this.#pending = { batch: { hardState, entries: [], snapshot: last }, resolve, reject }
+    })
+  }
+
+  /** What the entries count for in the limits of the log. */
+  bytes(): number {
+    return this.#entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+  }
+
   async compact(upTo: Index): Promise<void> {
     assert(this.#pending === undefined, () => 'a compaction overlaps a persist')
     const term = this.term(upTo)
@@ -145,6 +160,11 @@ export class MemoryLog implements LogStore, StableStore {
     this.#pending = undefined
     if (batch === undefined) return
     this.#hardState = batch.hardState ?? this.#hardState
+    const { snapshot } = batch
+    if (snapshot !== undefined && this.term(snapshot.index) !== snapshot.term) {
+      this.#entries = []
+      this.#base = snapshot
+    }
     const first = batch.entries[0]
     if (first === undefined) return
     this.#entries.length = first.index - this.#base.index - 1

@@ -6,10 +6,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { RaftNode } from '../../raft/node.ts'
-import type { Message, NodeId } from '../../raft/types.ts'
+import type { LogRetention } from '../../raft/ports.ts'
+import type { Entry, Message, NodeId } from '../../raft/types.ts'
 import { Cluster, ListMachine, seeded } from './cluster.ts'
 import { entryText } from './invariants.ts'
-import { membershipOf } from './lone.ts'
+import { entry, membershipOf } from './lone.ts'
 import { MemoryLog } from './memory-log.ts'
 
 /** Lets the reactions of settled promises run. */
@@ -23,6 +24,13 @@ class Bench {
   readonly machine: ListMachine = new ListMachine(() => {})
   readonly sent: Message[] = []
   readonly fatal: unknown[] = []
+  readonly sending: NodeId[] = []
+  readonly cancelled: NodeId[] = []
+  sendable = true
+  bytesMax = Number.POSITIVE_INFINITY
+  pinnedBytesMax = Number.POSITIVE_INFINITY
+  /** What the next snapshot holds. */
+  installed: readonly Entry[] = []
   wakes = 0
   readonly node: RaftNode
 
@@ -44,6 +52,20 @@ class Bench {
         applyBytes: 10_000,
       },
       transport: { send: (messages) => this.sent.push(...messages) },
+      source: {
+        send: (to) => {
+          this.sending.push(to)
+          return this.sendable ? this.machine.checkpoint : undefined
+        },
+        cancel: (to) => this.cancelled.push(to),
+      },
+      sink: {
+        install: async ({ last }, hardState) => {
+          await this.log.install(last, hardState)
+          this.machine.install(this.installed)
+        },
+      },
+      retention: this.#retention(),
       events: {
         wake: () => {
           this.wakes++
@@ -53,6 +75,19 @@ class Bench {
       applySliceBytes,
       compactStepEntries: 2,
     })
+  }
+
+  #retention(): LogRetention {
+    const [bytesMax, pinnedBytesMax] = [() => this.bytesMax, () => this.pinnedBytesMax]
+    return {
+      bytes: () => this.log.bytes(),
+      get bytesMax() {
+        return bytesMax()
+      },
+      get pinnedBytesMax() {
+        return pinnedBytesMax()
+      },
+    }
   }
 
   async turn(): Promise<void> {
@@ -208,6 +243,125 @@ test('compaction goes in small steps, never while a write is in flight, never pa
     await bench.turn()
   }
   assert.deepEqual(bases, [2, 4, 5, 5, 5])
+})
+
+/** Leads '2' and '3' with a log that begins after entry 4; '3' needs a snapshot. */
+async function compactedLeader(): Promise<Bench> {
+  const bench = new Bench(3, 1_000)
+  for (let tick = 0; tick < 10; tick++) bench.node.tick()
+  await bench.turn()
+  const granted = { from: '2', to: '1', term: 1, granted: true } as const
+  bench.node.step({ type: 'pre-vote-reply', ...granted })
+  await bench.turn()
+  await bench.persist()
+  bench.node.step({ type: 'vote-reply', ...granted })
+  bench.propose(4)
+  await bench.turn()
+  await bench.persist()
+  bench.node.step({ type: 'append-reply', from: '2', to: '1', term: 1, match: 5 })
+  await bench.turn()
+  bench.machine.checkpoint = 5
+  bench.node.compactTo(5)
+  for (let turn = 0; turn < 4; turn++) await bench.turn()
+  return bench
+}
+
+test('above its limit the log is compacted past a member that is behind, which is sent a snapshot', async () => {
+  const bench = await compactedLeader()
+  assert.deepEqual([bench.log.base().index, bench.sending], [0, []], 'it is kept for 3')
+  bench.bytesMax = 10
+  for (let turn = 0; turn < 6; turn++) await bench.turn()
+  assert.deepEqual([bench.log.base().index, bench.sending], [5, ['3']])
+  assert.deepEqual(bench.cancelled, [])
+  bench.propose(2)
+  await bench.turn()
+  await bench.persist()
+  bench.node.step({ type: 'append-reply', from: '2', to: '1', term: 1, match: 7 })
+  await bench.turn()
+  bench.node.compactTo(7)
+  for (let turn = 0; turn < 4; turn++) await bench.turn()
+  assert.equal(bench.log.base().index, 5, 'what follows the snapshot is kept')
+  bench.pinnedBytesMax = 10
+  bench.machine.checkpoint = 7
+  for (let turn = 0; turn < 4; turn++) await bench.turn()
+  assert.deepEqual([bench.log.base().index, bench.sending], [7, ['3', '3']], 'a newer one is begun')
+})
+
+test('a sending is cancelled once when the member has it, and when this node leads no more', async () => {
+  for (const message of [
+    { type: 'append-reply', from: '3', to: '1', term: 1, match: 5 },
+    { type: 'heartbeat-reply', from: '3', to: '1', term: 2, round: 0 },
+  ] as const) {
+    const bench = await compactedLeader()
+    bench.bytesMax = 10
+    for (let turn = 0; turn < 6; turn++) await bench.turn()
+    bench.node.step(message)
+    for (let turn = 0; turn < 3; turn++) await bench.turn()
+    assert.deepEqual(bench.cancelled, ['3'])
+    bench.wakes = 0
+    bench.node.snapshotEnded('3', true)
+    assert.equal(bench.wakes, 0, 'whatever it hears of it later means nothing')
+  }
+})
+
+test('a source that cannot send now is asked again, not cancelled', async () => {
+  const bench = await compactedLeader()
+  bench.sendable = false
+  bench.bytesMax = 10
+  for (let turn = 0; turn < 6; turn++) await bench.turn()
+  const asked = bench.sending.length
+  assert.ok(asked > 0)
+  await bench.turn()
+  assert.deepEqual([bench.sending.length, bench.cancelled], [asked, []])
+  const round = 0
+  bench.node.step({ type: 'heartbeat-reply', from: '3', to: '1', term: 1, round })
+  await bench.turn()
+  const hint = { index: 1, term: 1 }
+  const reject = {
+    type: 'append-reject',
+    from: '3',
+    to: '1',
+    term: 1,
+    prev: 5,
+    hint,
+    last: 1,
+  } as const
+  bench.sendable = true
+  bench.node.step(reject)
+  await bench.turn()
+  assert.equal(bench.sending.length, asked + 1)
+})
+
+test('a snapshot is installed when the disk is free; what waited to be applied is dropped for it', async () => {
+  const bench = new Bench(3, 1)
+  const entries = [1, 2, 3].map((index) => entry(index, 1))
+  const prev = { index: 0, term: 0 }
+  bench.node.step({ type: 'append', from: '2', to: '1', term: 1, prev, entries, commit: 3 })
+  await bench.turn()
+  bench.log.complete()
+  await reactions()
+  bench.node.pump()
+  assert.equal(bench.machine.applied.length, 1, 'one slice')
+  const snapshot = { last: { index: 5, term: 1 }, membership: membershipOf(['1', '2', '3']) }
+  assert.equal(bench.node.offerSnapshot('2', 1, snapshot), true)
+  bench.node.compactTo(9)
+  for (let turn = 0; turn < 3; turn++) await bench.turn()
+  assert.equal(bench.machine.applied.length, 1, 'nothing is applied once the switch has begun')
+  bench.installed = [1, 2, 3, 4, 5].map((index) => entry(index, 1))
+  await bench.persist()
+  assert.deepEqual([bench.fatal, bench.node.status().applied], [[], 5])
+  await bench.node.stop()
+  assert.equal(bench.node.offerSnapshot('2', 1, snapshot), false, 'a stopped node takes none')
+})
+
+test('a state that is not at the snapshot after the switch ends the process', async () => {
+  const bench = new Bench(3, 1)
+  const snapshot = { last: { index: 5, term: 1 }, membership: membershipOf(['1', '2', '3']) }
+  bench.node.offerSnapshot('2', 1, snapshot)
+  await bench.turn()
+  bench.log.complete()
+  await reactions()
+  assert.match(String(bench.fatal[0]), /installed a snapshot at 5, now at 0/)
 })
 
 test('a node without a leader compacts nothing: it does not know who is slowest', async () => {

@@ -21,6 +21,8 @@ interface Mix {
   readonly cut: number
   readonly diskSpeed: number
   readonly lateTurns: boolean
+  readonly checkpoints: number
+  readonly leaveBehind: number
 }
 
 interface World {
@@ -45,6 +47,8 @@ function mixOf(random: () => number): Mix {
     cut: some(0.02),
     diskSpeed: random() < 0.5 ? 0.5 : 0.05 + random() * 0.2,
     lateTurns: random() < 0.3,
+    checkpoints: some(0.4),
+    leaveBehind: some(0.02),
   }
 }
 
@@ -54,7 +58,7 @@ async function network(world: World): Promise<void> {
   const message = random() < mix.reorder ? pick(random, packets) : packets[0]
   if (message === undefined) return
   // A queue that grows without end would only ever deliver the past.
-  if (random() < mix.loss || packets.length > 400) cluster.drop(message)
+  if (random() < mix.loss || packets.length > 400) await cluster.drop(message)
   else {
     if (random() < mix.repeat) cluster.duplicate(message)
     await cluster.deliver(message)
@@ -92,7 +96,8 @@ async function work(world: World): Promise<void> {
   const id = pick(random, cluster.up)
   if (id === undefined) return
   const what = random()
-  if (what < 0.5) {
+  if (random() < world.mix.checkpoints) await cluster.checkpoint(id)
+  else if (what < 0.5) {
     const texts = Array.from({ length: 1 + Math.floor(random() * 4) }, () => `w${world.writes++}`)
     await cluster.propose(random() < 0.7 ? (cluster.leader() ?? id) : id, texts)
   } else if (what < 0.9) await cluster.read(id)
@@ -101,11 +106,30 @@ async function work(world: World): Promise<void> {
   else await cluster.unreachable(id, pick(random, cluster.ids) ?? id)
 }
 
+/** One hears nobody while the others go on, and drop the log that it would need. */
+async function leaveBehind(world: World): Promise<void> {
+  const { cluster, random } = world
+  const lonely = pick(random, cluster.ids)
+  cluster.heal()
+  for (const peer of cluster.ids) {
+    if (peer !== lonely) cluster.cut(peer, lonely ?? '')
+  }
+  for (let round = 0; round < 4; round++) {
+    const leader = cluster.leader()
+    if (leader === undefined) return
+    await cluster.propose(leader, [`w${world.writes++}`, `w${world.writes++}`])
+    await cluster.settle()
+    for (const id of cluster.up) await cluster.checkpoint(id)
+    await cluster.tick(leader)
+  }
+}
+
 async function step(world: World): Promise<void> {
   const { cluster, random, mix } = world
   const id = pick(random, cluster.ids) ?? '1'
   if (random() < mix.crash) await crashOrRestart(world)
   else if (random() < mix.cut) cutLinks(world)
+  else if (random() < mix.leaveBehind) await leaveBehind(world)
   cluster.eager = !mix.lateTurns || random() < 0.5
   const what = random()
   if (what < 0.5) await network(world)
@@ -113,7 +137,8 @@ async function step(world: World): Promise<void> {
   else if (what < 0.88) {
     if (random() < mix.diskSpeed) await cluster.persist(id)
   } else if (what < 0.98) await work(world)
-  else await cluster.pump(id)
+  else if (what < 0.99) await cluster.pump(id)
+  else await cluster.noticeLostSnapshots()
 }
 
 /** Ticks everybody and lets all come to rest, until `done` or the deadline of twenty election timeouts. */
@@ -122,6 +147,7 @@ async function heal(cluster: Cluster, done: () => boolean): Promise<void> {
     if (done()) return
     for (const id of cluster.ids) await cluster.tick(id)
     await cluster.settle()
+    await cluster.noticeLostSnapshots()
   }
   const states = cluster.ids.map((id) => JSON.stringify(cluster.node(id).status()))
   assert.fail(`I18 liveness after heal: not within 20 election timeouts:\n${states.join('\n')}`)
@@ -172,6 +198,7 @@ interface Reached {
   acks: number
   reads: number
   applied: number
+  installs: number
 }
 
 async function runSeed(seed: number): Promise<Reached> {
@@ -185,25 +212,37 @@ async function runSeed(seed: number): Promise<Reached> {
     electionTicks: 5,
     heartbeatTicks: 1,
     limits: random() < 0.4 ? { ...small, applyBytes: 100 } : {},
+    // Short logs, so that whoever was away needs a snapshot; in some seeds so short that one comes too late.
+    retain: {
+      bytes: random() < 0.3 ? 1e9 : 40 * (1 + random() * 6),
+      pinned: random() < 0.7 ? 1e9 : 40 * (4 + random() * 12),
+    },
   })
   const world: World = { cluster, random, mix, writes: 0 }
   for (let event = 0; event < EVENTS; event++) await step(world)
   await healAndProve(world)
   const { elections, canon } = cluster.invariants
-  return { elections, acks: cluster.acks, reads: cluster.readsServed, applied: canon.length }
+  return {
+    elections,
+    acks: cluster.acks,
+    reads: cluster.readsServed,
+    applied: canon.length,
+    installs: cluster.installs,
+  }
 }
 
 test('a random cluster keeps every invariant, and serves again within 20 election timeouts', async () => {
   const only = process.env.HOLDFAST_SEED
   const seeds = only ? [Number(only)] : Array.from({ length: SEEDS }, (_, at) => at + 1)
-  const total: Reached = { elections: 0, acks: 0, reads: 0, applied: 0 }
+  const total: Reached = { elections: 0, acks: 0, reads: 0, applied: 0, installs: 0 }
   for (const seed of seeds) {
     try {
-      const { elections, acks, reads, applied } = await runSeed(seed)
+      const { elections, acks, reads, applied, installs } = await runSeed(seed)
       total.elections += elections
       total.acks += acks
       total.reads += reads
       total.applied += applied
+      total.installs += installs
     } catch (error) {
       throw new Error(`seed ${seed} (HOLDFAST_SEED=${seed} runs it alone): ${error}`, {
         cause: error,
@@ -215,4 +254,5 @@ test('a random cluster keeps every invariant, and serves again within 20 electio
   assert.ok(total.elections >= 1.5 * each, `only ${total.elections} elections`)
   assert.ok(total.acks >= 5 * each, `only ${total.acks} acknowledged writes`)
   assert.ok(total.reads >= 5 * each, `only ${total.reads} reads`)
+  assert.ok(total.installs >= 0.25 * each, `only ${total.installs} snapshots`)
 })

@@ -393,7 +393,7 @@ test('a rolled-back peer with other entries where it acknowledged is not asked f
   assert.deepEqual([one.core.status().peers[0]?.state, one.sent()], ['reverted', []])
 })
 
-test('a peer that needs what was compacted with its consent is reverted, not served from nowhere', async () => {
+test('a peer that needs what was compacted is sent a snapshot, not served from nowhere', async () => {
   for (const [prev, hint] of [
     [5, [0, 0]],
     [5, [3, 1]],
@@ -405,7 +405,8 @@ test('a peer that needs what was compacted with its consent is reverted, not ser
     one.step(reject('2', 5, [4, 1], 5))
     assert.equal(one.core.status().peers[0]?.state, 'probe', 'the base itself is known')
     one.step(reject('2', prev, hint, 5)).step(reject('2', 4, hint, 5))
-    assert.equal(one.core.status().peers[0]?.state, 'reverted', `hint ${hint}`)
+    assert.equal(one.core.status().peers[0]?.state, 'snapshot', `hint ${hint}`)
+    assert.deepEqual(one.snapshots, ['2'])
   }
 })
 

@@ -3,16 +3,18 @@
  * Election timeouts are not random here (a follower campaigns after exactly ten silent ticks), so a script says itself
  * who moves when. Reviewers read the .txt files as a specification; this file must only make them easy to write.
  *
- *   cluster N [window=M] [append=B] [uncommitted=B] [apply=B] [base=I] [1=1,1,2 ...]   terms of the entries on a disk
+ *   cluster N [window=M] [append=B] [uncommitted=B] [apply=B] [retain=B] [pinned=B] [base=I] [1=1,1,2 ...]
+ *     (bytes of log that are kept for whoever is behind, and for a snapshot; terms of the entries on a disk)
  *   tick ID [N] · campaign ID · persist ID · pump ID · propose ID TEXT... · read ID NAME · settle · status [ID...]
  *   deliver|drop|repeat|delay [all] [FROM>TO] [TYPE]   (* for anybody; the oldest match, or all until none is left)
  *   cut FROM>TO... · isolate ID · heal · crash ID [landed] · restart ID [terms] · disk ID · queue
+ *   delivered ID PEER · failed ID PEER   (what the sender of a snapshot hears)
  *   unreachable ID PEER · restarted ID PEER · close ID · open ID · checkpoint ID · lazy|eager · quietly COMMAND
  */
 
 import type { CoreLimits } from '../../raft/core.ts'
-import type { Entry, Message, NodeId, Payload } from '../../raft/types.ts'
-import { Cluster } from './cluster.ts'
+import type { Entry, NodeId, Payload } from '../../raft/types.ts'
+import { Cluster, type Packet } from './cluster.ts'
 import { describe, entryList, position } from './describe.ts'
 import type { DurableState } from './memory-log.ts'
 
@@ -122,6 +124,7 @@ export class Script {
       uncommittedBytes: number('uncommitted', 10_000),
       applyBytes: number('apply', 10_000),
     }
+    const retain = { bytes: number('retain', 1e9), pinned: number('pinned', 1e9) }
     const trace = (line: string): void => this.#print(line)
     this.#cluster = new Cluster({
       size,
@@ -129,6 +132,7 @@ export class Script {
       electionTicks: ELECTION_TICKS,
       limits,
       disks,
+      retain,
       trace,
     })
   }
@@ -143,7 +147,9 @@ export class Script {
     else if (name === 'unreachable') await this.#on.unreachable(id, second)
     else if (name === 'restarted') await this.#on.restarted(id, second)
     else if (name === 'close' || name === 'open') await this.#on.openMachine(id, name === 'open')
-    else if (name === 'checkpoint') await this.#on.checkpoint(id)
+    else if (name === 'delivered' || name === 'failed') {
+      await this.#on.snapshotEnded(id, second, name === 'delivered')
+    } else if (name === 'checkpoint') await this.#on.checkpoint(id)
     else if (name === 'settle') await this.#on.settle()
     else return false
     return true
@@ -152,7 +158,7 @@ export class Script {
   async #network(name: string, args: readonly string[]): Promise<boolean> {
     const all = args[0] === 'all'
     const [link = '*>*', type = ''] = all ? args.slice(1) : args
-    const matches = ({ from, to, type: kind }: Message): boolean => {
+    const matches = ({ from, to, type: kind }: Packet): boolean => {
       const [wantFrom, wantTo] = link.split('>')
       const linked = [from, '*'].includes(wantFrom ?? '') && [to, '*'].includes(wantTo ?? '')
       return linked && (type === '' || type === kind)
@@ -166,10 +172,8 @@ export class Script {
       }
       if (name === 'deliver') await this.#on.deliver(message)
       else if (name === 'repeat') this.#on.duplicate(message)
-      else {
-        this.#on.drop(message)
-        if (name === 'delay') this.#on.duplicate(message)
-      }
+      else if (name === 'delay') this.#on.delay(message)
+      else await this.#on.drop(message)
       if (!all) return true
     }
   }
