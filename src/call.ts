@@ -35,9 +35,17 @@ export interface CallOwner {
  *   reading    in a read round
  *   building   in an entry that was not proposed yet: certainly not appended
  *   appended   in a proposed entry, as a command or (a read) as a rider
+ *   running    a long read that goes on by itself
  *   forwarded  handed to the leader's link: its outcome is known only by the answer
  */
-export type Place = 'waiting' | 'reading' | 'building' | 'appended' | 'forwarded' | 'answered'
+export type Place =
+  | 'waiting'
+  | 'reading'
+  | 'building'
+  | 'appended'
+  | 'running'
+  | 'forwarded'
+  | 'answered'
 
 export class Call {
   readonly owner: CallOwner
@@ -62,6 +70,8 @@ export class Call {
   forwardTerm: Term = 0
   /** Of a read: its round was confirmed, so it may run as soon as everything before it has. */
   confirmed = false
+  /** Of a read that met a key due by the leader's time: what is applied has passed that time. */
+  clockCame = false
 
   constructor(options: {
     owner: CallOwner
@@ -105,6 +115,7 @@ export class Call {
   waitAgain(): void {
     this.place = 'waiting'
     this.confirmed = false
+    this.clockCame = false
   }
 
   /** The last word on this call: see CallOwner.answered. */

@@ -134,6 +134,8 @@ export const limits = {
   openCommandsMax: 1024,
   /** A new connection begins with so many, and doubles them while its replies stay small. */
   openCommandsFirst: 32,
+  /** One reply of a read that runs in slices (KEYS, MGET of many keys). */
+  longReplyBytesMax: 536_870_912,
   /** Bytes of replies that the open commands of one connection may be expected to produce. */
   openReplyBytesMax: 16_777_216,
   /** Undecoded input above which a connection that may start no command is not read any further. */

@@ -6,11 +6,22 @@
 
 import { assert } from '../raft/assert.ts'
 import type { StateStore, StoredValue } from '../storage/state-store.ts'
-import type { Database, ReadonlyDatabase, Version } from './commands/command.ts'
+import type {
+  Database,
+  ReadDatabase,
+  ReadonlyDatabase,
+  ScanVisitor,
+  Version,
+} from './commands/command.ts'
 import { DATABASES } from './session.ts'
 
+/** What handlers read: the state store, or a view of one moment of it. */
+export type ReadableStore = Pick<StateStore, 'get' | 'range' | 'size' | 'nextExpiry'>
 /** The part of the state store that handlers reach. */
-export type ViewedStore = Pick<StateStore, 'get' | 'put' | 'delete' | 'clear' | 'size'>
+export type ViewedStore = ReadableStore & Pick<StateStore, 'put' | 'delete' | 'clear' | 'swap'>
+
+/** The latest time to expire, in the year 287396: later ones, which Redis would take, are kept as this one. */
+const EXPIRE_AT_MAX = Number.MAX_SAFE_INTEGER
 
 /** When a command runs, in ms of the logical clock. */
 export interface Moment {
@@ -23,7 +34,10 @@ export interface Moment {
   readonly applied: number | undefined
 }
 
-/** A read met a key that is due by its clock but not yet by an entry's: it must run again when one has been applied. */
+/**
+ * A read met a key that is due by its clock but not yet by an entry's. It must run again once one has been applied, at
+ * the clock of that: to no later time it would come to an end where keys fall due all the time.
+ */
 export class ClockBehind {
   /** The clock that must be applied first. */
   readonly needed: number
@@ -41,19 +55,24 @@ interface Running {
   storeFailed: boolean
   /** Databases with writes of this command, in the order of the first ones. */
   readonly touched: Overlay[]
+  /** Databases whose contents it exchanges. */
+  swapped: readonly [number, number] | undefined
 }
 
 function newRunning(): Running {
-  return { moment: { now: 0, applied: undefined }, version: 0, storeFailed: false, touched: [] }
+  const moment = { now: 0, applied: undefined }
+  return { moment, version: 0, storeFailed: false, touched: [], swapped: undefined }
 }
 
 /** The databases for read handlers. */
 export class Views {
   readonly #running = newRunning()
-  readonly #views: readonly View[]
+  readonly #views: readonly ReadView[]
 
-  constructor(store: ViewedStore) {
-    this.#views = everyDatabase((index, views) => new View(store, this.#running, index, views))
+  constructor(store: ReadableStore, random: () => number) {
+    this.#views = everyDatabase(
+      (index, views) => new ReadView(store, this.#running, index, { views, random }),
+    )
   }
 
   get storeFailed(): boolean {
@@ -61,7 +80,7 @@ export class Views {
   }
 
   /** The database in which a read begins. */
-  begin(database: number, moment: Moment): ReadonlyDatabase {
+  begin(database: number, moment: Moment): ReadDatabase {
     this.#running.moment = moment
     return numbered(this.#views, database)
   }
@@ -69,10 +88,12 @@ export class Views {
 
 /** The databases for write handlers. */
 export class Overlays {
+  readonly #store: ViewedStore
   readonly #running = newRunning()
   readonly #overlays: readonly Overlay[]
 
   constructor(store: ViewedStore) {
+    this.#store = store
     this.#overlays = everyDatabase(
       (index, overlays) => new Overlay(store, this.#running, index, overlays),
     )
@@ -92,9 +113,12 @@ export class Overlays {
 
   /** Hands the command's writes to the store. Whatever it throws is a fault of this node. */
   commit(): void {
-    const { touched } = this.#running
+    const { touched, swapped } = this.#running
     for (const overlay of touched) overlay.commit()
     touched.length = 0
+    if (swapped === undefined) return
+    this.#store.swap(...swapped)
+    this.#running.swapped = undefined
   }
 
   /** Forgets the command's writes. */
@@ -102,6 +126,7 @@ export class Overlays {
     const { touched } = this.#running
     for (const overlay of touched) overlay.drop()
     touched.length = 0
+    this.#running.swapped = undefined
   }
 }
 
@@ -117,34 +142,33 @@ function numbered<One>(all: readonly One[], database: number): One {
   return one
 }
 
-class View implements ReadonlyDatabase {
+abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
   readonly index: number
-  protected readonly store: ViewedStore
+  protected readonly store: Store
   protected readonly running: Running
-  readonly #all: readonly View[]
 
-  constructor(store: ViewedStore, running: Running, index: number, all: readonly View[]) {
+  constructor(store: Store, running: Running, index: number) {
     this.store = store
     this.running = running
     this.index = index
-    this.#all = all
   }
+
+  abstract database(index: number): ReadonlyDatabase
 
   get now(): number {
     return this.running.moment.now
   }
 
-  database(index: number): ReadonlyDatabase {
-    return numbered(this.#all, index)
-  }
-
   get(key: string): StoredValue | undefined {
     const value = this.stored(key)
-    if (value === undefined || value.expireAt === 0) return value
+    return value === undefined || this.isDue(value) ? undefined : value
+  }
+
+  protected isDue({ expireAt }: StoredValue): boolean {
     const { now, applied } = this.running.moment
-    if (value.expireAt > now) return value
-    if (applied !== undefined && value.expireAt > applied) throw new ClockBehind(value.expireAt)
-    return undefined
+    if (expireAt === 0 || expireAt > now) return false
+    if (applied !== undefined && expireAt > applied) throw new ClockBehind(now)
+    return true
   }
 
   versionOf(key: string): Version {
@@ -153,6 +177,16 @@ class View implements ReadonlyDatabase {
 
   size(): number {
     return this.store.size(this.index)
+  }
+
+  /** Whatever the store throws is a fault of this node. */
+  protected reading<Read>(read: () => Read): Read {
+    try {
+      return read()
+    } catch (error) {
+      this.running.storeFailed = true
+      throw error
+    }
   }
 
   /** What the store has of a key, due or not. */
@@ -166,7 +200,47 @@ class View implements ReadonlyDatabase {
   }
 }
 
-class Overlay extends View implements Database {
+class ReadView extends View<ReadableStore> implements ReadDatabase {
+  readonly random: () => number
+  readonly #all: readonly ReadView[]
+
+  constructor(
+    store: ReadableStore,
+    running: Running,
+    index: number,
+    { views, random }: { views: readonly ReadView[]; random: () => number },
+  ) {
+    super(store, running, index)
+    this.#all = views
+    this.random = random
+  }
+
+  database(index: number): ReadDatabase {
+    return numbered(this.#all, index)
+  }
+
+  scan(fromPosition: number, visit: ScanVisitor): void {
+    const next = this.store.nextExpiry(this.index)
+    // Where no key of the database is due, none has to be read from the disk to know it.
+    const mayBeDue = next !== undefined && next <= this.now
+    let thrown: { readonly error: unknown } | undefined
+    this.reading(() =>
+      this.store.range(this.index, fromPosition, (position, key, load) => {
+        const value = (): StoredValue => this.reading(load)
+        try {
+          return visit(position, mayBeDue && this.isDue(value()) ? undefined : key, value)
+        } catch (error) {
+          // Past the store, which must not take what a visit throws for a fault of its own.
+          thrown = { error }
+          return false
+        }
+      }),
+    )
+    if (thrown !== undefined) throw thrown.error
+  }
+}
+
+class Overlay extends View<ViewedStore> implements Database {
   /** undefined: deleted. */
   readonly #writes = new Map<string, StoredValue | undefined>()
   #cleared = false
@@ -174,11 +248,11 @@ class Overlay extends View implements Database {
   readonly #all: readonly Overlay[]
 
   constructor(store: ViewedStore, running: Running, index: number, all: readonly Overlay[]) {
-    super(store, running, index, all)
+    super(store, running, index)
     this.#all = all
   }
 
-  override database(index: number): Database {
+  database(index: number): Database {
     return numbered(this.#all, index)
   }
 
@@ -192,8 +266,14 @@ class Overlay extends View implements Database {
   }
 
   put(key: string, value: Uint8Array, expireAt = 0): void {
+    const { version } = this.running
     this.#touch()
-    this.#writes.set(key, { type: 'string', expireAt, version: this.running.version, value })
+    this.#writes.set(key, {
+      type: 'string',
+      expireAt: Math.min(expireAt, EXPIRE_AT_MAX),
+      version,
+      value,
+    })
   }
 
   delete(key: string): boolean {
@@ -211,6 +291,11 @@ class Overlay extends View implements Database {
 
   clearAll(): void {
     for (const overlay of this.#all) if (overlay.size() > 0) overlay.clear()
+  }
+
+  swap(a: number, b: number): void {
+    assert(this.running.touched.length === 0, () => 'databases with writes of the same command')
+    this.running.swapped = [a, b]
   }
 
   commit(): void {

@@ -8,23 +8,27 @@
 
 import { Buffer } from 'node:buffer'
 import { AssertionError, assert } from '../raft/assert.ts'
-import type { StateMachine } from '../raft/ports.ts'
+import type { Random, StateMachine } from '../raft/ports.ts'
 import type { Entry, Index, Membership, Term } from '../raft/types.ts'
-import { ErrorReply, OK, type Reply } from '../resp/encoder.ts'
+import { ErrorReply, OK, type Protocol, type Reply } from '../resp/encoder.ts'
 import { decodeCommands, type LoggedCommand } from '../storage/codec.ts'
+import type { KeyVisitor } from '../storage/layers.ts'
 import type { StateStore } from '../storage/state-store.ts'
+import { ViewClosedError } from '../storage/state-views.ts'
+import type { EncodedReply } from './call.ts'
 import { argument, isWord } from './commands/arguments.ts'
 import {
   type Args,
+  badDatabase,
   CommandError,
   type ReadCommand,
   type Version,
   type WriteCommand,
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
-import { badDatabase } from './commands/connection.ts'
 import { resolve } from './commands/table.ts'
 import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
+import { LongRead, type LongReads } from './long-reads.ts'
 import { DATABASES } from './session.ts'
 
 /** The part of the state store that applying and reading need. */
@@ -34,7 +38,12 @@ export type KeyspaceStore = Pick<
   | 'put'
   | 'delete'
   | 'clear'
+  | 'swap'
   | 'size'
+  | 'range'
+  | 'view'
+  | 'dueKeys'
+  | 'nextExpiry'
   | 'commitEntry'
   | 'appliedIndex'
   | 'clock'
@@ -52,11 +61,12 @@ export interface BatchItem {
   readonly command: ReadCommand | WriteCommand
   readonly database: number
   readonly args: Args
+  readonly protocol: Protocol
   /**
-   * Called once, inside apply: encode and return, start nothing. The memory behind `reply` is only
-   * valid during this call. `index` is that of the entry.
+   * Called once, inside apply (of a long read: in a later turn): encode and return, start nothing. The
+   * memory behind `reply` is only valid during this call. `index` is that of the entry.
    */
-  answer(reply: Reply, index: Index): void
+  answer(reply: Reply | EncodedReply, index: Index): void
 }
 
 /** What this node waits for at one index of the log. */
@@ -95,19 +105,41 @@ export function hashKeyCommand(key: Uint8Array): LoggedCommand {
   return { database: 0, argv: [Buffer.from(HASH_KEY_NAME), key] }
 }
 
+/** What a read comes to: a reply, a long read that goes on by itself, or why it must be tried again later. */
+export type ReadOutcome = Reply | LongRead | ClockBehind | typeof NO_ROOM
+/** As many long reads run as there may be. */
+export const NO_ROOM: unique symbol = Symbol('no room for another long read')
+
+/** An entry removes no more keys that are due, so that a million of them hold up nobody; the next one goes on. */
+const REMOVED_PER_ENTRY = 256
+
 const internalError = new ErrorReply('ERR internal error')
+const tooManyLongReads = new ErrorReply('ERR too many long reads are running; try again later')
+const viewClosed = new ErrorReply('ERR the read took too long for one view of the data; use SCAN')
 
 export class Keyspace implements StateMachine {
   readonly #store: KeyspaceStore
   readonly #observer: ApplyObserver
   readonly #batches = new Map<Index, Batch>()
+  readonly #longReads: LongReads
+  readonly #random: Random
   readonly #views: Views
   readonly #overlays: Overlays
 
-  constructor(store: KeyspaceStore, observer: ApplyObserver) {
+  /** `random` is for replies only: nothing that is kept follows from it. */
+  constructor(
+    store: KeyspaceStore,
+    {
+      observer,
+      longReads,
+      random,
+    }: { observer: ApplyObserver; longReads: LongReads; random: Random },
+  ) {
     this.#store = store
     this.#observer = observer
-    this.#views = new Views(store)
+    this.#longReads = longReads
+    this.#random = random
+    this.#views = new Views(store, random)
     this.#overlays = new Overlays(store)
   }
 
@@ -151,6 +183,7 @@ export class Keyspace implements StateMachine {
     if (payload.type === 'commands') {
       const { at, commands } = decodeCommands(payload.data)
       const now = Math.max(this.clock(), at)
+      this.#removeDue(now)
       this.#run({ index, now, commands }, batch)
       this.#commit(entry, now)
     } else {
@@ -162,24 +195,60 @@ export class Keyspace implements StateMachine {
   }
 
   /**
-   * Runs a read now, against what is applied, by the clock of that. The reply's memory is valid until
-   * the next call of anything here.
+   * Runs a read now and in one go, against what is applied, by the clock of that. The reply's memory is
+   * valid until the next call of anything here.
    */
   read(command: ReadCommand, database: number, args: Args, now: number = this.clock()): Reply {
-    const reply = this.readAt({ now, applied: undefined }, command, database, args)
-    assert(!(reply instanceof ClockBehind), () => 'a read of applied state waits for no clock')
-    return reply
-  }
-
-  /** The same at another moment: see Moment for when it has to wait. */
-  readAt(moment: Moment, command: ReadCommand, database: number, args: Args): Reply | ClockBehind {
     if (database >= DATABASES) return badDatabase.reply
     try {
-      return command.run(this.#views.begin(database, moment), args)
+      return command.run(this.#views.begin(database, { now, applied: undefined }), args)
+    } catch (error) {
+      return this.#failure(error, this.#views, this.appliedIndex(), command.name)
+    }
+  }
+
+  /**
+   * The same at any moment. One that turns out to be longer than a slice begins anew over a view of the
+   * state, and goes on in later turns.
+   */
+  readAt(moment: Moment, command: ReadCommand, database: number, args: Args): ReadOutcome {
+    if (database >= DATABASES) return badDatabase.reply
+    try {
+      const db = this.#views.begin(database, moment)
+      if (command.slices === undefined) return command.run(db, args)
+      const first = command.slices(db, args).next()
+      if (first.done !== true) return this.#beginLong(moment, command, database, args)
+      return 'reply' in first.value ? first.value.reply : first.value.elements
     } catch (error) {
       if (error instanceof ClockBehind) return error
       return this.#failure(error, this.#views, this.appliedIndex(), command.name)
     }
+  }
+
+  #beginLong(
+    { now, applied }: Moment,
+    command: ReadCommand,
+    database: number,
+    args: Args,
+  ): ReadOutcome {
+    const nextExpiry = this.#store.nextExpiry(database)
+    if (applied !== undefined && now > applied && nextExpiry !== undefined && nextExpiry <= now) {
+      return new ClockBehind(now)
+    }
+    const view = this.#store.view()
+    if (view === undefined) return NO_ROOM
+    const snapshot = {
+      get: (index: number, key: string) => view.get(index, key),
+      range: (index: number, from: number, visit: KeyVisitor) => view.range(index, from, visit),
+      size: (index: number) => view.size(index),
+      nextExpiry: () => nextExpiry,
+    }
+    const views = new Views(snapshot, this.#random)
+    const slices = command.slices?.(views.begin(database, { now, applied: undefined }), args)
+    assert(slices !== undefined, () => `${command.name} is no long read`)
+    const index = this.appliedIndex()
+    const failure = (error: unknown): Reply => this.#failure(error, views, index, command.name)
+    return new LongRead({ slices, view, failure }, this.#longReads)
   }
 
   #take(index: Index, term: Term): Batch | undefined {
@@ -192,7 +261,7 @@ export class Keyspace implements StateMachine {
   }
 
   #run(entry: RunningEntry, batch: Batch | undefined): void {
-    const { index, now, commands } = entry
+    const { index, commands } = entry
     if (batch === undefined) {
       for (let i = 0; i < commands.length; i++) this.#write(entry, i)
       return
@@ -200,12 +269,30 @@ export class Keyspace implements StateMachine {
     let next = 0
     for (const item of batch.items) {
       if (item.command.kind === 'read') {
-        item.answer(this.read(item.command, item.database, item.args, now), index)
+        this.#ride(item, item.command, entry)
       } else {
         item.answer(this.#write(entry, next++), index)
       }
     }
     assert(next === commands.length, () => `${next} of entry ${index}'s commands were awaited`)
+  }
+
+  /** A read between the commands of an entry: it sees those before it and not those behind it. */
+  #ride(item: BatchItem, command: ReadCommand, { index, now }: RunningEntry): void {
+    const outcome = this.readAt({ now, applied: undefined }, command, item.database, item.args)
+    assert(!(outcome instanceof ClockBehind), () => 'a read that rides has the clock of its entry')
+    if (outcome instanceof LongRead) {
+      outcome.start(item.protocol, (reply) => item.answer(reply, index))
+    } else item.answer(outcome === NO_ROOM ? tooManyLongReads : outcome, index)
+  }
+
+  /** Keys that are due leave the state in the order of their time, some with every entry that brings a clock. */
+  #removeDue(now: number): void {
+    const next = this.#store.nextExpiry()
+    if (next === undefined || next > now) return
+    for (const { database, key } of this.#store.dueKeys(now, REMOVED_PER_ENTRY)) {
+      this.#store.delete(database, key)
+    }
   }
 
   /** One logged command: all of it or, with an error, nothing of it. */
@@ -247,6 +334,7 @@ export class Keyspace implements StateMachine {
   /** The reply for whatever a handler threw; throws on what must end the process. */
   #failure(error: unknown, views: Views | Overlays, index: Index, command: string): Reply {
     if (error instanceof CommandError) return error.reply
+    if (error instanceof ViewClosedError) return viewClosed
     if (views.storeFailed || isOfThisNode(error)) throw error
     this.#observer.internalError(index, command, error)
     return internalError

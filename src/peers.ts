@@ -8,7 +8,7 @@
 import { assert } from '../raft/assert.ts'
 import type { Random, Transport } from '../raft/ports.ts'
 import type { Member, Message, NodeId } from '../raft/types.ts'
-import { CodecError, decodeMessage, encodeMessage } from '../storage/codec.ts'
+import { decodeMessage, encodeMessage } from '../storage/codec.ts'
 import type { Acquaintances, Watcher } from './bootstrap.ts'
 import {
   type Cancel,
@@ -23,7 +23,7 @@ import {
 } from './network.ts'
 import { describeEnd, Peer, type PeerStats } from './peer.ts'
 import { Dialler } from './peer-dialler.ts'
-import { type Body, type FrameKind, frameKinds, PeerProtocolError } from './peer-frame.ts'
+import { type Body, type FrameKind, frameKinds } from './peer-frame.ts'
 import {
   AcceptHandshake,
   DialHandshake,
@@ -37,6 +37,7 @@ import {
   type Refusal,
 } from './peer-handshake.ts'
 import { type ForwardChannel, type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
+import { badMessage, decodeClock, decoding, encodeClock, linkOf } from './peer-messages.ts'
 import { type PeerLog, RefusalLog } from './peer-refusals.ts'
 
 /** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
@@ -53,6 +54,10 @@ const KEEP_ALIVE_MS = 30_000
 export interface PeerEvents {
   /** A message of a member of this cluster, for this node, from the latest process of that member. */
   message(message: Message): void
+  /** That member's logical clock, which it told before the message that follows. */
+  clockTold(from: NodeId, clock: number): void
+  /** That member waits for an entry that brings at least this clock. */
+  clockAsked(from: NodeId, clock: number): void
   /** A control link with that member broke, or an append to it was dropped. */
   unreachable(id: NodeId): void
   /**
@@ -390,6 +395,17 @@ export class Peers implements Transport, Acquaintances {
     for (const link of touched) link.flush()
   }
 
+  /** Goes before what send() takes next to the same member; lost with the link, or without room. */
+  tellClock(to: NodeId, clock: number): void {
+    this.#peers.get(to)?.link('control')?.enqueue(frameKinds.clockTold, encodeClock(clock))
+  }
+
+  /** Leaves at the next flush(); may be lost, so whoever waits asks again. */
+  askClock(to: NodeId, clock: number): void {
+    const link = this.#peers.get(to)?.link('control')
+    if (link?.enqueue(frameKinds.clockAsked, encodeClock(clock))) this.#unflushed.add(link)
+  }
+
   /**
    * Queues one body for the next flush(). False: certainly not sent, the link is down or its queue is full.
    * True: either it is answered by forwardReplied, or forwardDown comes. Order is kept both ways. A body over
@@ -402,7 +418,7 @@ export class Peers implements Transport, Acquaintances {
     return true
   }
 
-  /** At the end of a turn: what forward() and reply() queued leaves, in one write per link. */
+  /** At the end of a turn: what was queued leaves, in one write per link. */
   flush(): void {
     for (const link of this.#unflushed) link.flush()
     this.#unflushed.clear()
@@ -431,9 +447,16 @@ export class Peers implements Transport, Acquaintances {
       decoding(() => events.forwarded(from, bytes, this.#channel(link)))
       return
     }
-    if (kind !== frameKinds.message || this.#clusterId === undefined) {
-      throw badMessage('out of place')
+    if (this.#clusterId === undefined) throw badMessage('out of place')
+    if (link.kind === 'control' && kind === frameKinds.clockTold) {
+      events.clockTold(from, decodeClock(bytes))
+      return
     }
+    if (link.kind === 'control' && kind === frameKinds.clockAsked) {
+      events.clockAsked(from, decodeClock(bytes))
+      return
+    }
+    if (kind !== frameKinds.message) throw badMessage('out of place')
     const message = decoding(() => decodeMessage(bytes, from, id))
     if (linkOf(message) !== link.kind) {
       throw badMessage(`${message.type} on a link for ${link.kind}`)
@@ -466,30 +489,4 @@ export class Peers implements Transport, Acquaintances {
     this.#channels.set(link, channel)
     return channel
   }
-}
-
-/** A large append must not delay a heartbeat, nor what asks for votes or for reads. */
-function linkOf(message: Message): LinkKind {
-  switch (message.type) {
-    case 'append':
-    case 'append-reply':
-    case 'append-reject':
-      return 'append'
-    default:
-      return 'control'
-  }
-}
-
-/** Bytes that are no message are the other side's fault; whatever else is thrown is ours. */
-function decoding<T>(decode: () => T): T {
-  try {
-    return decode()
-  } catch (error) {
-    if (error instanceof CodecError) throw badMessage(error.message)
-    throw error
-  }
-}
-
-function badMessage(what: string): PeerProtocolError {
-  return new PeerProtocolError('BADMESSAGE', `bad message: ${what}`)
 }

@@ -9,7 +9,10 @@
 import { assert } from '../raft/assert.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Call, Stream } from './call.ts'
-import type { RouterOptions, RouterPorts } from './router.ts'
+import { ClockBehind } from './database-view.ts'
+import { NO_ROOM } from './keyspace.ts'
+import { LongRead } from './long-reads.ts'
+import type { ReadTime, RouterOptions, RouterPorts } from './router.ts'
 
 /** Reads that one round was asked for. */
 interface ReadRound {
@@ -35,6 +38,8 @@ export class PendingReads {
   readonly #rounds = new Set<ReadRound>()
   /** Streams whose confirmed reads wait for entries to be applied. */
   readonly #lagging = new Set<Stream>()
+  /** Reads that met a key due by the leader's time, with the clock that must be applied before they run again. */
+  readonly #early = new Map<Call, number>()
 
   /** `leads`: whether this node takes the calls of others now. */
   constructor(options: { ports: RouterPorts; options: RouterOptions; leads: () => boolean }) {
@@ -59,6 +64,7 @@ export class PendingReads {
     const { reads } = stream
     stream.reads = []
     this.#lagging.delete(stream)
+    if (this.#early.size > 0) for (const call of reads) this.#early.delete(call)
     return reads
   }
 
@@ -106,10 +112,53 @@ export class PendingReads {
         this.#lagging.add(stream)
         return
       }
+      const outcome = this.#ports.run(call, this.#timeOf(call))
+      if (outcome === NO_ROOM) {
+        // Another turn comes when one of those that run has ended.
+        this.#lagging.add(stream)
+        return
+      }
+      if (outcome instanceof ClockBehind) {
+        call.confirmed = false
+        this.#early.set(call, outcome.needed)
+        this.#ports.awaitClock(outcome.needed)
+        break
+      }
       stream.reads.shift()
-      call.answer(this.#ports.run(call), applied)
+      if (outcome instanceof LongRead) {
+        call.place = 'running'
+        outcome.start(call.protocol, (reply) => call.answer(reply, applied))
+      } else call.answer(outcome, applied)
     }
     this.#lagging.delete(stream)
+  }
+
+  #timeOf(call: Call): ReadTime {
+    if (this.mayBeStale(call)) return 'stale'
+    // What is applied now has passed the time at which the leader confirmed it.
+    return call.clockCame ? 'applied' : 'leader'
+  }
+
+  /** The clock has come, for reads that only waited for that. */
+  #serveEarly(): void {
+    const clock = this.#ports.appliedClock()
+    for (const [call, needed] of this.#early) {
+      if (call.place === 'reading' && needed > clock) continue
+      this.#early.delete(call)
+      if (call.place !== 'reading') continue
+      call.confirmed = true
+      call.clockCame = true
+      this.#serve(call.stream)
+    }
+  }
+
+  /**
+   * What the asking has not brought by now is asked for in another round: the question may be lost, or the leader
+   * another one, by whose time the key may not even be due.
+   */
+  #collectEarly(): void {
+    for (const call of this.#early.keys()) if (call.place === 'reading') this.#collected.push(call)
+    this.#early.clear()
   }
 
   /** No leader confirmed the round: the reads of this node try again, those of others are their nodes' to place. */
@@ -136,11 +185,13 @@ export class PendingReads {
   /** Entries were applied: reads that waited for them may run. */
   afterApply(): void {
     for (const stream of this.#lagging) this.#serve(stream)
+    if (this.#early.size > 0) this.#serveEarly()
   }
 
   /** Gives up what has waited too long. */
   expire(): void {
     const now = this.#ports.now()
+    this.#collectEarly()
     for (const call of this.#collected) {
       if (call.place === 'reading' && call.deadline <= now) this.#giveUp(call)
     }

@@ -8,29 +8,27 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { CoreStatus } from '../raft/core.ts'
+import type { CoreStatus, ProposeResult } from '../raft/core.ts'
 import { RaftNode } from '../raft/node.ts'
 import type { StateMachine } from '../raft/ports.ts'
-import {
-  entryBytes,
-  type Member,
-  type Membership,
-  type Message,
-  type NodeId,
-} from '../raft/types.ts'
+import type { Member, Membership, Message, NodeId } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import { HASH_KEY_BYTES, keySlot } from '../storage/layout.ts'
 import { bootstrap, listWarning } from './bootstrap.ts'
 import type { Call } from './call.ts'
+import { Checkpoints } from './checkpoints.ts'
 import { keysOf } from './commands/command.ts'
 import { limits } from './config.ts'
+import type { Moment } from './database-view.ts'
+import { ExpiryClock } from './expiry-clock.ts'
 import { ForwardReceiver, ForwardSender } from './forwarding.ts'
 import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
+import { LongReads } from './long-reads.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import { type PeerEvents, Peers } from './peers.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
-import { type Route, Router } from './router.ts'
+import { type ReadTime, Router, routeOf } from './router.ts'
 import { Ticker } from './ticker.ts'
 
 const READY_RETRY_MS = 20
@@ -40,11 +38,14 @@ const TICKS_PER_HEARTBEAT = 5
 export class Replica {
   readonly #options: ReplicaOptions
   readonly #peers: Peers
+  readonly #longReads: LongReads
   readonly #keyspace: Keyspace
   readonly #router: Router
   readonly #sender: ForwardSender
   readonly #receiver: ForwardReceiver
   readonly #leaderClock: LeaderClock
+  readonly #expiryClock: ExpiryClock
+  readonly #checkpoints: Checkpoints
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -56,20 +57,24 @@ export class Replica {
   /** What the log line and the route of the last turn were made from. */
   #known: Known = { role: 'follower', term: 0, leader: undefined, established: false }
   #heardAt = new Map<NodeId, number>()
-  /** Bytes of entries applied since the last checkpoint began. */
-  #bytesToReplay = 0
-  #complainedOf: NodeId | undefined
-  #checkpointing: Promise<void> | undefined
 
   constructor(options: ReplicaOptions) {
     this.#options = options
     const { config, clock, id, state, list } = options
     this.#clusterId = options.clusterId
     this.#leaderClock = new LeaderClock(clock)
+    this.#longReads = new LongReads({
+      replyBytesMax: limits.longReplyBytesMax,
+      wake: () => this.wake(),
+    })
     this.#keyspace = new Keyspace(state, {
-      applied: () => {},
-      internalError: (index, command, error) =>
-        options.log.warn({ index, command, error: String(error) }, 'a command failed by a bug'),
+      observer: {
+        applied: () => {},
+        internalError: (index, command, error) =>
+          options.log.warn({ index, command, error: String(error) }, 'a command failed by a bug'),
+      },
+      longReads: this.#longReads,
+      random: options.random,
     })
     this.#peers = new Peers({
       ...options,
@@ -84,6 +89,22 @@ export class Replica {
       id,
     })
     this.#router = this.#createRouter()
+    this.#expiryClock = new ExpiryClock({
+      now: () => clock.monotonic(),
+      leads: () => this.#known.established,
+      logicalNow: () => this.#leaderClock.now(),
+      appliedIndex: () => state.appliedIndex(),
+      appliedClock: () => this.#keyspace.clock(),
+      nextExpiry: () => state.nextExpiry(),
+      propose: () => this.#router.proposeClock(),
+      ask: (leader, at) => this.#peers.askClock(leader, at),
+    })
+    this.#checkpoints = new Checkpoints({
+      ...options,
+      compactTo: (index) => this.#raft?.compactTo(index),
+      slowest: () => this.#raft?.slowest,
+      wake: () => this.wake(),
+    })
     this.#sender = new ForwardSender(
       {
         send: (to, body) => this.#peers.forward(to, body),
@@ -107,14 +128,16 @@ export class Replica {
       ports: {
         now: () => clock.monotonic(),
         logicalNow: () => this.#leaderClock.now(),
-        propose: (data) => this.#raft?.propose(data) ?? { accepted: false, reason: 'not-leader' },
+        propose: (data) => this.#propose(data),
         expect: (index, batch) => this.#keyspace.expect(index, batch),
         forget: (index, batch) => this.#keyspace.forget(index, batch),
         read: (done) => (this.#raft === undefined ? done(false) : this.#raft.read(done)),
-        run: ({ command, database, args }) => {
+        run: ({ command, database, args }, time) => {
           assert(command.kind === 'read', () => `${command.name} is no read`)
-          return this.#keyspace.read(command, database, args)
+          return this.#keyspace.readAt(this.#moment(time), command, database, args)
         },
+        appliedClock: () => this.#keyspace.clock(),
+        awaitClock: (at) => this.#expiryClock.await(at),
         appliedIndex: () => state.appliedIndex(),
         keySlot: firstKeySlot,
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),
@@ -144,9 +167,29 @@ export class Replica {
     })
   }
 
+  #propose(data: readonly Uint8Array[]): ProposeResult {
+    const refused = { accepted: false, reason: 'not-leader' } as const
+    const result = this.#raft?.propose(data) ?? refused
+    if (result.accepted) this.#expiryClock.appended()
+    return result
+  }
+
+  #moment(time: ReadTime): Moment {
+    const applied = this.#keyspace.clock()
+    if (time === 'leader') return { now: this.#expiryClock.leaderNow(), applied }
+    // A stale read waits for nobody, so it believes this node's own wall.
+    const now = time === 'stale' ? Math.max(applied, this.#options.clock.wall()) : applied
+    return { now, applied: undefined }
+  }
+
   #peerEvents(): PeerEvents {
     return {
       message: (message) => this.#received(message),
+      clockTold: (from, at) => this.#expiryClock.toldBy(from, at),
+      clockAsked: (_from, at) => {
+        this.#expiryClock.want(at)
+        this.wake()
+      },
       unreachable: (id) => this.#raft?.unreachable(id),
       restarted: (id) => this.#raft?.restarted(id),
       peerUp: (id, address) => {
@@ -220,7 +263,7 @@ export class Replica {
       },
       log: this.#options.openLog(),
       machine: this.#machine(),
-      transport: this.#peers,
+      transport: { send: (messages) => this.#send(messages) },
       // Until states can be sent, everything is kept for the slowest member.
       source: { send: () => undefined, cancel: () => {} },
       sink: { install: () => Promise.reject(new Error('no state was received')) },
@@ -246,7 +289,7 @@ export class Replica {
       canApply: () => this.#keyspace.canApply(),
       apply: (entry) => {
         this.#keyspace.apply(entry)
-        this.#bytesToReplay += entryBytes(entry)
+        this.#checkpoints.applied(entry)
       },
     }
   }
@@ -261,7 +304,7 @@ export class Replica {
     this.#ticker?.stop()
     await this.#peers.close()
     await this.#raft?.stop()
-    await this.#checkpointing
+    await this.#checkpoints.running
     if (this.#raft !== undefined) await this.#options.state.checkpoint()
   }
 
@@ -278,7 +321,9 @@ export class Replica {
     // What is woken before the driver runs is done in this very turn.
     this.#clients?.work()
     this.#router.flush()
+    this.#expiryClock.work()
     this.#turnScheduled = false
+    this.#longReads.work()
     const raft = this.#raft
     if (raft !== undefined) {
       raft.pump()
@@ -288,15 +333,23 @@ export class Replica {
     this.#receiver.flush()
     this.#peers.flush()
     this.#clients?.flush()
-    this.#checkpointIfDue()
+    this.#checkpoints.beginIfDue()
   }
 
   #tick(): void {
     if (this.#stopped) return
     this.#raft?.tick()
     this.#router.expire()
-    this.#watchLog()
+    this.#checkpoints.watchLog()
     this.wake()
+  }
+
+  /** A read that the leader confirms comes with its time, so that TTLs are shown alike by every node. */
+  #send(messages: readonly Message[]): void {
+    for (const { type, to } of messages) {
+      if (type === 'read-reply') this.#peers.tellClock(to, this.#leaderClock.now())
+    }
+    this.#peers.send(messages)
   }
 
   #received(message: Message): void {
@@ -318,6 +371,7 @@ export class Replica {
     if (!changed) return
     const { role } = raft.status()
     if (established && !known.established) this.#leaderClock.takeOffice(this.#keyspace.clock())
+    if (known.term !== term || known.leader !== leader) this.#expiryClock.follow(leader)
     this.#known = { role, term, leader, established }
     this.#lastLeader = leader ?? this.#lastLeader
     this.#watchLeader()
@@ -344,47 +398,6 @@ export class Replica {
     this.#peers.setMembers(membership.members)
     // A leader may be heard before the entry that says who it is.
     this.#watchLeader()
-  }
-
-  // ---- Checkpoints and the log behind them --------------------------------------------------------
-
-  #checkpointIfDue(): void {
-    const { state, config } = this.#options
-    if (this.#checkpointing !== undefined) return
-    if (!state.isFull() && this.#bytesToReplay < config.get('memtable-size')) return
-    this.#checkpointing = this.#checkpoint()
-  }
-
-  async #checkpoint(): Promise<void> {
-    const { state, log, clock, fatal } = this.#options
-    const started = clock.monotonic()
-    this.#bytesToReplay = 0
-    try {
-      const { index } = await state.checkpoint()
-      const ms = Math.round(clock.monotonic() - started)
-      log.info({ index, ms, writes: state.metrics().lastCheckpoint?.writes }, 'checkpoint')
-      this.#raft?.compactTo(index)
-    } catch (error) {
-      fatal(`the checkpoint failed: ${String(error)}`)
-    }
-    this.#checkpointing = undefined
-    this.wake()
-  }
-
-  /** Until a member that is far behind can be sent a snapshot, its entries are kept, however many they are. */
-  #watchLog(): void {
-    const slowest = this.#raft?.slowest
-    const kept = this.#options.logBytes()
-    const complains = slowest !== undefined && kept > this.#options.config.get('log-retain-max')
-    if (!complains) this.#complainedOf = undefined
-    else if (this.#complainedOf !== slowest.id) {
-      this.#complainedOf = slowest.id
-      const { id: slowestId, match } = slowest
-      this.#options.log.warn(
-        { slowest: slowestId, match, bytes: kept },
-        'the log exceeds log-retain-max: the slowest member holds its compaction back',
-      )
-    }
   }
 
   // ---- What others ask of this node ----------------------------------------------------------------
@@ -469,16 +482,6 @@ interface Known {
   readonly term: number
   readonly leader: NodeId | undefined
   readonly established: boolean
-}
-
-function routeOf({
-  isLeader,
-  leader,
-  term,
-  established,
-}: Omit<Known, 'role'> & { isLeader: boolean }): Route {
-  if (isLeader) return { kind: 'self', term, established }
-  return leader === undefined ? { kind: 'none' } : { kind: 'leader', term, leader }
 }
 
 /** The slot of the first key that a call names: what -MOVED tells. */

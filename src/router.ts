@@ -18,8 +18,11 @@ import { ErrorReply, type Reply } from '../resp/encoder.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import type { Call } from './call.ts'
 import { HandedCalls, UNKNOWN_OUTCOME } from './handed-calls.ts'
-import type { Batch } from './keyspace.ts'
+import type { Batch, ReadOutcome } from './keyspace.ts'
 import { PendingReads } from './pending-reads.ts'
+
+/** By which clock a read runs. */
+export type ReadTime = 'leader' | 'applied' | 'stale'
 
 /** What the router asks of the node it stands in. */
 export interface RouterPorts {
@@ -34,8 +37,15 @@ export interface RouterPorts {
   forget(index: Index, batch: Batch): void
   /** Calls back once: true when a linearizable read may run here, false when no leader confirmed it. */
   read(done: (confirmed: boolean) => void): void
-  /** Runs a read command against the applied state. */
-  run(call: Call): Reply
+  /**
+   * Runs a read command against the applied state, by the time of the leader, by what is applied of it, or (stale)
+   * by that of this node.
+   */
+  run(call: Call, time: ReadTime): ReadOutcome
+  /** The clock of what is applied. */
+  appliedClock(): number
+  /** A read waits until this clock is applied: an entry is to bring it. Said again while it waits. */
+  awaitClock(clock: number): void
   appliedIndex(): Index
   /** The hash slot of a call's first key; undefined when it names none. */
   keySlot(call: Call): number | undefined
@@ -71,6 +81,18 @@ export type Route =
   /** This node leads; it takes commands once everything of earlier terms is applied (`established`). */
   | { readonly kind: 'self'; readonly term: Term; readonly established: boolean }
   | { readonly kind: 'leader'; readonly term: Term; readonly leader: NodeId }
+
+/** Who takes writes now, by what raft says of itself. */
+export function routeOf(raft: {
+  readonly isLeader: boolean
+  readonly leader: NodeId | undefined
+  readonly term: Term
+  readonly established: boolean
+}): Route {
+  const { isLeader, leader, term, established } = raft
+  if (isLeader) return { kind: 'self', term, established }
+  return leader === undefined ? { kind: 'none' } : { kind: 'leader', term, leader }
+}
 
 /** An entry as its proposer remembers it: its commands and the reads that ride between them, in order. */
 interface EntryOfCalls extends Batch {
@@ -292,6 +314,16 @@ export class Router {
     if (proposed > 0) this.#closed.splice(0, proposed)
   }
 
+  /**
+   * Appends an entry that is nothing but a clock and gives its index; undefined: not here, or not now, where entries
+   * wait that will bring one. Clocks stand in the log in the order in which they were read.
+   */
+  proposeClock(): Index | undefined {
+    if (this.#closed.length > 0 || this.#open !== undefined) return undefined
+    const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), [])])
+    return result.accepted ? result.first : undefined
+  }
+
   #encode({ items }: EntryOfCalls): Uint8Array {
     const commands = items.filter((call) => !call.isRead)
     const logged = commands.map(({ database, args }) => ({ database, argv: args }))
@@ -324,7 +356,9 @@ export class Router {
     const applied = this.#ports.appliedIndex()
     for (const entry of this.#appended) {
       if (entry.index > applied) continue
-      if (entry.items[0]?.place === 'answered') this.#appended.delete(entry)
+      // Not by its first item: a long read goes on after its entry.
+      if (entry.items.find((call) => !call.isRead)?.place === 'answered')
+        this.#appended.delete(entry)
       // A later entry of this node took its index: its own might still have been applied from another node.
       else this.#abandon(entry, UNKNOWN_OUTCOME)
     }

@@ -82,6 +82,12 @@ export function parseInt64(bytes: Uint8Array): Int64 | undefined {
   return narrow(BigInt(keyOf(bytes)))
 }
 
+/** The nearest number that counts one by one: for offsets and lengths, where all beyond 2^53 are too large alike. */
+export function clampToSafe(value: Int64): number {
+  if (typeof value === 'number') return value
+  return value < 0n ? Number.MIN_SAFE_INTEGER : Number.MAX_SAFE_INTEGER
+}
+
 /** The sum, undefined beyond int64. */
 export function addInt64(a: Int64, b: Int64): Int64 | undefined {
   if (typeof a === 'number' && typeof b === 'number') {

@@ -9,7 +9,7 @@ import { bitOffset, writableCopy } from './bitmaps.ts'
 import { addToField, type FieldType, type Overflow, readField, writeField } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
-import { STRING_BYTES_MAX } from './strings.ts'
+import { STRING_BYTES_MAX } from './string-edits.ts'
 
 type Operation = {
   readonly type: FieldType

@@ -8,7 +8,7 @@ import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import { type BitOperation, bitAt, combineBits, countBits, findBit, setBitAt } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
-import { STRING_BYTES_MAX } from './strings.ts'
+import { STRING_BYTES_MAX } from './string-edits.ts'
 
 const badOffset = new CommandError('ERR bit offset is not an integer or out of range')
 const badBit = new CommandError('ERR bit is not an integer or out of range')

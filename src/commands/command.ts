@@ -54,6 +54,8 @@ export interface Database extends ReadonlyDatabase {
   clear(): void
   /** Removes every key of every database. */
   clearAll(): void
+  /** Lets each of two databases hold what the other held. The command writes nothing else. */
+  swap(a: number, b: number): void
   database(index: number): Database
 }
 
@@ -61,10 +63,46 @@ export interface Database extends ReadonlyDatabase {
 export const noReply: unique symbol = Symbol('no reply')
 export type NoReply = typeof noReply
 export type LocalReply = Reply | NoReply
+/** A database as a read handler sees it: it can be looked through as well. */
+export interface ReadDatabase extends ReadonlyDatabase {
+  /**
+   * Visits the keys from a position on (0 to 2^52), in the order of positions; those of one position follow each
+   * other in any order. False ends it.
+   */
+  scan(fromPosition: number, visit: ScanVisitor): void
+  /** In [0, 1), different on every node and at every call: nothing that is kept may follow from it. */
+  random(): number
+  database(index: number): ReadDatabase
+}
+
+/** `key` is undefined for one that is due; `load` gives the value, which may cost a read of the disk. */
+export type ScanVisitor = (
+  position: number,
+  key: string | undefined,
+  load: () => StoredValue,
+) => boolean
+
+/**
+ * A read in slices: each step does work of about SLICE_WORK and yields elements of the array that it answers with;
+ * the last gives the rest of them, or a reply that is no such array.
+ */
+export type Slices = Generator<readonly Reply[], LastSlice>
+export type LastSlice = { readonly elements: readonly Reply[] } | { readonly reply: Reply }
+
+/** The work of one slice, a few milliseconds, where looking at one key is 1. */
+export const SLICE_WORK = 1000
 
 export type Run =
   /** Runs on the node that was asked, against applied state. */
-  | { readonly kind: 'read'; run(db: ReadonlyDatabase, args: Args): Reply }
+  | {
+      readonly kind: 'read'
+      run(db: ReadDatabase, args: Args): Reply
+      /**
+       * The same for a command whose work has no bound: what is more than one slice runs between other work, over
+       * one view of the state.
+       */
+      slices?(db: ReadDatabase, args: Args): Slices
+    }
   /** Runs on every replica, inside apply: reads nothing but arguments and database. */
   | { readonly kind: 'write'; run(db: Database, args: Args): Reply }
   /** Concerns the connection or this node only. */
@@ -88,7 +126,7 @@ export type CommandFlag =
 /** Redis' ACL categories that do not follow from the flags. */
 export type OwnCategory = 'keyspace' | 'string' | 'bitmap' | 'admin' | 'dangerous' | 'connection'
 
-/** Which arguments are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
+/** Some of the arguments that are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
 export interface KeySpec {
   readonly first: number
   readonly last: number
@@ -96,6 +134,27 @@ export interface KeySpec {
   /** Redis' flags of the access, such as RO, RW, access, update. */
   readonly access: readonly string[]
   readonly notes?: string
+}
+
+/** The key specification of a command with one key, the argument `at`. */
+export function oneKey(access: readonly string[], at = 1): readonly KeySpec[] {
+  return [{ first: at, last: at, step: 1, access }]
+}
+
+/** That of a command whose arguments are all keys, or every `step`-th from the first on. */
+export function everyKey(access: readonly string[], step = 1): readonly KeySpec[] {
+  return [{ first: 1, last: -1, step, access }]
+}
+
+/** A key as COMMAND DOCS names it; `keySpec` is the place of its specification among the command's. */
+export function keyDoc(name = 'key', keySpec = 0): ArgumentDoc {
+  return { name, type: 'key', keySpec }
+}
+
+/** A word that stands for itself. */
+export function tokenDoc(token: string, since?: string): ArgumentDoc {
+  const name = token.toLowerCase()
+  return { name, type: 'pure-token', token, ...(since === undefined ? {} : { since }) }
 }
 
 /** One argument as COMMAND DOCS and HELP describe it. */
@@ -106,10 +165,15 @@ export interface ArgumentDoc {
     | 'string'
     | 'integer'
     | 'double'
+    | 'unix-time'
     | 'pattern'
     | 'pure-token'
     | 'oneof'
     | 'block'
+  /** Of a key: which of the command's key specifications it is of. */
+  readonly keySpec?: number
+  /** The version of Redis that added it to a command that was there. */
+  readonly since?: string
   /** The literal word before the value; of a pure-token, the argument itself. */
   readonly token?: string
   readonly optional?: true
@@ -123,6 +187,8 @@ export interface Doc {
   readonly since: string
   readonly group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server' | 'cluster' | 'sentinel'
   readonly complexity: string
+  /** Redis advises against the command since that version, and for another. */
+  readonly deprecated?: { readonly since: string; readonly replacedBy: string }
   readonly arguments?: readonly ArgumentDoc[]
 }
 
@@ -182,6 +248,19 @@ export const syntaxError: CommandError = new CommandError('ERR syntax error')
 export const notAnInteger: CommandError = new CommandError(
   'ERR value is not an integer or out of range',
 )
+
+export const badDatabase: CommandError = new CommandError('ERR DB index is out of range')
+
+/** All slices at once. */
+export function inOneGo(slices: Slices): Reply {
+  const elements: Reply[] = []
+  for (;;) {
+    const step = slices.next()
+    if (step.done !== true) elements.push(...step.value)
+    else if ('reply' in step.value) return step.value.reply
+    else return elements.concat(step.value.elements)
+  }
+}
 
 /** Redis' text for a wrong number of arguments, of a command or subcommand by its full name. */
 export function wrongArity(name: string): CommandError {

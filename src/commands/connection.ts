@@ -7,15 +7,14 @@
 
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { ErrorReply, MapReply, OK, PONG, type Reply } from '../../resp/encoder.ts'
-import { DATABASES, type Session } from '../session.ts'
+import type { Session } from '../session.ts'
 import { argument, isWord, parseInt64, quoted, textOf } from './arguments.ts'
 import type { Args, ArgumentDoc, Command } from './command.ts'
-import { CommandError, notAnInteger, syntaxError, wrongArity } from './command.ts'
+import { CommandError, syntaxError, wrongArity } from './command.ts'
+import { databaseIndex } from './databases.ts'
 import { type LocalServer, REDIS_VERSION } from './local-server.ts'
 
 const DEFAULT_USER = 'default'
-const INT32_MIN = -(2 ** 31)
-const INT32_MAX = 2 ** 31 - 1
 
 const wrongPassword = new CommandError(
   'WRONGPASS invalid username-password pair or user is disabled.',
@@ -30,10 +29,6 @@ const helloNeedsAuth = new CommandError(
 )
 const badClientName = new CommandError(
   'ERR Client names cannot contain spaces, newlines or special characters.',
-)
-export const badDatabase: CommandError = new CommandError('ERR DB index is out of range')
-const notAnInt32 = new CommandError(
-  `ERR value is out of range, value must between ${INT32_MIN} and ${INT32_MAX}`,
 )
 
 /** The reply to a command of a connection that has not authenticated where it must. */
@@ -64,11 +59,7 @@ function quit(session: Session): Reply {
 }
 
 function select(session: Session, args: Args): Reply {
-  const index = parseInt64(argument(args, 1))
-  if (index === undefined) throw notAnInteger
-  if (index < INT32_MIN || index > INT32_MAX) throw notAnInt32
-  if (index < 0 || index >= DATABASES) throw badDatabase
-  session.database = Number(index)
+  session.database = databaseIndex(argument(args, 1))
   return OK
 }
 

@@ -8,7 +8,7 @@ import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
 import { decodeDump, encodeDump, isIntactDump } from './dump-payload.ts'
-import { STRING_BYTES_MAX } from './strings.ts'
+import { STRING_BYTES_MAX } from './string-edits.ts'
 
 const busyKey = new CommandError('BUSYKEY Target key name already exists.')
 const badTtl = new CommandError('ERR Invalid TTL value, must be >= 0')

@@ -24,30 +24,60 @@ export function patternOf(bytes: Uint8Array): string {
  * Whether all of `text` matches `pattern`. Compares exactly; who wants any case lowers both before.
  */
 export function globMatches(pattern: string, text: string): boolean {
-  let p = 0
-  let t = 0
-  let star = -1
-  let starText = 0
-  while (t < text.length) {
-    if (pattern[p] === '*') {
-      star = p++
-      starText = t
-      continue
-    }
-    const end = p < pattern.length ? matchOne(pattern, p, text.charCodeAt(t)) : -1
-    if (end >= 0) {
-      p = end
-      t++
-    } else if (star >= 0) {
-      // The latest star takes one character more; earlier stars need no second try.
-      p = star + 1
-      t = ++starText
-    } else {
-      return false
-    }
+  return new GlobMatch(pattern, text).advance(Number.POSITIVE_INFINITY) === true
+}
+
+/** At most so many steps decide a match. */
+export function globSteps(pattern: string, text: string): number {
+  return (pattern.length + 1) * (text.length + 1)
+}
+
+/** A match that can be interrupted: of a long pattern and a long text it takes seconds. */
+export class GlobMatch {
+  readonly #pattern: string
+  readonly #text: string
+  #p = 0
+  #t = 0
+  #star = -1
+  #starText = 0
+
+  constructor(pattern: string, text: string) {
+    this.#pattern = pattern
+    this.#text = text
   }
-  while (pattern[p] === '*') p++
-  return p === pattern.length
+
+  /** Goes on for about so many steps; undefined: it is not decided yet. */
+  advance(steps: number): boolean | undefined {
+    const pattern = this.#pattern
+    const text = this.#text
+    let p = this.#p
+    let t = this.#t
+    let left = steps
+    while (t < text.length && left > 0) {
+      if (pattern[p] === '*') {
+        this.#star = p++
+        this.#starText = t
+        continue
+      }
+      const end = p < pattern.length ? matchOne(pattern, p, text.charCodeAt(t)) : -1
+      left -= Math.max(1, end - p)
+      if (end >= 0) {
+        p = end
+        t++
+      } else if (this.#star >= 0) {
+        // The latest star takes one character more; earlier stars need no second try.
+        p = this.#star + 1
+        t = ++this.#starText
+      } else {
+        return false
+      }
+    }
+    this.#p = p
+    this.#t = t
+    if (t < text.length) return undefined
+    while (pattern[p] === '*') p++
+    return p === pattern.length
+  }
 }
 
 /**

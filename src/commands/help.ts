@@ -6,7 +6,11 @@
 import { SimpleReply } from '../../resp/encoder.ts'
 import type { ArgumentDoc, Command, Doc, OwnCategory } from './command.ts'
 
-const groups: Readonly<Record<string, Doc['group']>> = { client: 'connection', cluster: 'cluster' }
+const groups: Readonly<Record<string, Doc['group']>> = {
+  client: 'connection',
+  cluster: 'cluster',
+  object: 'generic',
+}
 
 /**
  * The command `container|help`; `subcommands` is read when HELP runs, so that HELP can be one of

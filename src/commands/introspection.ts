@@ -70,6 +70,7 @@ function info(command: Described, subcommands: readonly Command[] = []): Reply {
     statusSet(flagsOf(command)),
     keys[0]?.first ?? 0,
     keys.at(-1)?.last ?? 0,
+    // Several specifications stand side by side, so that together they are one range.
     keys.length > 1 ? 1 : (keys[0]?.step ?? 0),
     statusSet(categoriesOf(command).map((category) => `@${category}`)),
     new SetReply([]),
@@ -97,13 +98,20 @@ function search(type: string, spec: Readonly<Record<string, number>>): MapReply 
 }
 
 function docs(command: Spec, subcommands: readonly Command[] = []): MapReply {
-  const { summary, since, group, complexity, arguments: args }: Doc = command.doc
+  const { summary, since, group, complexity, deprecated, arguments: args }: Doc = command.doc
   const entries: (readonly [Reply, Reply])[] = [
     ['summary', summary],
     ['since', since],
     ['group', group],
     ['complexity', complexity],
   ]
+  if (deprecated !== undefined) {
+    entries.push(
+      ['doc_flags', statusSet(['deprecated'])],
+      ['deprecated_since', deprecated.since],
+      ['replaced_by', deprecated.replacedBy],
+    )
+  }
   if (args !== undefined) entries.push(['arguments', args.map(argumentDoc)])
   if (subcommands.length > 0) {
     entries.push(['subcommands', new MapReply(subcommands.map((one) => [one.name, docs(one)]))])
@@ -117,8 +125,9 @@ function argumentDoc(arg: ArgumentDoc): MapReply {
     ['type', arg.type],
   ]
   if (arg.arguments === undefined) entries.push(['display_text', arg.name])
-  if (arg.type === 'key') entries.push(['key_spec_index', 0])
+  if (arg.type === 'key') entries.push(['key_spec_index', arg.keySpec ?? 0])
   if (arg.token !== undefined) entries.push(['token', arg.token])
+  if (arg.since !== undefined) entries.push(['since', arg.since])
   const flags = [arg.optional && 'optional', arg.multiple && 'multiple'].filter(
     (flag) => flag !== undefined,
   )

@@ -1,41 +1,17 @@
 /*
- * The string commands. Each is a few lines over the same steps: read the value, decide, put the new
- * one. What they answer and refuse is Redis 7.2's, text by text; they are deterministic, because
- * apply runs them on every replica. Values that came from the database are never changed in place:
- * it owns their memory.
+ * The commands that set and return whole strings. Each is a few lines over the same steps: read the value, decide,
+ * put the new one. What they answer and refuse is Redis 7.2's, text by text; they are deterministic, because apply
+ * runs them on every replica. Values that came from the database are never changed in place: it owns their memory.
  */
 
-import { Buffer } from 'node:buffer'
 import { OK, type Reply } from '../../resp/encoder.ts'
-import {
-  addInt64,
-  argument,
-  formatInt64,
-  INT64_MIN,
-  type Int64,
-  isWord,
-  keyOf,
-  parseInt64,
-} from './arguments.ts'
-import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, syntaxError, wrongArity } from './command.ts'
-
-/**
- * The longest value that APPEND makes. A constant, not `proto-max-bulk-len`: apply must decide
- * alike on nodes that are configured differently.
- */
-export const STRING_BYTES_MAX: number = 512 * 1024 * 1024
-
-const overflow = new CommandError('ERR increment or decrement would overflow')
-const negationOverflow = new CommandError('ERR decrement would overflow')
-const tooLong = new CommandError('ERR string exceeds maximum allowed size (proto-max-bulk-len)')
+import { argument, isWord, keyOf } from './arguments.ts'
+import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
+import { everyKey, keyDoc, oneKey, syntaxError, tokenDoc, wrongArity } from './command.ts'
+import { expireAtOf, MILLISECONDS, SECONDS, type TimeUnit, unitDocs, unitOf } from './times.ts'
 
 function get(db: ReadonlyDatabase, args: Args): Reply {
   return db.get(keyOf(argument(args, 1)))?.value ?? null
-}
-
-function strlen(db: ReadonlyDatabase, args: Args): Reply {
-  return db.get(keyOf(argument(args, 1)))?.value.length ?? 0
 }
 
 function mget(db: ReadonlyDatabase, args: Args): Reply {
@@ -43,8 +19,57 @@ function mget(db: ReadonlyDatabase, args: Args): Reply {
 }
 
 interface SetOptions {
-  readonly condition: 'nx' | 'xx' | undefined
-  readonly get: boolean
+  condition?: 'nx' | 'xx'
+  get?: true
+  keepTtl?: true
+  persist?: true
+  unit?: TimeUnit
+  /** The argument that `unit` counts. */
+  time?: Uint8Array
+}
+
+/** Takes the word of `args` at `i` as an option; gives the place of its last argument, undefined where it is none. */
+type TakeOption = (options: SetOptions, args: Args, i: number) => number | undefined
+
+const takeSetOption: TakeOption = (options, args, i) => {
+  const word = argument(args, i)
+  if (isWord(word, 'nx') && options.condition !== 'xx') options.condition = 'nx'
+  else if (isWord(word, 'xx') && options.condition !== 'nx') options.condition = 'xx'
+  else if (isWord(word, 'get')) options.get = true
+  else if (isWord(word, 'keepttl') && options.unit === undefined) options.keepTtl = true
+  else return takeTime(options, args, i)
+  return i
+}
+
+const takeGetexOption: TakeOption = (options, args, i) => {
+  if (!isWord(argument(args, i), 'persist') || options.unit !== undefined) {
+    return takeTime(options, args, i)
+  }
+  options.persist = true
+  return i
+}
+
+const takeTime: TakeOption = (options, args, i) => {
+  const unit = unitOf(argument(args, i))
+  const time = args[i + 1]
+  if (unit === undefined || time === undefined || options.keepTtl || options.persist) {
+    return undefined
+  }
+  // The same unit may come again, and the last one counts.
+  if (options.unit !== undefined && options.unit !== unit) return undefined
+  options.unit = unit
+  options.time = time
+  return i + 1
+}
+
+function optionsOf(args: Args, from: number, take: TakeOption): SetOptions {
+  const options: SetOptions = {}
+  for (let i = from; i < args.length; i++) {
+    const last = take(options, args, i)
+    if (last === undefined) throw syntaxError
+    i = last
+  }
+  return options
 }
 
 function set(db: Database, args: Args): Reply {
@@ -53,26 +78,25 @@ function set(db: Database, args: Args): Reply {
     db.put(key, argument(args, 2))
     return OK
   }
-  const { condition, get } = setOptions(args)
-  const old = db.get(key)?.value
+  const { condition, get, keepTtl, unit, time } = optionsOf(args, 3, takeSetOption)
+  let expireAt = 0
+  if (unit !== undefined && time !== undefined) {
+    expireAt = expireAtOf(time, unit, { now: db.now, command: 'set' })
+  }
+  const old = db.get(key)
   const refused =
     (condition === 'nx' && old !== undefined) || (condition === 'xx' && old === undefined)
-  if (!refused) db.put(key, argument(args, 2))
-  if (get) return old ?? null
+  if (!refused) db.put(key, argument(args, 2), keepTtl ? old?.expireAt : expireAt)
+  if (get) return old?.value ?? null
   return refused ? null : OK
 }
 
-function setOptions(args: Args): SetOptions {
-  let condition: SetOptions['condition']
-  let get = false
-  for (let i = 3; i < args.length; i++) {
-    const option = argument(args, i)
-    if (isWord(option, 'nx') && condition !== 'xx') condition = 'nx'
-    else if (isWord(option, 'xx') && condition !== 'nx') condition = 'xx'
-    else if (isWord(option, 'get')) get = true
-    else throw syntaxError
+function setFor(unit: TimeUnit, command: string): (db: Database, args: Args) => Reply {
+  return (db, args) => {
+    const expireAt = expireAtOf(argument(args, 2), unit, { now: db.now, command })
+    db.put(keyOf(argument(args, 1)), argument(args, 3), expireAt)
+    return OK
   }
-  return { condition, get }
 }
 
 function setnx(db: Database, args: Args): Reply {
@@ -89,105 +113,52 @@ function getset(db: Database, args: Args): Reply {
   return old
 }
 
+function getdel(db: Database, args: Args): Reply {
+  const key = keyOf(argument(args, 1))
+  const old = db.get(key)?.value ?? null
+  db.delete(key)
+  return old
+}
+
+function getex(db: Database, args: Args): Reply {
+  const { persist, unit, time } = optionsOf(args, 2, takeGetexOption)
+  const key = keyOf(argument(args, 1))
+  const old = db.get(key)
+  if (old === undefined) return null
+  if (unit !== undefined && time !== undefined) {
+    const expireAt = expireAtOf(time, unit, { now: db.now, command: 'getex' })
+    if (expireAt > db.now) db.put(key, old.value, expireAt)
+    else db.delete(key)
+  } else if (persist && old.expireAt !== 0) {
+    db.put(key, old.value)
+  }
+  return old.value
+}
+
 function mset(db: Database, args: Args): Reply {
   if (args.length % 2 === 0) throw wrongArity('mset')
   for (let i = 1; i < args.length; i += 2) db.put(keyOf(argument(args, i)), argument(args, i + 1))
   return OK
 }
 
-function append(db: Database, args: Args): Reply {
-  const key = keyOf(argument(args, 1))
-  const tail = argument(args, 2)
-  const old = db.get(key)?.value
-  if (old === undefined) {
-    db.put(key, tail)
-    return tail.length
+function msetnx(db: Database, args: Args): Reply {
+  if (args.length % 2 === 0) throw wrongArity('msetnx')
+  for (let i = 1; i < args.length; i += 2) {
+    if (db.get(keyOf(argument(args, i))) !== undefined) return 0
   }
-  const length = old.length + tail.length
-  if (length > STRING_BYTES_MAX) throw tooLong
-  db.put(key, Buffer.concat([old, tail], length))
-  return length
+  mset(db, args)
+  return 1
 }
 
-function increment(db: Database, name: Uint8Array, by: Int64): Reply {
-  const key = keyOf(name)
-  const old = db.get(key)
-  const value = old === undefined ? 0 : parseInt64(old.value)
-  if (value === undefined) throw notAnInteger
-  const sum = addInt64(value, by)
-  if (sum === undefined) throw overflow
-  db.put(key, formatInt64(sum))
-  return sum
-}
-
-function incrby(db: Database, args: Args): Reply {
-  return increment(db, argument(args, 1), integer(argument(args, 2)))
-}
-
-function decrby(db: Database, args: Args): Reply {
-  const by = integer(argument(args, 2))
-  // The one number whose negative is no int64.
-  if (by === INT64_MIN) throw negationOverflow
-  return increment(db, argument(args, 1), -by)
-}
-
-function integer(bytes: Uint8Array): Int64 {
-  const value = parseInt64(bytes)
-  if (value === undefined) throw notAnInteger
-  return value
-}
-
-const key: ArgumentDoc = { name: 'key', type: 'key' }
 const value: ArgumentDoc = { name: 'value', type: 'string' }
-
-function oneKey(access: readonly string[]): KeySpec {
-  return { first: 1, last: 1, step: 1, access }
-}
-
-/** INCR, DECR, INCRBY and DECRBY differ in their argument and its sign only. */
-function counter(
-  name: string,
-  run: (db: Database, args: Args) => Reply,
-  summary: string,
-  by?: ArgumentDoc,
-): Command {
-  return {
-    name,
-    arity: by === undefined ? 2 : 3,
-    flags: ['denyoom', 'fast'],
-    categories: ['string'],
-    keys: oneKey(['RW', 'access', 'update']),
-    doc: {
-      summary,
-      since: '1.0.0',
-      group: 'string',
-      complexity: 'O(1)',
-      arguments: by === undefined ? [key] : [key, by],
-    },
-    kind: 'write',
-    run,
-  }
+const keysAndValues: ArgumentDoc = {
+  name: 'data',
+  type: 'block',
+  multiple: true,
+  arguments: [keyDoc(), value],
 }
 
 export const stringCommands: readonly Command[] = [
-  {
-    name: 'append',
-    arity: 3,
-    flags: ['denyoom', 'fast'],
-    categories: ['string'],
-    keys: oneKey(['RW', 'insert']),
-    doc: {
-      summary: 'Appends to the value of a key, or sets it where there is none.',
-      since: '2.0.0',
-      group: 'string',
-      complexity: 'O(N) where N is the length of the new value.',
-      arguments: [key, value],
-    },
-    kind: 'write',
-    run: append,
-  },
-  counter('decr', (db, args) => increment(db, argument(args, 1), -1), 'Subtracts one.'),
-  counter('decrby', decrby, 'Subtracts an integer.', { name: 'decrement', type: 'integer' }),
   {
     name: 'get',
     arity: 2,
@@ -199,10 +170,53 @@ export const stringCommands: readonly Command[] = [
       since: '1.0.0',
       group: 'string',
       complexity: 'O(1)',
-      arguments: [key],
+      arguments: [keyDoc()],
     },
     kind: 'read',
     run: get,
+  },
+  {
+    name: 'getdel',
+    arity: 2,
+    flags: ['fast'],
+    categories: ['string'],
+    keys: oneKey(['RW', 'access', 'delete']),
+    doc: {
+      summary: 'Returns the value of a key and deletes it.',
+      since: '6.2.0',
+      group: 'string',
+      complexity: 'O(1)',
+      arguments: [keyDoc()],
+    },
+    kind: 'write',
+    run: getdel,
+  },
+  {
+    name: 'getex',
+    arity: -2,
+    flags: ['fast'],
+    categories: ['string'],
+    keys: oneKey(['RW', 'access', 'update']).map((spec) => ({
+      ...spec,
+      notes: 'RW and UPDATE because it changes the TTL',
+    })),
+    doc: {
+      summary: 'Returns the value of a key and changes when it expires.',
+      since: '6.2.0',
+      group: 'string',
+      complexity: 'O(1)',
+      arguments: [
+        keyDoc(),
+        {
+          name: 'expiration',
+          type: 'oneof',
+          optional: true,
+          arguments: [...unitDocs(), tokenDoc('PERSIST')],
+        },
+      ],
+    },
+    kind: 'write',
+    run: getex,
   },
   {
     name: 'getset',
@@ -215,25 +229,24 @@ export const stringCommands: readonly Command[] = [
       since: '1.0.0',
       group: 'string',
       complexity: 'O(1)',
-      arguments: [key, value],
+      deprecated: { since: '6.2.0', replacedBy: '`SET` with the `!GET` argument' },
+      arguments: [keyDoc(), value],
     },
     kind: 'write',
     run: getset,
   },
-  counter('incr', (db, args) => increment(db, argument(args, 1), 1), 'Adds one.'),
-  counter('incrby', incrby, 'Adds an integer.', { name: 'increment', type: 'integer' }),
   {
     name: 'mget',
     arity: -2,
     flags: ['fast'],
     categories: ['string'],
-    keys: { first: 1, last: -1, step: 1, access: ['RO', 'access'] },
+    keys: everyKey(['RO', 'access']),
     doc: {
       summary: 'Returns the values of several keys, read at one moment.',
       since: '1.0.0',
       group: 'string',
       complexity: 'O(N) where N is the number of keys.',
-      arguments: [{ ...key, multiple: true }],
+      arguments: [{ ...keyDoc(), multiple: true }],
     },
     kind: 'read',
     run: mget,
@@ -243,48 +256,105 @@ export const stringCommands: readonly Command[] = [
     arity: -3,
     flags: ['denyoom'],
     categories: ['string'],
-    keys: { first: 1, last: -1, step: 2, access: ['OW', 'update'] },
+    keys: everyKey(['OW', 'update'], 2),
     doc: {
       summary: 'Sets several keys at one moment.',
       since: '1.0.1',
       group: 'string',
       complexity: 'O(N) where N is the number of keys.',
-      arguments: [{ name: 'data', type: 'block', multiple: true, arguments: [key, value] }],
+      arguments: [keysAndValues],
     },
     kind: 'write',
     run: mset,
+  },
+  {
+    name: 'msetnx',
+    arity: -3,
+    flags: ['denyoom'],
+    categories: ['string'],
+    keys: everyKey(['OW', 'insert'], 2),
+    doc: {
+      summary: 'Sets several keys at one moment, if none of them exists.',
+      since: '1.0.1',
+      group: 'string',
+      complexity: 'O(N) where N is the number of keys.',
+      arguments: [keysAndValues],
+    },
+    kind: 'write',
+    run: msetnx,
+  },
+  {
+    name: 'psetex',
+    arity: 4,
+    flags: ['denyoom'],
+    categories: ['string'],
+    keys: oneKey(['OW', 'update']),
+    doc: {
+      summary: 'Sets the value of a key that expires after so many milliseconds.',
+      since: '2.6.0',
+      group: 'string',
+      complexity: 'O(1)',
+      deprecated: { since: '2.6.12', replacedBy: '`SET` with the `PX` argument' },
+      arguments: [keyDoc(), { name: 'milliseconds', type: 'integer' }, value],
+    },
+    kind: 'write',
+    run: setFor(MILLISECONDS, 'psetex'),
   },
   {
     name: 'set',
     arity: -3,
     flags: ['denyoom'],
     categories: ['string'],
-    keys: {
-      ...oneKey(['RW', 'access', 'update', 'variable_flags']),
+    keys: oneKey(['RW', 'access', 'update', 'variable_flags']).map((spec) => ({
+      ...spec,
       notes: 'RW and ACCESS due to the optional `GET` argument',
-    },
+    })),
     doc: {
-      summary: 'Sets the value of a key, always or on a condition.',
+      summary: 'Sets the value of a key, always or on a condition, for ever or for a time.',
       since: '1.0.0',
       group: 'string',
       complexity: 'O(1)',
       arguments: [
-        key,
+        keyDoc(),
         value,
         {
           name: 'condition',
           type: 'oneof',
+          since: '2.6.12',
+          optional: true,
+          arguments: [tokenDoc('NX'), tokenDoc('XX')],
+        },
+        { ...tokenDoc('GET', '6.2.0'), optional: true },
+        {
+          name: 'expiration',
+          type: 'oneof',
           optional: true,
           arguments: [
-            { name: 'nx', type: 'pure-token', token: 'NX' },
-            { name: 'xx', type: 'pure-token', token: 'XX' },
+            ...unitDocs({ relative: '2.6.12', absolute: '6.2.0' }),
+            tokenDoc('KEEPTTL', '6.0.0'),
           ],
         },
-        { name: 'get', type: 'pure-token', token: 'GET', optional: true },
       ],
     },
     kind: 'write',
     run: set,
+  },
+  {
+    name: 'setex',
+    arity: 4,
+    flags: ['denyoom'],
+    categories: ['string'],
+    keys: oneKey(['OW', 'update']),
+    doc: {
+      summary: 'Sets the value of a key that expires after so many seconds.',
+      since: '2.0.0',
+      group: 'string',
+      complexity: 'O(1)',
+      deprecated: { since: '2.6.12', replacedBy: '`SET` with the `EX` argument' },
+      arguments: [keyDoc(), { name: 'seconds', type: 'integer' }, value],
+    },
+    kind: 'write',
+    run: setFor(SECONDS, 'setex'),
   },
   {
     name: 'setnx',
@@ -297,25 +367,10 @@ export const stringCommands: readonly Command[] = [
       since: '1.0.0',
       group: 'string',
       complexity: 'O(1)',
-      arguments: [key, value],
+      deprecated: { since: '2.6.12', replacedBy: '`SET` with the `NX` argument' },
+      arguments: [keyDoc(), value],
     },
     kind: 'write',
     run: setnx,
-  },
-  {
-    name: 'strlen',
-    arity: 2,
-    flags: ['fast'],
-    categories: ['string'],
-    keys: oneKey(['RO']),
-    doc: {
-      summary: 'Returns the length of a value in bytes.',
-      since: '2.2.0',
-      group: 'string',
-      complexity: 'O(1)',
-      arguments: [key],
-    },
-    kind: 'read',
-    run: strlen,
   },
 ]

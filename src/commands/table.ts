@@ -10,24 +10,34 @@ import { clusterEntry } from './cluster.ts'
 import type { Args, Command, TableEntry } from './command.ts'
 import { CommandTable } from './command-table.ts'
 import { connectionCommands } from './connection.ts'
+import { databaseCommands } from './databases.ts'
 import { dumpCommands } from './dump.ts'
-import { genericCommands } from './generic.ts'
+import { expiryCommands } from './expiry.ts'
 import { incrbyfloatCommand } from './incrbyfloat.ts'
 import { commandEntry } from './introspection.ts'
+import { keyCommands } from './keys.ts'
 import { lcsCommand } from './lcs.ts'
+import { objectEntry } from './object.ts'
 import { raftEntry } from './raft.ts'
+import { scanCommands } from './scan.ts'
 import { serverCommands } from './server.ts'
+import { stringEditCommands } from './string-edits.ts'
 import { stringCommands } from './strings.ts'
 
 /** Every command, in the order of its name. */
 export const commandTable: readonly TableEntry[] = [
   ...stringCommands,
-  ...genericCommands,
   ...bitmapCommands,
   ...bitfieldCommands,
   ...dumpCommands,
   incrbyfloatCommand,
   lcsCommand,
+  ...stringEditCommands,
+  ...expiryCommands,
+  ...keyCommands,
+  ...scanCommands,
+  ...databaseCommands,
+  objectEntry,
   ...connectionCommands,
   ...serverCommands,
   clientEntry,

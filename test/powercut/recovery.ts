@@ -7,6 +7,7 @@
 import type { HardState, Position } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
 import { Keyspace } from '../../src/keyspace.ts'
+import { LongReads } from '../../src/long-reads.ts'
 import { encodeEntry } from '../../storage/codec.ts'
 import type { Engine, Environment } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
@@ -81,10 +82,14 @@ async function look({ log, state, logDropped }: Storage, disk: Environment): Pro
   const entries = log.entries(base.index + 1, last + 1, ENTRIES_BYTES_MAX)
   const onDisk = stateFound(state, disk)
   const keyspace = new Keyspace(state, {
-    applied: () => {},
-    internalError: (index, command, error) => {
-      throw new Error(`entry ${index}: ${command} fails: ${String(error)}`)
+    observer: {
+      applied: () => {},
+      internalError: (index, command, error) => {
+        throw new Error(`entry ${index}: ${command} fails: ${String(error)}`)
+      },
     },
+    longReads: new LongReads({ replyBytesMax: 0, wake: () => {} }),
+    random: () => 0,
   })
   for (const entry of entries) {
     if (entry.index > keyspace.appliedIndex()) keyspace.apply(entry)

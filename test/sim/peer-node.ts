@@ -55,6 +55,7 @@ export type PeerEvent =
   | { type: 'forwarded'; from: NodeId; text: string }
   | { type: 'replied'; from: NodeId; text: string }
   | { type: 'forwardDown'; to: NodeId; unsent: number }
+  | { type: 'clockTold' | 'clockAsked'; from: NodeId; clock: number }
 
 export interface NodeOptions {
   readonly list?: readonly string[]
@@ -100,6 +101,8 @@ export class PeerNode {
       log: { warn: (_, text) => this.lines.push(text) },
       events: {
         message: (message) => this.events.push({ type: 'message', message }),
+        clockTold: (from, clock) => this.events.push({ type: 'clockTold', from, clock }),
+        clockAsked: (from, clock) => this.events.push({ type: 'clockAsked', from, clock }),
         unreachable: (id) => this.events.push({ type: 'unreachable', id }),
         restarted: (id, incarnation) => this.events.push({ type: 'restarted', id, incarnation }),
         peerUp: (id) => this.events.push({ type: 'up', id }),

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { Entry, Index, Membership, Payload } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../../resp/encoder.ts'
+import { EncodedReply } from '../../src/call.ts'
 import {
   CommandError,
   noReply,
@@ -21,9 +22,12 @@ import type {
 } from '../../src/commands/local-server.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { type ApplyObserver, type Batch, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
+import { LongReads } from '../../src/long-reads.ts'
 import { Session } from '../../src/session.ts'
 import { encodeCommands } from '../../storage/codec.ts'
-import type { StoredValue } from '../../storage/state-store.ts'
+import type { KeyVisitor } from '../../storage/layers.ts'
+import type { DueKey, StateView, StoredValue } from '../../storage/state-store.ts'
+import { seededRandom } from '../sim/network.ts'
 
 /**
  * The state store's contract over a Map: what is put is copied, what is handed out is never written
@@ -31,6 +35,9 @@ import type { StoredValue } from '../../storage/state-store.ts'
  */
 export class MemoryStore implements KeyspaceStore {
   readonly databases: Map<number, Map<string, StoredValue>> = new Map([[0, new Map()]])
+  /** Views that were opened and not released. */
+  openViews = 0
+  viewsMax = 2
   membership: Membership | undefined
   failing = false
   #applied: Index = 0
@@ -54,8 +61,49 @@ export class MemoryStore implements KeyspaceStore {
     this.#database(database).clear()
   }
 
+  swap(a: number, b: number): void {
+    const [first, second] = [this.#database(a), this.#database(b)]
+    this.databases.set(a, second).set(b, first)
+  }
+
   size(database: number): number {
     return this.#database(database).size
+  }
+
+  range(database: number, from: number, visit: KeyVisitor): void {
+    visitInOrder(this.#database(database), from, visit)
+  }
+
+  view(): StateView | undefined {
+    if (this.openViews >= this.viewsMax) return undefined
+    this.openViews++
+    const copies = new Map([...this.databases].map(([index, keys]) => [index, new Map(keys)]))
+    const keysOf = (index: number) => copies.get(index) ?? new Map<string, StoredValue>()
+    return {
+      clock: this.#clock,
+      get: (index, key) => keysOf(index).get(key),
+      range: (index, from, visit) => visitInOrder(keysOf(index), from, visit),
+      size: (index) => keysOf(index).size,
+      release: () => {
+        this.openViews--
+      },
+    }
+  }
+
+  dueKeys(upTo: number, count: number): readonly DueKey[] {
+    const expiring = [...this.databases].flatMap(([database, keys]) =>
+      [...keys].map(([key, { expireAt }]) => ({ database, key, expireAt })),
+    )
+    const due = expiring.filter(({ expireAt }) => expireAt !== 0 && expireAt <= upTo)
+    return due.toSorted((a, b) => a.expireAt - b.expireAt).slice(0, count)
+  }
+
+  nextExpiry(database?: number): number | undefined {
+    const databases = database === undefined ? [...this.databases.keys()] : [database]
+    const times = databases
+      .flatMap((index) => [...this.#database(index).values()].map(({ expireAt }) => expireAt))
+      .filter((expireAt) => expireAt !== 0)
+    return times.length === 0 ? undefined : Math.min(...times)
   }
 
   commitEntry(at: { index: Index; clock: number; membership?: Membership }): void {
@@ -94,6 +142,27 @@ export class MemoryStore implements KeyspaceStore {
   }
 }
 
+/** Few enough positions that keys share them, and as far apart as those on disk. */
+const POSITIONS = 500
+const POSITION_STEP = 2 ** 43
+
+export function positionOf(key: string): number {
+  let hash = 7
+  for (let i = 0; i < key.length; i++) hash = (hash * 31 + key.charCodeAt(i)) % 1_000_003
+  return (hash % POSITIONS) * POSITION_STEP
+}
+
+function visitInOrder(
+  keys: ReadonlyMap<string, StoredValue>,
+  from: number,
+  visit: KeyVisitor,
+): void {
+  const placed = [...keys].map(([key, value]) => ({ position: positionOf(key), key, value }))
+  const ahead = placed.filter(({ position }) => position >= from)
+  ahead.sort((a, b) => a.position - b.position)
+  for (const { position, key, value } of ahead) if (!visit(position, key, () => value)) return
+}
+
 /** Bytes from a latin1 text, so that a test can write any byte. */
 export function bytes(text: string): Uint8Array {
   return Buffer.from(text, 'latin1')
@@ -105,9 +174,10 @@ export function argv(words: readonly (string | Uint8Array)[]): readonly Uint8Arr
 }
 
 /** What the client would read. */
-export function wire(reply: Reply, protocol: Protocol = 2): string {
+export function wire(reply: Reply | EncodedReply, protocol: Protocol = 2): string {
   const buffer = new ReplyBuffer()
-  buffer.append(reply, protocol)
+  if (reply instanceof EncodedReply) buffer.appendRaw(reply.bytes)
+  else buffer.append(reply, protocol)
   return Buffer.from(buffer.take()).toString('latin1')
 }
 
@@ -123,8 +193,8 @@ export class EntryMaker {
   #index: Index = 0
   term = 1
 
-  commands(commands: readonly (readonly (string | Uint8Array)[])[], at = 1): Entry {
-    const logged = commands.map((words) => ({ database: 0, argv: argv(words) }))
+  commands(commands: readonly (readonly (string | Uint8Array)[])[], at = 1, database = 0): Entry {
+    const logged = commands.map((words) => ({ database, argv: argv(words) }))
     return this.make({ type: 'commands', data: encodeCommands(at, logged) })
   }
 
@@ -134,16 +204,31 @@ export class EntryMaker {
   }
 }
 
+/** A keyspace over a store, whose long reads are moved by `longReads.work()`. */
+export function keyspaceOver(
+  store: KeyspaceStore,
+  observer: ApplyObserver = silent,
+): { readonly keyspace: Keyspace; readonly longReads: LongReads } {
+  const longReads = new LongReads({ replyBytesMax: 1_000_000, wake: () => {} })
+  const random = seededRandom(1)
+  return { keyspace: new Keyspace(store, { observer, longReads, random }), longReads }
+}
+
 /** A keyspace to which commands are applied one by one. */
 export class Applied {
   readonly store: MemoryStore = new MemoryStore()
   readonly keyspace: Keyspace
+  readonly longReads: LongReads
   readonly entries: EntryMaker = new EntryMaker()
   /** The leader's logical clock, in ms. */
   time = 1
+  /** The database of the commands. */
+  database = 0
 
   constructor(observer: ApplyObserver = silent) {
-    this.keyspace = new Keyspace(this.store, observer)
+    const { keyspace, longReads } = keyspaceOver(this.store, observer)
+    this.keyspace = keyspace
+    this.longReads = longReads
   }
 
   /** Runs a command where it belongs and gives its reply as the client reads it. */
@@ -151,18 +236,19 @@ export class Applied {
     const args = argv(words)
     const command = resolve(args)
     if (command instanceof ErrorReply) return wire(command)
-    if (command.kind === 'read') return wire(this.keyspace.read(command, 0, args))
+    if (command.kind === 'read') return wire(this.keyspace.read(command, this.database, args))
     assert.equal(command.kind, 'write')
     assert.ok(command.kind === 'write')
-    const entry = this.entries.commands([words], this.time)
+    const entry = this.entries.commands([words], this.time, this.database)
     let answer = ''
     this.keyspace.expect(entry.index, {
       term: entry.term,
       items: [
         {
           command,
-          database: 0,
+          database: this.database,
           args,
+          protocol: 2,
           answer: (reply, index) => {
             assert.equal(index, entry.index)
             answer = wire(reply)
@@ -368,7 +454,8 @@ export function batchOf(
       command: dataCommand(words),
       database: 0,
       args: argv(words),
-      answer: (reply: Reply, index: Index) => {
+      protocol: 2 as const,
+      answer: (reply: Reply | EncodedReply, index: Index) => {
         answers.push([wire(reply), index])
       },
     })),

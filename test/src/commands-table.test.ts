@@ -191,19 +191,33 @@ test('COMMAND DOCS has the fields and arguments that redis-cli makes its hints o
     `%${count}\r\n${field('name', name)}${field('type', type)}${field('display_text', name)}${rest}`
   const token = (name: string) => leaf(name, 'pure-token', field('token', name.toUpperCase()), 4)
   const optional = `${bulk('flags')}~1\r\n+optional\r\n`
+  const key = (name: string, spec: number) =>
+    leaf(name, 'key', `${bulk('key_spec_index')}:${spec}\r\n`, 4)
   assert.equal(
-    run('COMMAND', 'DOCS', 'set'),
+    run('COMMAND', 'DOCS', 'renamenx'),
     [
-      `%1\r\n${bulk('set')}%5\r\n`,
-      field('summary', 'Sets the value of a key, always or on a condition.'),
-      field('since', '1.0.0') + field('group', 'string') + field('complexity', 'O(1)'),
-      `${bulk('arguments')}*4\r\n`,
-      leaf('key', 'key', `${bulk('key_spec_index')}:0\r\n`, 4),
-      leaf('value', 'string'),
-      `%4\r\n${field('name', 'condition')}${field('type', 'oneof')}${optional}`,
-      `${bulk('arguments')}*2\r\n${token('nx')}${token('xx')}`,
-      leaf('get', 'pure-token', `${field('token', 'GET')}${optional}`, 5),
+      `%1\r\n${bulk('renamenx')}%5\r\n`,
+      field('summary', 'Gives a key another name that no key has.'),
+      field('since', '1.0.0') + field('group', 'generic') + field('complexity', 'O(1)'),
+      `${bulk('arguments')}*2\r\n${key('key', 0)}${key('newkey', 1)}`,
     ].join(''),
+  )
+  assert.ok(
+    run('COMMAND', 'DOCS', 'set').includes(
+      [
+        `%5\r\n${field('name', 'condition')}${field('type', 'oneof')}${field('since', '2.6.12')}`,
+        `${optional}${bulk('arguments')}*2\r\n${token('nx')}${token('xx')}`,
+        leaf('get', 'pure-token', field('token', 'GET') + field('since', '6.2.0') + optional, 6),
+      ].join(''),
+    ),
+  )
+  assert.ok(
+    run('COMMAND', 'DOCS', 'substr').includes(
+      [
+        `${bulk('doc_flags')}~1\r\n+deprecated\r\n`,
+        field('deprecated_since', '2.0.0') + field('replaced_by', '`GETRANGE`'),
+      ].join(''),
+    ),
   )
   assert.match(run('COMMAND', 'DOCS', 'client'), /subcommands\r\n%\d+\r\n/)
 })

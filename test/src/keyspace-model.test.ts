@@ -7,8 +7,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Entry } from '../../raft/types.ts'
-import { type ApplyObserver, Keyspace } from '../../src/keyspace.ts'
-import { Applied, batchOf, EntryMaker, MemoryStore, silent } from './command-fixture.ts'
+import type { ApplyObserver } from '../../src/keyspace.ts'
+import {
+  Applied,
+  batchOf,
+  EntryMaker,
+  keyspaceOver,
+  MemoryStore,
+  silent,
+} from './command-fixture.ts'
 
 /**
  * Commands over few keys and values, so that they meet: counters at their ends, binary and hostile
@@ -148,8 +155,8 @@ test('two nodes that apply the same entries are equal, whoever waits for replies
       const entries: Entry[] = made.map(({ at, commands }) => maker.commands(commands, at))
       const followed = new MemoryStore()
       const led = new MemoryStore()
-      const follower = new Keyspace(followed, silent)
-      const leader = new Keyspace(led, silent)
+      const follower = keyspaceOver(followed).keyspace
+      const leader = keyspaceOver(led).keyspace
       for (const [i, one] of entries.entries()) {
         follower.apply(one)
         leader.expect(one.index, batchOf(1, withRiders(made[i]?.commands ?? [])))

@@ -15,7 +15,8 @@ import {
   type WriteCommand,
 } from '../../src/commands/command.ts'
 import { ClockBehind } from '../../src/database-view.ts'
-import { hashKeyCommand } from '../../src/keyspace.ts'
+import { hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
+import { LongRead } from '../../src/long-reads.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
 
@@ -347,7 +348,7 @@ test('a handler sees its own writes', () => {
   assert.equal(db.run('DBSIZE'), ':1\r\n')
 })
 
-test('a key that is due does not exist for reads and writes, but counts until it is removed', () => {
+test('a key that is due does not exist for reads and writes', () => {
   const db = new Applied()
   db.time = 1000
   inCommand(db, (database) => {
@@ -364,13 +365,37 @@ test('a key that is due does not exist for reads and writes, but counts until it
     assert.equal(database.get('k'), undefined)
     assert.equal(database.versionOf('k'), 0)
     assert.equal(database.delete('k'), false)
-    assert.equal(database.size(), 2)
   })
   assert.equal(db.run('GET', 'k'), '$-1\r\n')
   assert.equal(db.run('EXISTS', 'k', 'ever'), ':1\r\n')
   assert.equal(db.run('SETNX', 'k', 'w'), ':1\r\n')
   assert.equal(db.store.get(0, 'k')?.expireAt, 0)
   assert.equal(db.run('DBSIZE'), ':2\r\n')
+})
+
+test('every entry removes some keys that are due, the earliest first, and no others', () => {
+  const db = new Applied()
+  db.time = 1000
+  inCommand(db, (database) => {
+    for (let i = 0; i < 600; i++) database.put(`k${i}`, bytes('v'), 2000 + i)
+    database.database(5).put('elsewhere', bytes('v'), 2000)
+    database.put('later', bytes('v'), 9000)
+    database.put('never', bytes('v'))
+  })
+  const sizes = () => [db.keyspace.size(0), db.keyspace.size(5)]
+  db.time = 1999
+  db.run('SETNX', 'never', 'v')
+  assert.deepEqual(sizes(), [602, 1])
+  db.time = 5000
+  db.keyspace.apply(db.entries.commands([], db.time))
+  assert.deepEqual(sizes(), [602 - 255, 0])
+  assert.deepEqual([db.store.get(0, 'k254'), db.store.get(0, 'k255')?.expireAt], [undefined, 2255])
+  assert.equal(db.run('EXISTS', 'k255', 'k599', 'later', 'never'), ':2\r\n')
+  db.keyspace.apply(db.entries.make({ type: 'noop' }))
+  assert.deepEqual(sizes(), [602 - 255, 0], 'an entry without a clock removes nothing')
+  db.run('SETNX', 'never', 'v')
+  db.run('SETNX', 'never', 'v')
+  assert.deepEqual(sizes(), [2, 0])
 })
 
 test('a key due in the past is not there for the command that puts it either', () => {
@@ -391,12 +416,13 @@ test('a read at a later moment waits where an entry has not said yet that a key 
   db.time = 1000
   inCommand(db, (database) => database.put('k', bytes('v'), 2000))
   const at = (now: number, applied: number | undefined) => {
-    const reply = db.keyspace.readAt({ now, applied }, get, 0, argv(['GET', 'k']))
-    return reply instanceof ClockBehind ? reply.needed : wire(reply)
+    const outcome = db.keyspace.readAt({ now, applied }, get, 0, argv(['GET', 'k']))
+    assert.ok(outcome !== NO_ROOM && !(outcome instanceof LongRead))
+    return outcome instanceof ClockBehind ? outcome.needed : wire(outcome)
   }
   assert.equal(at(1999, 1000), '$1\r\nv\r\n')
   assert.equal(at(2000, 1000), 2000)
-  assert.equal(at(5000, 1999), 2000)
+  assert.equal(at(5000, 1999), 5000)
   assert.equal(at(5000, 2000), '$-1\r\n')
   assert.equal(at(2000, undefined), '$-1\r\n')
 })

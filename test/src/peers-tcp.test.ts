@@ -34,6 +34,8 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
     log: { warn: (_, text) => assert.fail(text) },
     events: {
       message: (message) => node.received.push({ message, at: performance.now() }),
+      clockTold: () => {},
+      clockAsked: () => {},
       unreachable: () => {},
       restarted: () => {},
       peerUp: () => {},

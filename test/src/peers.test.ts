@@ -339,6 +339,20 @@ test('forwarded bodies are answered on their connection, in order', async () => 
   )
 })
 
+test('clocks go both ways: a told one before the message sent after it, an asked one at the flush', async () => {
+  const { time, a, b } = await pair()
+  a.peers.tellClock(B, 1_700_000_000_123)
+  a.peers.send([heartbeat(A, B)])
+  b.peers.askClock(A, 5)
+  b.peers.flush()
+  a.peers.tellClock(nodeId('f'), 1)
+  await time.until(() => a.of('clockAsked').length === 1 && b.of('message').length >= 1)
+  assert.deepEqual(a.of('clockAsked'), [{ type: 'clockAsked', from: B, clock: 5 }])
+  const kinds = b.events.map(({ type }) => type)
+  assert.ok(kinds.lastIndexOf('clockTold') < kinds.lastIndexOf('message'))
+  assert.deepEqual(b.of('clockTold'), [{ type: 'clockTold', from: A, clock: 1_700_000_000_123 }])
+})
+
 test('forward() says false exactly when nothing can have been sent, and a dead link is told once', async () => {
   const { time, a, b } = await pair()
   a.peers.flush()

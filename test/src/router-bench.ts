@@ -9,7 +9,8 @@ import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply } from '../../resp/encoder.ts'
 import { Call, type CallOwner, EncodedReply, Stream } from '../../src/call.ts'
 import { resolve } from '../../src/commands/table.ts'
-import { Keyspace } from '../../src/keyspace.ts'
+import type { Keyspace } from '../../src/keyspace.ts'
+import type { LongReads } from '../../src/long-reads.ts'
 import {
   type Route,
   Router,
@@ -18,13 +19,19 @@ import {
   type RouterPorts,
 } from '../../src/router.ts'
 import { decodeCommands } from '../../storage/codec.ts'
-import { argv, MemoryStore, silent, wire } from './command-fixture.ts'
+import { argv, keyspaceOver, MemoryStore, wire } from './command-fixture.ts'
 
 export const PARK_MS = 1000
 
 export class RouterBench {
   now = 0
-  readonly keyspace: Keyspace = new Keyspace(new MemoryStore(), silent)
+  readonly #made = keyspaceOver(new MemoryStore())
+  readonly keyspace: Keyspace = this.#made.keyspace
+  readonly longReads: LongReads = this.#made.longReads
+  /** The leader's time as this node knows it. */
+  leaderNow = 0
+  /** The clocks that reads wait for, as they were asked for. */
+  readonly awaited: number[] = []
   /** From index 1 on; what stands behind the applied index may be replaced. */
   readonly log: { term: Term; payload: Payload }[] = []
   /** In which this node would propose now; undefined: it does not lead. */
@@ -57,10 +64,17 @@ export class RouterBench {
         expect: (index, batch) => this.keyspace.expect(index, batch),
         forget: (index, batch) => this.keyspace.forget(index, batch),
         read: (done) => void this.rounds.push(done),
-        run: ({ command, database, args }) => {
+        run: ({ command, database, args }, time) => {
           assert.ok(command.kind === 'read')
-          return this.keyspace.read(command, database, args)
+          const applied = this.keyspace.clock()
+          const moment =
+            time === 'leader'
+              ? { now: Math.max(this.leaderNow, applied), applied }
+              : { now: applied, applied: undefined }
+          return this.keyspace.readAt(moment, command, database, args)
         },
+        appliedClock: () => this.keyspace.clock(),
+        awaitClock: (clock) => void this.awaited.push(clock),
         appliedIndex: () => this.keyspace.appliedIndex(),
         keySlot: ({ command }) => (command.keys === undefined ? undefined : 7),
         forward: (leader, term, calls) => this.forward(leader, term, calls),

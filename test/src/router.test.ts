@@ -163,6 +163,136 @@ describe('reads', () => {
     assert.deepEqual(caller.replies, ['-CLUSTERDOWN'])
   })
 
+  test('a key due by the time of the leader only is waited for, until an entry says that it is due', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k v PXAT 5000', 'SET other v')
+    bench.apply()
+    bench.leaderNow = 4999
+    caller.send('GET k')
+    bench.answerRounds(true)
+    bench.leaderNow = 5000
+    caller.send('GET k', 'GET other')
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies.slice(2), ['$1 v', undefined, undefined])
+    assert.deepEqual(bench.awaited, [5000])
+    // Another entry may come first, whose clock does not suffice.
+    bench.now = 3999
+    bench.router.proposeClock()
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(3), [undefined, undefined])
+    bench.now = 4000
+    bench.router.proposeClock()
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(2), ['$1 v', '$-1', '$1 v'])
+    assert.equal(bench.keyspace.size(0), 1)
+  })
+
+  test('who waits for a clock asks again every tick, in a round of its own, and what it hears then counts', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k v PXAT 5000')
+    bench.apply()
+    bench.leaderNow = 9000
+    caller.send('GET k')
+    bench.answerRounds(true)
+    bench.tick(1)
+    assert.equal(bench.rounds.length, 1)
+    bench.answerRounds(true)
+    assert.deepEqual(bench.awaited, [9000, 9000])
+    // Another leader, whose clock is behind: by its time the key is there.
+    bench.leaderNow = 4000
+    bench.tick(1)
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, ['+OK', '$1 v'])
+  })
+
+  test('a write takes along the reads that wait for a clock, and they run by that of its entry', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    caller.send('SET k v PXAT 5000')
+    bench.apply()
+    bench.leaderNow = 5000
+    caller.send('GET k')
+    bench.answerRounds(true)
+    bench.now = 3000
+    caller.send('SET other v')
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '$1 v', '+OK'])
+    // What was waited for comes, and nothing happens twice.
+    bench.now = 4000
+    bench.router.proposeClock()
+    bench.apply()
+    bench.tick(1)
+    bench.answerRounds(true)
+    assert.equal(caller.replies.length, 3)
+  })
+
+  test('no clock is proposed before entries that wait for room', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    bench.room = 0
+    caller.send('SET k v')
+    bench.room = 5
+    assert.equal(bench.router.proposeClock(), undefined)
+    bench.router.flush()
+    assert.notEqual(bench.router.proposeClock(), undefined)
+  })
+
+  test('a long read runs in slices beside everything else, over what it saw when it began', () => {
+    const bench = leading()
+    const [caller, other] = [new Caller(bench), new Caller(bench)]
+    for (let i = 0; i < 5; i++) {
+      const pairs = Array.from({ length: 500 }, (_, j) => `k${i * 500 + j} v`)
+      caller.send(`MSET ${pairs.join(' ')}`)
+    }
+    bench.apply()
+    caller.send('KEYS *', 'GET k0')
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies.slice(5), [undefined, '$1 v'])
+    other.send('FLUSHALL', 'KEYS *')
+    bench.apply()
+    assert.deepEqual(other.replies, ['+OK', '*0'])
+    bench.longReads.work()
+    assert.deepEqual(caller.replies.slice(5), [undefined, '$1 v'], 'more slices than of one turn')
+    for (let turn = 0; turn < 5; turn++) bench.longReads.work()
+    assert.match(caller.replies[5] ?? '', /^\*2500 \$/)
+    assert.equal(new Set(caller.replies[5]?.match(/k[0-9]+/g)).size, 2500)
+  })
+
+  test('a long read that rides sees what its connection wrote before it and not what it wrote after', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    const many = Array.from({ length: 2500 }, (_, i) => `k${i} v`).join(' ')
+    caller.send(`MSET ${many}`, 'KEYS k*', 'SET later v', 'DBSIZE')
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', undefined, '+OK', ':2501'])
+    for (let turn = 0; turn < 5; turn++) bench.longReads.work()
+    assert.match(caller.replies[1] ?? '', /^\*2500 \$/)
+    bench.tick(1)
+    assert.equal(bench.router.pendingEntries, 0)
+  })
+
+  test('as many long reads run as there are views; one more waits, and one that rides is refused', () => {
+    const bench = leading()
+    const caller = new Caller(bench)
+    const many = Array.from({ length: 2500 }, (_, i) => `k${i} v`).join(' ')
+    caller.send(`MSET ${many}`)
+    bench.apply()
+    const readers = [new Caller(bench), new Caller(bench), new Caller(bench)]
+    for (const reader of readers) reader.submit('KEYS *')
+    bench.router.flush()
+    bench.answerRounds(true)
+    caller.send('KEYS *', 'SET k0 v')
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(1), ['-ERR', '+OK'])
+    for (let turn = 0; turn < 20; turn++) {
+      bench.longReads.work()
+      bench.router.afterApply()
+    }
+    for (const reader of readers) assert.match(reader.replies[0] ?? '', /^\*2500 /)
+  })
+
   test('a round that is never answered is given up as well', () => {
     const bench = leading()
     const caller = new Caller(bench)

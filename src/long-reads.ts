@@ -1,0 +1,129 @@
+/*
+ * Reads that are too long to run in one go, such as KEYS over a million keys: each runs over a view of the state, a
+ * slice per turn, while everything else goes on. What a slice found is encoded at once, so that no turn has to encode
+ * it all. It knows no command: a read comes here as its slices.
+ */
+
+import { Buffer } from 'node:buffer'
+import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../resp/encoder.ts'
+import type { StateView } from '../storage/state-store.ts'
+import { EncodedReply } from './call.ts'
+import type { Slices } from './commands/command.ts'
+
+/** Slices of one turn, all reads together. */
+const SLICES_PER_TURN = 2
+/** What is encoded is put aside in pieces of this size, so that it is copied once more only at the end. */
+const PIECE_BYTES = 262_144
+
+const TOO_LARGE = new ErrorReply('ERR the reply is too large; ask for less at a time')
+
+export interface LongReadOptions {
+  readonly slices: Slices
+  readonly view: StateView
+  /** The reply for what a slice threw; throws on what must end the process. */
+  readonly failure: (error: unknown) => Reply
+}
+
+/** A read that has begun: its view is open, and it waits for someone to tell. */
+export class LongRead {
+  readonly #options: LongReadOptions
+  readonly #reads: LongReads
+
+  constructor(options: LongReadOptions, reads: LongReads) {
+    this.#options = options
+    this.#reads = reads
+  }
+
+  /** Goes on in later turns; `done` is called once, from one of them. */
+  start(protocol: Protocol, done: (reply: Reply | EncodedReply) => void): void {
+    this.#reads.add(new RunningRead(this.#options, protocol, done))
+  }
+}
+
+export class LongReads {
+  readonly replyBytesMax: number
+  readonly #wake: () => void
+  #running: RunningRead[] = []
+
+  constructor(options: { replyBytesMax: number; wake: () => void }) {
+    this.replyBytesMax = options.replyBytesMax
+    this.#wake = options.wake
+  }
+
+  add(read: RunningRead): void {
+    this.#running.push(read)
+    this.#wake()
+  }
+
+  /** Once a turn: the next slices, of every read in its turn. */
+  work(): void {
+    for (let slice = 0; slice < SLICES_PER_TURN; slice++) {
+      const read = this.#running.shift()
+      if (read === undefined) return
+      if (!read.advance(this.replyBytesMax)) this.#running.push(read)
+    }
+    if (this.#running.length > 0) this.#wake()
+  }
+}
+
+class RunningRead {
+  readonly #options: LongReadOptions
+  readonly #protocol: Protocol
+  readonly #done: (reply: Reply | EncodedReply) => void
+  readonly #encoder = new ReplyBuffer()
+  readonly #pieces: Uint8Array[] = []
+  #bytes = 0
+  #elements = 0
+
+  constructor(
+    options: LongReadOptions,
+    protocol: Protocol,
+    done: (reply: Reply | EncodedReply) => void,
+  ) {
+    this.#options = options
+    this.#protocol = protocol
+    this.#done = done
+  }
+
+  /** Runs one slice; true: it was the last, and the reply was given. */
+  advance(bytesMax: number): boolean {
+    const reply = this.#slice(bytesMax)
+    if (reply === undefined) return false
+    this.#options.view.release()
+    this.#done(reply)
+    return true
+  }
+
+  #slice(bytesMax: number): Reply | EncodedReply | undefined {
+    try {
+      const step = this.#options.slices.next()
+      if (step.done !== true) this.#encode(step.value)
+      else if ('reply' in step.value) return step.value.reply
+      else this.#encode(step.value.elements)
+      if (this.#bytes > bytesMax) return TOO_LARGE
+      return step.done === true ? this.#finished() : undefined
+    } catch (error) {
+      return this.#options.failure(error)
+    }
+  }
+
+  #encode(elements: readonly Reply[]): void {
+    for (const element of elements) {
+      this.#encoder.append(element, this.#protocol)
+      if (this.#encoder.length >= PIECE_BYTES) this.#putAside()
+    }
+    this.#elements += elements.length
+  }
+
+  #putAside(): void {
+    const piece = this.#encoder.take()
+    this.#pieces.push(piece)
+    this.#bytes += piece.length
+  }
+
+  #finished(): EncodedReply {
+    this.#putAside()
+    const head = Buffer.from(`*${this.#elements}\r\n`)
+    return new EncodedReply(Buffer.concat([head, ...this.#pieces], head.length + this.#bytes))
+  }
+}
