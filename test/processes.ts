@@ -26,6 +26,11 @@ export async function until(
   }
 }
 
+/** For what is a matter of time itself: a fault that lasts, a client that paces itself. Never to wait for something. */
+export function lapse(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
 /** A directory that is removed after the test. */
 export function temporaryDirectory(context: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'holdfast-'))

@@ -47,6 +47,7 @@ export interface StartOptions {
 /** One member, over all the processes it is in its life. */
 export class NodeProcess {
   readonly name: string
+  readonly host: string
   readonly port: number
   readonly peerPort: number
   /** 0 without one. */
@@ -61,6 +62,7 @@ export class NodeProcess {
 
   constructor(options: {
     name: string
+    host: string
     port: number
     peerPort: number
     sentinelPort: number
@@ -68,6 +70,7 @@ export class NodeProcess {
     command: readonly string[]
   }) {
     this.name = options.name
+    this.host = options.host
     this.port = options.port
     this.peerPort = options.peerPort
     this.sentinelPort = options.sentinelPort
@@ -150,7 +153,7 @@ export class NodeProcess {
   }
 
   ask(...args: readonly (string | Buffer | number)[]): Promise<ReplyValue> {
-    return ask(this.port, ...args)
+    return ask(this, ...args)
   }
 
   /** RAFT STATUS; undefined when the node does not answer. */
@@ -228,7 +231,15 @@ export class Cluster {
       const own = [...ports, '--dir', dir].map(String)
       const list = count === 1 ? [] : ['--cluster', peers.join(',')]
       const command = [process.execPath, file, ...own, ...list, ...flags]
-      return new NodeProcess({ name: `node-${at + 1}`, port, peerPort, sentinelPort, dir, command })
+      return new NodeProcess({
+        name: `node-${at + 1}`,
+        host: HOST,
+        port,
+        peerPort,
+        sentinelPort,
+        dir,
+        command,
+      })
     })
   }
 
@@ -362,7 +373,7 @@ export function successful(reply: ReplyValue): ReplyValue {
  * A block of free ports, reserved against every other fixture for as long as its guard listens: two test files that
  * run at once must not find the same ports free.
  */
-async function reservePorts(): Promise<{ guard: Server; port: number }> {
+export async function reservePorts(): Promise<{ guard: Server; port: number }> {
   const blocks = (PORTS_TO - PORTS_FROM) / PORT_BLOCK
   const start = Math.floor(Math.random() * blocks)
   for (let step = 0; step < blocks; step++) {

@@ -26,6 +26,7 @@ export type ReplyValue = string | Buffer | number | boolean | null | ReplyError 
 
 export type Argument = string | Buffer | number
 
+const LOOPBACK = '127.0.0.1'
 const CRLF = Buffer.from('\r\n')
 /** A server that says nothing for so long has failed the test, which should say where. */
 const SILENCE_MS = 20_000
@@ -79,9 +80,9 @@ export class RespClient {
   }
 
   /** Rejects with the system's error when nobody listens there. */
-  static connect(port: number): Promise<RespClient> {
+  static connect(port: number, host: string = LOOPBACK): Promise<RespClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: '127.0.0.1', port })
+      const socket = connect({ host, port })
       socket.once('error', reject)
       socket.once('connect', () => {
         socket.off('error', reject)
@@ -167,9 +168,13 @@ export class RespClient {
   }
 }
 
-/** One request over a connection of its own. */
-export async function ask(port: number, ...args: readonly Argument[]): Promise<ReplyValue> {
-  const client = await RespClient.connect(port)
+/** One request over a connection of its own; a port alone is one of this machine. */
+export async function ask(
+  where: number | { readonly host: string; readonly port: number },
+  ...args: readonly Argument[]
+): Promise<ReplyValue> {
+  const { host, port } = typeof where === 'number' ? { host: LOOPBACK, port: where } : where
+  const client = await RespClient.connect(port, host)
   try {
     return await client.call(...args)
   } finally {
