@@ -47,7 +47,8 @@ export class SimpleReply {
 }
 
 /**
- * An error line; `text` begins with its code: `ERR unknown command ...`. CR and LF become spaces.
+ * An error line; `text` begins with its code: `ERR unknown command ...`, and has one character per byte,
+ * because it may repeat a client's own. CR and LF become spaces.
  */
 export class ErrorReply {
   readonly kind = 'error'
@@ -57,7 +58,7 @@ export class ErrorReply {
 
   constructor(text: string) {
     this.text = oneLine(text)
-    this.encoded = Buffer.from(`-${this.text}\r\n`)
+    this.encoded = Buffer.from(`-${this.text}\r\n`, 'latin1')
   }
 }
 

@@ -7,7 +7,7 @@
 import { assert } from '../raft/assert.ts'
 import type { Index, Term } from '../raft/types.ts'
 import type { Protocol, Reply } from '../resp/encoder.ts'
-import type { Args, ReadCommand, WriteCommand } from './commands/command.ts'
+import { type Args, keyCount, type ReadCommand, type WriteCommand } from './commands/command.ts'
 
 /** A reply that another node has encoded already. */
 export class EncodedReply {
@@ -59,6 +59,8 @@ export class Call {
   readonly deadline: number
   /** The arguments' bytes, as limits count them. */
   readonly bytes: number
+  /** Of a write: the keys that it names, for a command without any 1. */
+  readonly work: number
   /** The owner's name for it: a forwarded call's number on its link. */
   readonly tag: number
   /** It came from another node, which wants it back rather than sent on when this node does not lead. */
@@ -97,6 +99,7 @@ export class Call {
     let bytes = CALL_OVERHEAD_BYTES
     for (const arg of options.args) bytes += arg.length
     this.bytes = bytes
+    this.work = this.isRead ? 0 : Math.max(1, keyCount(options.command, options.args))
   }
 
   get isRead(): boolean {

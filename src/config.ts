@@ -97,6 +97,9 @@ export const limits = {
   /** An entry of commands is closed at either (one larger command stands alone). */
   entryCommandsMax: 1000,
   entryBytesMax: 1_048_576,
+  /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 10 us to apply. */
+  entryKeysMax: 1000,
+  writeKeysMax: 10_000,
   /** Entries in one append to a peer; a larger entry travels alone. */
   appendFrameBytesMax: 1_048_576,
   /** Appends on their way to one peer, by number and bytes. */

@@ -161,6 +161,8 @@ export class Replica {
       limits: {
         entryCommands: limits.entryCommandsMax,
         entryBytes: limits.entryBytesMax,
+        entryKeys: limits.entryKeysMax,
+        writeKeys: limits.writeKeysMax,
         forwardBytes: limits.forwardBytesMax,
         backlogBytes: limits.backlogBytesMax,
       },

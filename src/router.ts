@@ -66,9 +66,12 @@ export interface RouterOptions {
 }
 
 export interface RouterLimits {
-  /** An entry closes at so many commands or bytes; one larger command stands alone. */
+  /** An entry closes at so many commands, bytes or keys; one larger command stands alone. */
   readonly entryCommands: number
   readonly entryBytes: number
+  readonly entryKeys: number
+  /** A write that names more keys is refused: every node stands still while it applies one. */
+  readonly writeKeys: number
   /** Bytes of calls handed to a leader and not answered; one larger call is handed over alone. */
   readonly forwardBytes: number
   /** Above so many bytes of waiting calls the frontend takes no more for a while. */
@@ -99,6 +102,7 @@ interface EntryOfCalls extends Batch {
   readonly items: Call[]
   writes: number
   bytes: number
+  keys: number
   /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
   data: Uint8Array | undefined
   term: Term
@@ -172,6 +176,12 @@ export class Router {
   submit(call: Call): void {
     const { stream } = call
     stream.unanswered++
+    // Another node's own build has let its call pass, and may have another limit.
+    if (call.work > this.#limits.writeKeys && !call.remote) {
+      const text = `ERR ${call.work} keys are too many for one command: the limit is ${this.#limits.writeKeys}`
+      call.answer(new ErrorReply(text), this.#ports.appliedIndex())
+      return
+    }
     if (stream.unanswered === 1 && this.#reads.mayBeStale(call)) {
       // Nothing of its connection is on its way: it needs no place, only what its connection has seen.
       this.#reads.add(call)
@@ -247,7 +257,8 @@ export class Router {
     if (
       entry !== undefined &&
       (entry.writes >= this.#limits.entryCommands ||
-        entry.bytes + call.bytes > this.#limits.entryBytes)
+        entry.bytes + call.bytes > this.#limits.entryBytes ||
+        entry.keys + call.work > this.#limits.entryKeys)
     ) {
       this.#close()
       this.#propose()
@@ -267,6 +278,7 @@ export class Router {
     entry.items.push(call)
     entry.writes++
     entry.bytes += call.bytes
+    entry.keys += call.work
   }
 
   #placeAtFollower(call: Call, leader: NodeId, term: Term): boolean {
@@ -335,6 +347,7 @@ export class Router {
       items: [],
       writes: 0,
       bytes: 0,
+      keys: 0,
       data: undefined,
       term: 0,
       index: 0,

@@ -41,13 +41,13 @@ export function textOf(bytes: Uint8Array): string {
 }
 
 /**
- * An argument as error texts quote it: up to the first NUL, at most `lengthMax` bytes (Redis' own
- * `%.128s`).
+ * An argument as error texts quote it, one character per byte: up to the first NUL, at most
+ * `lengthMax` bytes (Redis' own `%.128s`).
  */
 export function quoted(bytes: Uint8Array, lengthMax: number = QUOTED_BYTES_MAX): string {
   const head = bytes.subarray(0, lengthMax)
   const nul = head.indexOf(0)
-  return textOf(nul < 0 ? head : head.subarray(0, nul))
+  return keyOf(nul < 0 ? head : head.subarray(0, nul))
 }
 
 /** Whether the argument is `word` (given in lower case, ASCII), in any case; allocates nothing. */

@@ -100,7 +100,7 @@ export function unknownCommand(args: Args): ErrorReply {
   for (let i = 1; i < args.length && bytes < QUOTED_BYTES_MAX; i++) {
     const text = `'${quoted(argument(args, i), QUOTED_BYTES_MAX - bytes)}' `
     rest += text
-    bytes += Buffer.byteLength(text)
+    bytes += text.length
   }
   const name = quoted(argument(args, 0))
   return new ErrorReply(`ERR unknown command '${name}', with args beginning with: ${rest}`)

@@ -210,6 +210,16 @@ export function keySpecsOf({ keys }: Spec): readonly KeySpec[] {
   return 'first' in keys ? [keys] : keys
 }
 
+/** How many of the arguments are keys: keysOf() without a list of them. */
+export function keyCount(command: Spec, args: Args): number {
+  let count = 0
+  for (const { first, last, step } of keySpecsOf(command)) {
+    const end = last < 0 ? args.length + last : last
+    if (end >= first) count += Math.floor((end - first) / step) + 1
+  }
+  return count
+}
+
 /** The arguments that are keys, in their order; `args` has as many as the arity asks for. */
 export function keysOf(command: Spec, args: Args): readonly Uint8Array[] {
   return keySpecsOf(command).flatMap(({ first, last, step }) => {

@@ -53,6 +53,8 @@ export class GlobMatch {
     let p = this.#p
     let t = this.#t
     let left = steps
+    // As in Redis, where not even stars match nothing at all.
+    if (text === '') return pattern === ''
     while (t < text.length && left > 0) {
       if (pattern[p] === '*') {
         this.#star = p++

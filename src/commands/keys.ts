@@ -6,8 +6,17 @@
 import { OK, type Reply, SimpleReply } from '../../resp/encoder.ts'
 import type { StoredValue } from '../../storage/state-store.ts'
 import { argument, isWord, keyOf } from './arguments.ts'
-import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { CommandError, everyKey, keyDoc, oneKey, syntaxError, tokenDoc } from './command.ts'
+import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase, Slices } from './command.ts'
+import {
+  CommandError,
+  everyKey,
+  inOneGo,
+  keyDoc,
+  oneKey,
+  SLICE_WORK,
+  syntaxError,
+  tokenDoc,
+} from './command.ts'
 import { databaseIndex } from './databases.ts'
 
 const NO_TYPE = new SimpleReply('none')
@@ -25,12 +34,13 @@ function del(db: Database, args: Args): Reply {
 }
 
 /** A key that is named twice counts twice, as in Redis. */
-function exists(db: ReadonlyDatabase, args: Args): Reply {
+function* exists(db: ReadonlyDatabase, args: Args): Slices {
   let found = 0
   for (let i = 1; i < args.length; i++) {
+    if (i % SLICE_WORK === 0) yield []
     if (db.get(keyOf(argument(args, i))) !== undefined) found++
   }
-  return found
+  return { reply: found }
 }
 
 function type(db: ReadonlyDatabase, args: Args): Reply {
@@ -144,7 +154,8 @@ export const keyCommands: readonly Command[] = [
       arguments: keys,
     },
     kind: 'read',
-    run: exists,
+    run: (db, args) => inOneGo(exists(db, args)),
+    slices: exists,
   },
   {
     name: 'move',
@@ -211,7 +222,8 @@ export const keyCommands: readonly Command[] = [
       arguments: keys,
     },
     kind: 'read',
-    run: exists,
+    run: (db, args) => inOneGo(exists(db, args)),
+    slices: exists,
   },
   {
     name: 'type',

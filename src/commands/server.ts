@@ -3,6 +3,7 @@
  * They concern this node only, run without Raft, and know the node through LocalServer alone.
  */
 
+import { Buffer } from 'node:buffer'
 import { MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, textOf } from './arguments.ts'
@@ -35,14 +36,19 @@ function configSet(_session: Session, args: Args, server: LocalServer): Reply {
   if (refusal === undefined) return OK
   if (refusal.reason !== undefined) throw configFailure(refusal.name, refusal.reason)
   throw new CommandError(
-    `ERR Unknown option or number of arguments for CONFIG SET - '${refusal.name}'`,
+    `ERR Unknown option or number of arguments for CONFIG SET - '${bytesOf(refusal.name)}'`,
   )
 }
 
 function configFailure(name: string, reason: string): CommandError {
   return new CommandError(
-    `ERR CONFIG SET failed (possibly related to argument '${name}') - ${reason}`,
+    `ERR CONFIG SET failed (possibly related to argument '${bytesOf(name)}') - ${reason}`,
   )
+}
+
+/** A text as error replies have it: one character per byte. */
+function bytesOf(text: string): string {
+  return Buffer.from(text).toString('latin1')
 }
 
 function info(_session: Session, args: Args, server: LocalServer): Reply {

@@ -6,17 +6,42 @@
 
 import { OK, type Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf } from './arguments.ts'
-import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { everyKey, keyDoc, oneKey, syntaxError, tokenDoc, wrongArity } from './command.ts'
+import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase, Slices } from './command.ts'
+import {
+  everyKey,
+  inOneGo,
+  keyDoc,
+  oneKey,
+  SLICE_WORK,
+  syntaxError,
+  tokenDoc,
+  wrongArity,
+} from './command.ts'
 import { expireAtOf, MILLISECONDS, SECONDS, type TimeUnit, unitDocs, unitOf } from './times.ts'
 
 function get(db: ReadonlyDatabase, args: Args): Reply {
   return db.get(keyOf(argument(args, 1)))?.value ?? null
 }
 
-function mget(db: ReadonlyDatabase, args: Args): Reply {
-  return args.slice(1).map((key) => db.get(keyOf(key))?.value ?? null)
+/** The reply may hold any number of any values: what is read counts as work as well. */
+function* mget(db: ReadonlyDatabase, args: Args): Slices {
+  let elements: (Uint8Array | null)[] = []
+  let work = 0
+  for (let i = 1; i < args.length; i++) {
+    if (work >= SLICE_WORK) {
+      yield elements
+      elements = []
+      work = 0
+    }
+    const value = db.get(keyOf(argument(args, i)))?.value ?? null
+    elements.push(value)
+    work += 1 + (value === null ? 0 : value.length / BYTES_PER_WORK)
+  }
+  return { elements }
 }
+
+/** Copying so many bytes of a value costs as much as looking at a key. */
+const BYTES_PER_WORK = 4096
 
 interface SetOptions {
   condition?: 'nx' | 'xx'
@@ -249,7 +274,8 @@ export const stringCommands: readonly Command[] = [
       arguments: [{ ...keyDoc(), multiple: true }],
     },
     kind: 'read',
-    run: mget,
+    run: (db, args) => inOneGo(mget(db, args)),
+    slices: mget,
   },
   {
     name: 'mset',

@@ -85,6 +85,8 @@ export class RouterBench {
       limits: {
         entryCommands: 1000,
         entryBytes: 1_048_576,
+        entryKeys: 1000,
+        writeKeys: 2500,
         forwardBytes: 10_000,
         backlogBytes: 10_000,
         ...limits,

@@ -46,6 +46,30 @@ describe('entries', () => {
     assert.deepEqual(bench.entry(3), [large])
   })
 
+  test('an entry closes at the keys that its writes name', () => {
+    const bench = leading({ entryKeys: 5 })
+    const caller = new Caller(bench)
+    caller.send('DEL a b c', 'MSET d 1 e 2', 'SET f 1', 'DEL 1 2 3 4 5 6 7', 'FLUSHALL', 'SET g 1')
+    const words = [2, 3, 4, 5].map((index) => bench.entry(index))
+    assert.deepEqual(words, [
+      ['DEL a b c', 'MSET d 1 e 2'],
+      ['SET f 1'],
+      ['DEL 1 2 3 4 5 6 7'],
+      ['FLUSHALL', 'SET g 1'],
+    ])
+  })
+
+  test('a write of more keys than the limit is refused, the one before it is not', () => {
+    const bench = leading({ writeKeys: 3 })
+    const [caller, remote] = [new Caller(bench), new Caller(bench, { remote: true })]
+    caller.send('MSET a 1 b 2 c 3', 'MSET a 1 b 2 c 3 d 4', 'DEL a b c d', 'MGET a b c d e')
+    remote.send('DEL 1 2 3 4')
+    assert.deepEqual(caller.replies.slice(1, 3), ['-ERR', '-ERR'])
+    assert.deepEqual([bench.entry(2), bench.entry(3)], [['MSET a 1 b 2 c 3'], ['DEL 1 2 3 4']])
+    bench.apply()
+    assert.equal(caller.replies[0], '+OK')
+  })
+
   test('a full log holds everything back, in order, and encodes nothing twice', () => {
     const bench = leading({ entryCommands: 2 })
     const [a, b] = [new Caller(bench), new Caller(bench)]
