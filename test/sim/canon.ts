@@ -1,7 +1,8 @@
 /*
  * The one history that everybody must agree on: the committed entries in order, and what a plain Map makes of their
  * commands, so that each reply and each value at each moment is known. Moments are op numbers: the commands of all
- * entries counted through. It is told what is committed and trusts nobody's state.
+ * entries counted through, and the expiries that the clock of an entry brings, which come before its commands and
+ * count as one. It is told what is committed and trusts nobody's state.
  */
 
 import type { Entry, Index, Term } from '../../raft/types.ts'
@@ -16,6 +17,27 @@ interface Change {
   readonly op: number
   /** null: there is no such key. */
   readonly value: string | null
+  /** By the logged clock; 0: never. */
+  readonly expireAt: number
+  /** Of the entry that changed it. */
+  readonly term: Term
+}
+
+/** As many keys as an entry removes: a reference that has more due would have to know their order. */
+const EXPIRED_MAX = 256
+
+const TOKEN_WRITES: ReadonlySet<string> = new Set(['SET', 'SETNX', 'GETSET', 'APPEND', 'DEL'])
+
+/** Whether words[2] is unique to the command, so that it is recognised wherever it stands. */
+export function hasToken(name: string | undefined): boolean {
+  return TOKEN_WRITES.has(name ?? '')
+}
+
+export interface CanonEvents {
+  /** The clock of an entry of `term` let a key expire whose time was set in `setIn`. */
+  expired?(setIn: Term, term: Term): void
+  /** An entry was nothing but a clock. */
+  clock?(): void
 }
 
 /** Chain of an entry: equal chains are equal logs up to there. */
@@ -41,13 +63,25 @@ export class Canon {
   /** By op number: the reply as bytes of RESP2. */
   readonly replies: string[] = ['']
   readonly #sizes: number[] = [0]
+  /** The logged clock by op number. */
+  readonly #clocks: number[] = [0]
   /** Op numbers by the token of their command. */
   readonly #tokens = new Map<string, number>()
   /** Op numbers of the INCRs of each key, in order. */
   readonly #increments = new Map<string, number[]>()
   readonly #versions = new Map<string, Change[]>()
   readonly #refused = new Set<string>()
+  /** How often a command without a token is committed, and where, by its words. */
+  readonly #untold = new Map<string, number[]>()
+  /** The keys that will expire. */
+  readonly #expiring = new Map<string, Change>()
+  readonly #events: CanonEvents
   #clock = 0
+  #term: Term = 0
+
+  constructor(events: CanonEvents = {}) {
+    this.#events = events
+  }
 
   get lastIndex(): Index {
     return this.terms.length - 1
@@ -65,6 +99,7 @@ export class Canon {
       () => `canon ${entry.index}`,
     )
     this.terms.push(entry.term)
+    this.#term = entry.term
     this.chains.push(chainOf(this.chains.at(-1) ?? 0, entry))
     const keys: string[] = []
     if (entry.payload.type === 'commands') {
@@ -75,6 +110,8 @@ export class Canon {
         () => `entry ${entry.index} says ${at}, before it was ${this.#clock}`,
       )
       this.#clock = at
+      if (commands.length === 0) this.#events.clock?.()
+      this.#expire(keys)
       for (const { argv } of commands) this.#run(argv.map(latin1), keys)
     }
     this.keysAt.push(keys)
@@ -105,9 +142,24 @@ export class Canon {
     )
   }
 
+  /** The op numbers of a command without a token, in order. */
+  opsOf(words: Words): readonly number[] {
+    return this.#untold.get(words.join(' ')) ?? []
+  }
+
   /** The value after op number `op`. */
   valueAt(key: string, op: number): string | null {
     return this.#change(key, op)?.value ?? null
+  }
+
+  /** When the key expires, as it stands after op number `op`; 0: never, or there is none. */
+  expireAt(key: string, op: number): number {
+    return this.#change(key, op)?.expireAt ?? 0
+  }
+
+  /** The logged clock at op number `op`. */
+  clockAt(op: number): number {
+    return this.#clocks[op] ?? 0
   }
 
   sizeAt(op: number): number {
@@ -142,10 +194,30 @@ export class Canon {
     return low
   }
 
+  /** What the clock of an entry has reached is gone before its commands run. */
+  #expire(keys: string[]): void {
+    const due = [...this.#expiring].filter(([, { expireAt }]) => expireAt <= this.#clock)
+    if (due.length === 0) return
+    hold(due.length <= EXPIRED_MAX, 'I15 the reference', () => `${due.length} keys are due at once`)
+    const op = this.replies.length
+    for (const [key, { term }] of due) {
+      this.#put(key, op, null)
+      keys.push(key)
+      this.#events.expired?.(term, this.#term)
+    }
+    this.#ended('', -due.length)
+  }
+
+  #ended(reply: string, sizeChange: number): void {
+    this.replies.push(reply)
+    this.#sizes.push((this.#sizes.at(-1) ?? 0) + sizeChange)
+    this.#clocks.push(this.#clock)
+  }
+
   #run(words: Words, keys: string[]): void {
     const op = this.replies.length
     const [name = '', key = '', token = ''] = words
-    if (name !== 'INCR' && name !== 'holdfast.hash-key') {
+    if (hasToken(name)) {
       hold(
         !this.#tokens.has(token),
         'I10 exactly once',
@@ -157,19 +229,30 @@ export class Canon {
         () => `${words.join(' ')} was refused, and is committed now`,
       )
       this.#tokens.set(token, op)
+    } else if (name !== 'INCR') {
+      const text = words.join(' ')
+      this.#untold.set(text, [...(this.#untold.get(text) ?? []), op])
     }
-    const before = this.#sizes.at(-1) ?? 0
-    const old = this.#versions.get(key)?.at(-1)?.value ?? null
-    this.replies.push(this.#reply(words, old, op))
-    const now = this.#versions.get(key)?.at(-1)?.value ?? null
-    this.#sizes.push(before + (now === null ? 0 : 1) - (old === null ? 0 : 1))
+    const old = this.#versions.get(key)?.at(-1)
+    const reply = this.#reply(words, old, op)
+    const now = this.#versions.get(key)?.at(-1)
+    this.#ended(
+      reply,
+      Number((now?.value ?? null) !== null) - Number((old?.value ?? null) !== null),
+    )
     if (name !== 'holdfast.hash-key') keys.push(key)
   }
 
-  #reply([name = '', key = '', token = '']: Words, old: string | null, op: number): string {
+  #reply(
+    [name = '', key = '', token = '', ...options]: Words,
+    was: Change | undefined,
+    op: number,
+  ) {
+    const old = was?.value ?? null
+    const kept = was?.expireAt ?? 0
     switch (name) {
       case 'SET':
-        this.#put(key, op, token)
+        this.#put(key, op, token, options[0] === 'KEEPTTL' ? kept : this.#in(options[1]))
         return '+OK\r\n'
       case 'GETSET':
         this.#put(key, op, token)
@@ -178,12 +261,22 @@ export class Canon {
         if (old === null) this.#put(key, op, token)
         return `:${old === null ? 1 : 0}\r\n`
       case 'APPEND':
-        this.#put(key, op, (old ?? '') + token)
+        this.#put(key, op, (old ?? '') + token, kept)
         return `:${(old ?? '').length + token.length}\r\n`
       case 'DEL':
         // Its second key is its token, and never exists.
         if (old !== null) this.#put(key, op, null)
         return `:${old === null ? 0 : 1}\r\n`
+      case 'PEXPIRE': {
+        const at = this.#clock + Number(token)
+        if (old === null || (options[0] === 'GT' && (kept === 0 || at <= kept))) return ':0\r\n'
+        this.#put(key, op, at > this.#clock ? old : null, at)
+        return ':1\r\n'
+      }
+      case 'PERSIST':
+        if (old === null || kept === 0) return ':0\r\n'
+        this.#put(key, op, old)
+        return ':1\r\n'
       case 'INCR': {
         const value = Number(old ?? 0) + 1
         this.#put(key, op, String(value))
@@ -199,10 +292,19 @@ export class Canon {
     }
   }
 
-  #put(key: string, op: number, value: string | null): void {
+  /** The logged clock in so many ms; without any: never. */
+  #in(ms: string | undefined): number {
+    return ms === undefined ? 0 : this.#clock + Number(ms)
+  }
+
+  #put(key: string, op: number, value: string | null, at = 0): void {
+    const expireAt = value === null ? 0 : at
+    const change = { op, value, expireAt, term: this.#term }
     const versions = this.#versions.get(key)
-    if (versions === undefined) this.#versions.set(key, [{ op, value }])
-    else versions.push({ op, value })
+    if (versions === undefined) this.#versions.set(key, [change])
+    else versions.push(change)
+    if (expireAt === 0) this.#expiring.delete(key)
+    else this.#expiring.set(key, change)
   }
 }
 

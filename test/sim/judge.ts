@@ -5,11 +5,13 @@
  * chosen, which leaves later reads the most room: so nothing linearizable is accused, and nothing else passes.
  */
 
-import { bulk, type Canon } from './canon.ts'
+import { bulk, type Canon, hasToken, type Words } from './canon.ts'
 import type { Marks } from './marks.ts'
 import type { Asked, Judge } from './sim-client.ts'
 import { hold } from './violation.ts'
 
+/** Writes without a token of their own. */
+const UNTOLD: ReadonlySet<string> = new Set(['PEXPIRE', 'PERSIST'])
 const REFUSED = /^-(?:CLUSTERDOWN|MOVED) /
 
 export class ClientJudge implements Judge {
@@ -22,6 +24,8 @@ export class ClientJudge implements Judge {
   unknown = 0
   /** INCRs of each key that were acknowledged, and those that may have happened. */
   readonly #increments = new Map<string, { done: Set<number>; open: number }>()
+  /** The same of the other writes without a token, by their words. */
+  readonly #untold = new Map<string, { readonly words: Words; done: number; open: number }>()
 
   constructor(canon: Canon, marks: Marks) {
     this.#canon = canon
@@ -50,10 +54,19 @@ export class ClientJudge implements Judge {
     this.unknown++
     const [name = '', key = ''] = words
     if (name === 'INCR') this.#incrementsOf(key).open++
+    else if (UNTOLD.has(name)) this.#untoldOf(words).open++
   }
 
-  /** At the end: no INCR happened more often than clients asked for it and may have been served. */
+  /** At the end: nothing happened more often than clients asked for it and may have been served. */
   finish(): void {
+    for (const { words, done, open } of this.#untold.values()) {
+      const count = this.#canon.opsOf(words).length
+      hold(
+        count >= done && count <= done + open,
+        'I10 exactly once',
+        () => `${words.join(' ')} happened ${count} times: ${done} acknowledged, ${open} unknown`,
+      )
+    }
     for (const [key, { done, open }] of this.#increments) {
       const count = this.#canon.increments(key)
       hold(
@@ -70,7 +83,7 @@ export class ClientJudge implements Judge {
       this.#marks.reach('overwritten entry answered CLUSTERDOWN')
     }
     if (reply.includes('no leader is known')) this.#marks.reach('parked until CLUSTERDOWN')
-    if (isTokenWrite(words[0])) this.#canon.refused(words[2] ?? '')
+    if (hasToken(words[0])) this.#canon.refused(words[2] ?? '')
   }
 
   /** The op number at which the command took effect; undefined: it touched no data. */
@@ -83,8 +96,26 @@ export class ClientJudge implements Judge {
       return undefined
     }
     if (name === 'INCR') return this.#increment(asked, reply)
-    if (isTokenWrite(name)) return this.#write(asked, reply, this.#canon.opOf(token))
-    return this.#read(asked, reply)
+    if (hasToken(name)) return this.#write(asked, reply, this.#canon.opOf(token))
+    return UNTOLD.has(name) ? this.#untoldWrite(asked, reply) : this.#read(asked, reply)
+  }
+
+  /**
+   * A write that is not to be told from others of the same words: the first one it may be. That is never behind the
+   * one it was, so nothing that follows is accused wrongly; that all happened at most once is counted at the end.
+   */
+  #untoldWrite(asked: Asked, reply: string): number {
+    const { words, floor, session } = asked
+    this.#untoldOf(words).done++
+    const place = this.#canon
+      .opsOf(words)
+      .find((op) => op > floor && op > session.seen && this.#canon.replies[op] === reply)
+    hold(
+      place !== undefined,
+      'I8 acked is committed',
+      () => `${describe(asked, reply)}: it is nowhere committed after ${floor} and ${session.seen}`,
+    )
+    return place
   }
 
   #increment(asked: Asked, reply: string): number {
@@ -121,7 +152,12 @@ export class ClientJudge implements Judge {
     const from = Math.max(asked.floor, asked.session.seen)
     let op = from
     while (op <= canon.lastOp) {
-      if (this.#answer(name, keys, op) === reply) return op
+      if (
+        name === 'PTTL'
+          ? this.#isTimeLeft(keys[0] ?? '', op, reply)
+          : this.#answer(name, keys, op) === reply
+      )
+        return op
       const at = op
       const changes = keys.map((key) => canon.nextChange(key, at))
       op = name === 'DBSIZE' ? op + 1 : Math.min(...changes)
@@ -138,8 +174,31 @@ export class ClientJudge implements Judge {
   #answer(name: string, keys: readonly string[], op: number): string {
     const canon = this.#canon
     if (name === 'DBSIZE') return `:${canon.sizeAt(op)}\r\n`
+    if (name === 'PEXPIRETIME') {
+      const [key = ''] = keys
+      return `:${canon.valueAt(key, op) === null ? -2 : canon.expireAt(key, op) || -1}\r\n`
+    }
     const values = keys.map((key) => bulk(canon.valueAt(key, op))).join('')
     return name === 'MGET' ? `*${keys.length}\r\n${values}` : values
+  }
+
+  /** Whether PTTL may say so: the leader's time is not before the logged clock, nor past the key's. */
+  #isTimeLeft(key: string, op: number, reply: string): boolean {
+    const expireAt = this.#canon.expireAt(key, op)
+    if (expireAt === 0)
+      return reply === (this.#canon.valueAt(key, op) === null ? ':-2\r\n' : ':-1\r\n')
+    const left = Number(reply.slice(1))
+    return left > 0 && left <= expireAt - this.#canon.clockAt(op)
+  }
+
+  #untoldOf(words: Words): { readonly words: Words; done: number; open: number } {
+    const text = words.join(' ')
+    let found = this.#untold.get(text)
+    if (found === undefined) {
+      found = { words, done: 0, open: 0 }
+      this.#untold.set(text, found)
+    }
+    return found
   }
 
   #incrementsOf(key: string): { done: Set<number>; open: number } {
@@ -150,10 +209,6 @@ export class ClientJudge implements Judge {
     }
     return found
   }
-}
-
-function isTokenWrite(name: string | undefined): boolean {
-  return ['SET', 'SETNX', 'GETSET', 'APPEND', 'DEL'].includes(name ?? '')
 }
 
 function describe({ words, session }: Asked, reply: string): string {

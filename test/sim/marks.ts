@@ -36,6 +36,10 @@ export const markNames = [
   'refused forward re-issued',
   'forward link lost',
   'read retried after a lost round',
+  'TTL across leader change',
+  'clock entry',
+  'clock awaited at the leader',
+  'clock asked of the leader',
   'isolated node rejoins without disruption',
 ] as const
 

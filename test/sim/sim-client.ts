@@ -107,19 +107,37 @@ export class SimClient {
     return this.#line
   }
 
+  /** A time to live that may run out between two commands, or that outlives the leader. */
+  #ms(): string {
+    const { random, thinkMs } = this.#options
+    return String(1 + Math.floor(random() * random() * random() * 40 * thinkMs))
+  }
+
+  #pexpire(key: string): Words {
+    const dice = this.#options.random()
+    if (dice < 0.1) return ['PEXPIRE', key, '-1']
+    return ['PEXPIRE', key, this.#ms(), ...(dice < 0.4 ? ['GT'] : [])]
+  }
+
   #command(): Words {
     const { random, name, largeValueChance } = this.#options
     const token = `${name}.${++this.#serial}`
     const key = `k${Math.floor(random() * random() * KEYS)}`
     const dice = random()
     const large = random() < largeValueChance
-    if (dice < 0.2) return ['SET', key, large ? token.padEnd(100_000, '~') : token]
+    if (dice < 0.12) return ['SET', key, large ? token.padEnd(100_000, '~') : token]
+    if (dice < 0.17) return ['SET', key, token, 'PX', this.#ms()]
+    if (dice < 0.18) return ['SET', key, token, 'KEEPTTL']
+    if (dice < 0.21) return this.#pexpire(key)
+    if (dice < 0.23) return ['PERSIST', key]
     if (dice < 0.3) return ['APPEND', key, token]
     if (dice < 0.36) return ['SETNX', key, token]
     if (dice < 0.42) return ['GETSET', key, token]
     if (dice < 0.5) return ['DEL', key, token]
     if (dice < 0.6) return ['INCR', `c${name}:${this.#connections % 3}`]
-    if (dice < 0.84) return ['GET', key]
+    if (dice < 0.8) return ['GET', key]
+    if (dice < 0.82) return ['PEXPIRETIME', key]
+    if (dice < 0.84) return ['PTTL', key]
     if (dice < 0.92) return ['MGET', key, `k${Math.floor(random() * KEYS)}`, 'none']
     if (dice < 0.95) return ['DBSIZE']
     return ['ECHO', token]

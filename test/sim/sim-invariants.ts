@@ -203,11 +203,16 @@ export class Invariants {
   }
 
   #sameValue(machine: Machine, key: string, index: Index): void {
-    const stored = machine.process?.state.get(0, key)?.value
-    const value = stored === undefined ? null : Buffer.from(stored).toString('latin1')
-    const right = this.#canon.valueAt(key, this.#canon.ends[index] ?? 0)
+    const stored = machine.process?.state.get(0, key)
+    const value = stored === undefined ? null : Buffer.from(stored.value).toString('latin1')
+    const op = this.#canon.ends[index] ?? 0
+    const right = this.#canon.valueAt(key, op)
     hold(value === right, 'I5 state machine safety', () => {
       return `${machine.name} has ${key} = ${value} at ${index}, which is ${right}`
+    })
+    const expireAt = this.#canon.expireAt(key, op)
+    hold((stored?.expireAt ?? 0) === expireAt, 'I15 TTL determinism', () => {
+      return `${machine.name} lets ${key} expire at ${stored?.expireAt} at ${index}, right is ${expireAt}`
     })
   }
 

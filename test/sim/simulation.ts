@@ -82,8 +82,13 @@ class World implements MachineEvents {
   readonly #byId = new Map<string, Machine>()
   readonly #clients: readonly SimClient[]
   readonly #probes: Probe[] = []
-  readonly #canon = new Canon()
   readonly #marks = new Marks()
+  readonly #canon = new Canon({
+    expired: (setIn, term) => {
+      if (term > setIn) this.#marks.reach('TTL across leader change')
+    },
+    clock: () => this.#marks.reach('clock entry'),
+  })
   readonly #trace = new Trace()
   readonly #judge: ClientJudge
   readonly #invariants: Invariants
@@ -160,6 +165,8 @@ class World implements MachineEvents {
       refused: () => this.#marks.reach('refused forward re-issued'),
       forwardLost: () => this.#marks.reach('forward link lost'),
       readLost: () => this.#marks.reach('read retried after a lost round'),
+      clockAwaited: (leads) =>
+        this.#marks.reach(leads ? 'clock awaited at the leader' : 'clock asked of the leader'),
     })
     const restore = this.#limitsPerNode()
     const unhandled = (error: unknown): void => this.#unhandled(error)

@@ -7,6 +7,7 @@
 import type { ReadCallback } from '../../raft/node.ts'
 import { RaftNode } from '../../raft/node.ts'
 import type { Message, NodeId } from '../../raft/types.ts'
+import { ExpiryClock } from '../../src/expiry-clock.ts'
 import { Peers } from '../../src/peers.ts'
 import { Router } from '../../src/router.ts'
 
@@ -18,6 +19,8 @@ export interface Taps {
   refused(): void
   forwardLost(leader: NodeId): void
   readLost(): void
+  /** A read met a key that is due by the leader's time only; it runs at the leader, or has to ask. */
+  clockAwaited(leads: boolean): void
 }
 
 /** Begins to tap; the result ends it. One simulation at a time. */
@@ -46,7 +49,19 @@ export function tap(taps: Taps): () => void {
     taps.forwardLost(leader)
     forwardLost.call(this, leader)
   }
+  const { want } = ExpiryClock.prototype
+  const { askClock } = Peers.prototype
+  ExpiryClock.prototype.want = function (this: ExpiryClock, clock): void {
+    taps.clockAwaited(true)
+    want.call(this, clock)
+  }
+  Peers.prototype.askClock = function (this: Peers, to, clock): void {
+    taps.clockAwaited(false)
+    askClock.call(this, to, clock)
+  }
   return () => {
+    ExpiryClock.prototype.want = want
+    Peers.prototype.askClock = askClock
     Peers.prototype.send = send
     RaftNode.prototype.step = step
     RaftNode.prototype.read = read
