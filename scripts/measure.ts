@@ -7,9 +7,10 @@
 
 import { parseArgs } from 'node:util'
 import { checkpoint } from '../test/measure/checkpoint.ts'
+import { expiry } from '../test/measure/expiry.ts'
 import { type Measurement, measure } from '../test/measure/measurement.ts'
 
-const MEASUREMENTS: readonly Measurement[] = [checkpoint]
+const MEASUREMENTS: readonly Measurement[] = [checkpoint, expiry]
 
 const { values, positionals } = parseArgs({
   options: { factor: { type: 'string', default: '1' } },
