@@ -13,6 +13,7 @@ import type { Entry, Index, Membership, Term } from '../raft/types.ts'
 import { ErrorReply, OK, type Protocol, type Reply } from '../resp/encoder.ts'
 import { decodeCommands, type LoggedCommand } from '../storage/codec.ts'
 import type { KeyVisitor } from '../storage/layers.ts'
+import { POSITIONS } from '../storage/layout.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import { ViewClosedError } from '../storage/state-views.ts'
 import type { EncodedReply } from './call.ts'
@@ -26,6 +27,7 @@ import {
   type WriteCommand,
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
+import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
@@ -44,6 +46,7 @@ export type KeyspaceStore = Pick<
   | 'view'
   | 'dueKeys'
   | 'nextExpiry'
+  | 'expires'
   | 'commitEntry'
   | 'appliedIndex'
   | 'clock'
@@ -113,6 +116,10 @@ export const NO_ROOM: unique symbol = Symbol('no room for another long read')
 /** An entry removes no more keys that are due, so that a million of them hold up nobody; the next one goes on. */
 const REMOVED_PER_ENTRY = 256
 
+/** The average time to live is that of so many keys, or of fewer when they are large. */
+const TTL_SAMPLE_KEYS = 64
+const TTL_SAMPLE_BYTES = 262_144
+
 const internalError = new ErrorReply('ERR internal error')
 const tooManyLongReads = new ErrorReply('ERR too many long reads are running; try again later')
 const viewClosed = new ErrorReply('ERR the read took too long for one view of the data; use SCAN')
@@ -159,6 +166,30 @@ export class Keyspace implements StateMachine {
   /** Number of keys of one database. */
   size(database: number): number {
     return this.#store.size(database)
+  }
+
+  /** What INFO tells of a database. */
+  facts(database: number): DatabaseFacts {
+    const keys = this.size(database)
+    const expires = this.#store.expires(database)
+    const averageTtlMs = expires === 0 ? 0 : this.#averageTtl(database)
+    return { keys, expires, averageTtlMs }
+  }
+
+  /** Of some keys in a row, from a random place on. */
+  #averageTtl(database: number): number {
+    const now = this.clock()
+    let [seen, bytes, count, sum] = [0, 0, 0, 0]
+    this.#store.range(database, Math.floor(this.#random() * POSITIONS), (_position, _key, load) => {
+      const { expireAt, value } = load()
+      if (expireAt > now) {
+        count++
+        sum += expireAt - now
+      }
+      bytes += value.length
+      return ++seen < TTL_SAMPLE_KEYS && bytes < TTL_SAMPLE_BYTES
+    })
+    return count === 0 ? 0 : Math.floor(sum / count)
   }
 
   /**

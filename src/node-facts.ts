@@ -141,7 +141,9 @@ export class NodeFacts implements LocalServer {
       usedMemoryPeakBytes: this.#memoryPeak,
       residentMemoryBytes: rss,
       ...frontend.stats,
-      keys: Array.from({ length: DATABASES }, (_, database) => replica.keyspace.size(database)),
+      databases: Array.from({ length: DATABASES }, (_, database) =>
+        replica.keyspace.facts(database),
+      ),
     }
   }
 }

@@ -261,15 +261,23 @@ export const notAnInteger: CommandError = new CommandError(
 
 export const badDatabase: CommandError = new CommandError('ERR DB index is out of range')
 
-/** All slices at once. */
+/** What runs in one go, such as a read within a transaction, holds up everything else: it has so many slices at most. */
+const SLICES_IN_ONE_GO = 20
+
+const tooMuchInOneGo = new CommandError(
+  'ERR the command reads too much for a transaction; run it outside of MULTI',
+)
+
+/** All slices at once. Throws CommandError when they are too many. */
 export function inOneGo(slices: Slices): Reply {
   const elements: Reply[] = []
-  for (;;) {
+  for (let count = 0; count <= SLICES_IN_ONE_GO; count++) {
     const step = slices.next()
     if (step.done !== true) elements.push(...step.value)
     else if ('reply' in step.value) return step.value.reply
     else return elements.concat(step.value.elements)
   }
+  throw tooMuchInOneGo
 }
 
 /** Redis' text for a wrong number of arguments, of a command or subcommand by its full name. */

@@ -159,22 +159,17 @@ function clusterFields({ mode }: Facts): readonly Field[] {
   return [['cluster_enabled', mode === 'cluster' ? 1 : 0]]
 }
 
-/** A database without keys has no line. Keys cannot expire yet. */
-function keyspaceFields({ keys }: Facts): readonly Field[] {
-  return keys.flatMap((count, database): readonly Field[] =>
-    count === 0
-      ? []
-      : [
-          [
-            `db${database}`,
-            inLine([
-              ['keys', count],
-              ['expires', 0],
-              ['avg_ttl', 0],
-            ]),
-          ],
-        ],
-  )
+/** A database without keys has no line. */
+function keyspaceFields({ databases }: Facts): readonly Field[] {
+  return databases.flatMap(({ keys, expires, averageTtlMs }, database): readonly Field[] => {
+    if (keys === 0) return []
+    const fields: readonly Field[] = [
+      ['keys', keys],
+      ['expires', expires],
+      ['avg_ttl', averageTtlMs],
+    ]
+    return [[`db${database}`, inLine(fields)]]
+  })
 }
 
 function inLine(fields: readonly Field[]): string {

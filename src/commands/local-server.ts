@@ -103,6 +103,14 @@ export interface RaftStatus {
   readonly parkedCommands: number
 }
 
+export interface DatabaseFacts {
+  readonly keys: number
+  /** Of them, those that will expire. */
+  readonly expires: number
+  /** What those have left, by a sample of them; 0 where there are none. */
+  readonly averageTtlMs: number
+}
+
 /** What INFO tells beyond RaftStatus. */
 export interface InfoFacts {
   readonly holdfastVersion: string
@@ -128,6 +136,6 @@ export interface InfoFacts {
   readonly commandsProcessed: number
   readonly inputBytes: number
   readonly outputBytes: number
-  /** Number of keys of each database, by its number. */
-  readonly keys: readonly number[]
+  /** Each database, by its number. */
+  readonly databases: readonly DatabaseFacts[]
 }

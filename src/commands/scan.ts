@@ -6,6 +6,7 @@
 
 import { Buffer } from 'node:buffer'
 import type { Reply } from '../../resp/encoder.ts'
+import { POSITIONS } from '../../storage/layout.ts'
 import type { StoredValue } from '../../storage/state-store.ts'
 import { argument, clampToSafe, isWord, keyOf, parseInt64 } from './arguments.ts'
 import type { Args, Command, ReadDatabase, Slices } from './command.ts'
@@ -23,8 +24,6 @@ const MATCH_STEPS_PER_WORK = 500
 /** RANDOMKEY looks at so many keys in so many places before it takes what is left for due. */
 const RANDOM_PROBES = 32
 const RANDOM_SKIP = 32
-/** Positions of keys are below this (storage/layout.ts). */
-const POSITIONS = 2 ** 52
 
 const invalidCursor = new CommandError('ERR invalid cursor')
 

@@ -98,6 +98,10 @@ export class MemoryStore implements KeyspaceStore {
     return due.toSorted((a, b) => a.expireAt - b.expireAt).slice(0, count)
   }
 
+  expires(database: number): number {
+    return [...this.#database(database).values()].filter(({ expireAt }) => expireAt !== 0).length
+  }
+
   nextExpiry(database?: number): number | undefined {
     const databases = database === undefined ? [...this.databases.keys()] : [database]
     const times = databases
@@ -328,7 +332,7 @@ export const facts: InfoFacts = {
   commandsProcessed: 1234,
   inputBytes: 5000,
   outputBytes: 6000,
-  keys: [3],
+  databases: [{ keys: 3, expires: 1, averageTtlMs: 5000 }],
 }
 
 /** A node as local commands see it; tests change its fields. */

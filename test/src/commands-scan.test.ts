@@ -115,7 +115,7 @@ test('cursors are read as Redis reads them, and options in its order', () => {
 
 test('KEYS gives every key that matches, also when it takes long to tell', () => {
   const { db, keys } = withKeys(50)
-  const long = 'a'.repeat(20_000)
+  const long = 'a'.repeat(5000)
   db.run('SET', long, 'v')
   assert.deepEqual(bulks(db.run('KEYS', 'k*')).toSorted(), keys.toSorted())
   assert.deepEqual(bulks(db.run('KEYS', 'k[0-9]')).length, 10)
@@ -123,6 +123,13 @@ test('KEYS gives every key that matches, also when it takes long to tell', () =>
   assert.deepEqual(bulks(db.run('KEYS', `${'a*'.repeat(300)}b`)), [])
   assert.deepEqual(bulks(db.run('KEYS', `${'a*'.repeat(300)}a`)), [long])
   assert.equal(db.run('KEYS', 'x'.repeat(1025)), '-ERR pattern is too long\r\n')
+})
+
+test('what runs in one go, as in a transaction, has a bound', () => {
+  const { db } = withKeys(2000)
+  assert.equal(bulks(db.run('KEYS', '*')).length, 2000)
+  db.run('SET', 'a'.repeat(30_000), 'v')
+  assert.match(db.run('KEYS', `${'a*'.repeat(500)}b`), /^-ERR the command reads too much/)
 })
 
 test('keys that are due are in no SCAN and no KEYS, and RANDOMKEY names none of them', () => {

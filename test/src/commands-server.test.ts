@@ -85,7 +85,7 @@ test('INFO tells the named sections, in its own order', () => {
   const text = info(run, 'Keyspace', 'CLIENTS', 'nope', 'clients')
   assert.equal(
     text,
-    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n',
+    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=5000\r\n',
   )
   assert.equal(run('INFO', 'nope'), '$0\r\n\r\n')
 })
@@ -112,7 +112,7 @@ test('INFO has what clients and tools look for', () => {
   ]) {
     assert.ok(text.includes(`\r\n${line}\r\n`), line)
   }
-  server.facts = { ...facts, keys: [0] }
+  server.facts = { ...facts, databases: [{ keys: 0, expires: 0, averageTtlMs: 0 }] }
   assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
   for (const session of server.open) session.protocol = 3
   assert.ok(run('INFO', 'clients').startsWith('=54\r\ntxt:# Clients\r\n'))

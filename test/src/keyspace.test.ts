@@ -398,6 +398,23 @@ test('every entry removes some keys that are due, the earliest first, and no oth
   assert.deepEqual(sizes(), [2, 0])
 })
 
+test('what INFO tells of a database moves with its keys', () => {
+  const db = new Applied()
+  db.time = 1000
+  db.run('SET', 'never', 'v')
+  assert.deepEqual(db.keyspace.facts(0), { keys: 1, expires: 0, averageTtlMs: 0 })
+  db.run('SET', 'never', 'v', 'PX', '2000')
+  assert.deepEqual(db.keyspace.facts(0), { keys: 1, expires: 1, averageTtlMs: 2000 })
+  db.database = 3
+  for (let i = 0; i < 500; i++) db.run('SET', `k${i}`, 'v', 'PX', String(1000 + i))
+  const { keys, expires, averageTtlMs } = db.keyspace.facts(3)
+  assert.deepEqual([keys, expires], [500, 500])
+  assert.ok(averageTtlMs > 1000 && averageTtlMs < 1500)
+  db.time = 2000
+  db.keyspace.apply(db.entries.commands([], db.time))
+  assert.equal(db.keyspace.facts(3).expires, 499)
+})
+
 test('a key due in the past is not there for the command that puts it either', () => {
   const db = new Applied()
   db.time = 1000
