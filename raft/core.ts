@@ -13,6 +13,7 @@
 
 import { assert, unreachable } from './assert.ts'
 import { RaftLog } from './log.ts'
+import { Memberships, membershipTowards, settled } from './membership.ts'
 import type { LogReader, Random } from './ports.ts'
 import { Progress, type ProgressState, type WindowLimits } from './progress.ts'
 import { countVotes, hasQuorum, quorumIndex } from './quorum.ts'
@@ -28,6 +29,7 @@ import {
   type Heartbeat,
   type HeartbeatReply,
   type Index,
+  type Member,
   type Membership,
   type Message,
   type NodeId,
@@ -41,6 +43,7 @@ import {
   type Slowest,
   type SnapshotMeta,
   type Term,
+  type TimeoutNow,
   type Vote,
 } from './types.ts'
 
@@ -75,7 +78,22 @@ export interface CoreOptions {
 
 export type ProposeResult =
   | { readonly accepted: true; readonly term: Term; readonly first: Index }
-  | { readonly accepted: false; readonly reason: 'not-leader' | 'full' }
+  /** 'transferring': leadership is being handed over, which takes at most an election timeout. */
+  | { readonly accepted: false; readonly reason: 'not-leader' | 'full' | 'transferring' }
+
+export type ChangeResult =
+  | { readonly accepted: true; readonly term: Term; readonly index: Index }
+  /**
+   * 'not-ready': no entry of this leader's term is committed yet. 'changing': the membership in force is not committed,
+   * or still joint.
+   */
+  | {
+      readonly accepted: false
+      readonly reason: 'not-leader' | 'not-ready' | 'changing' | 'transferring'
+    }
+
+/** 'no-target': nobody may lead instead, or the one that was named may not. */
+export type TransferResult = 'begun' | 'not-leader' | 'no-target' | 'transferring'
 
 export interface PeerStatus {
   readonly id: NodeId
@@ -98,6 +116,10 @@ export interface CoreStatus {
   /** The leader's no-op is applied here: it may propose commands (architecture: time is a logged fact). */
   readonly established: boolean
   readonly membership: Membership | undefined
+  /** The entry that put it in force, or one of the state's above it. */
+  readonly membershipIndex: Index
+  /** To whom leadership is being handed over. */
+  readonly transferTo: NodeId | undefined
   /** Who bounds compaction, as far as this node has been told in this term. */
   readonly slowest: Slowest | undefined
   /** Only a leader sees its peers. */
@@ -117,6 +139,13 @@ interface Leader {
   /** Proposed entries of this term that are not committed or not durable here, oldest first. */
   uncommitted: { index: Index; bytes: number }[]
   uncommittedBytes: number
+  /** Leadership is being handed over: nothing is proposed until that has ended. */
+  transfer: Transfer | undefined
+}
+interface Transfer {
+  readonly to: NodeId
+  elapsed: number
+  asked: boolean
 }
 interface Candidate {
   readonly role: 'pre-candidate' | 'candidate'
@@ -138,9 +167,7 @@ export class RaftCore {
   #term: Term
   #vote: NodeId | undefined
   #role: Leader | Candidate | Follower = { role: 'follower', leader: undefined }
-  /** The last one in force comes last; earlier ones return when a truncation cuts a later one. */
-  #memberships: { index: Index; membership: Membership }[] = []
-  #voters: readonly NodeId[] = []
+  readonly #memberships = new Memberships()
 
   #electionElapsed = 0
   #electionTimeout = 0
@@ -194,15 +221,13 @@ export class RaftCore {
 
   /** From that of the state, which stands at #applied, and the log behind it. */
   #loadMemberships(membership: Membership | undefined): void {
-    this.#memberships = []
-    if (membership !== undefined) this.#memberships.push({ index: this.#applied, membership })
+    this.#memberships.reset(this.#applied, membership)
     let from = this.#applied + 1
     while (from <= this.#log.lastIndex) {
       const page = this.#log.entries(from, this.#log.lastIndex + 1, this.#limits.appendBytes)
-      for (const entry of page) this.#noteMembership(entry)
+      for (const entry of page) this.#memberships.append(entry, this.#applied)
       from += page.length
     }
-    this.#refreshVoters()
   }
 
   // ---- The outside: what it asks, what it tells ---------------------------------------------------------------
@@ -222,7 +247,7 @@ export class RaftCore {
 
   /** The membership in force: the last one in the log, else the state's. */
   get membership(): Membership | undefined {
-    return this.#memberships.at(-1)?.membership
+    return this.#memberships.current
   }
 
   /** The leader's own no-op is applied, so everything of earlier terms is as well. */
@@ -277,6 +302,8 @@ export class RaftCore {
       first: this.#log.base().index + 1,
       established: this.established,
       membership: this.membership,
+      membershipIndex: this.#memberships.index,
+      transferTo: this.#role.role === 'leader' ? this.#role.transfer?.to : undefined,
       slowest: this.slowest,
       peers,
     }
@@ -298,7 +325,7 @@ export class RaftCore {
     if (++leader.quorumElapsed >= this.#electionTicks) {
       leader.quorumElapsed = 0
       const heard = hasQuorum(
-        this.#voters,
+        this.#memberships.quorums,
         (voter) => voter === this.#id || leader.progress.get(voter)?.active === true,
       )
       if (!heard) {
@@ -308,6 +335,11 @@ export class RaftCore {
       for (const progress of leader.progress.values()) progress.active = false
     }
     if (++leader.heartbeatElapsed >= this.#heartbeatTicks) leader.heartbeatDue = true
+    // Whoever was to lead does not: this node goes on (thesis 3.10).
+    const { transfer } = leader
+    if (transfer !== undefined && ++transfer.elapsed >= this.#electionTicks) {
+      leader.transfer = undefined
+    }
   }
 
   #tickElection(): void {
@@ -322,7 +354,7 @@ export class RaftCore {
     // While its own vote is not durable nobody was asked yet: another term would begin all over, and on a disk slower
     // than the timeout there would never be a leader.
     if (this.#role.role === 'candidate' && !this.#role.votes.has(this.#id)) return
-    if (this.#voters.includes(this.#id)) this.#campaign()
+    if (this.#memberships.mayLead(this.#id, this.#log.committed)) this.#campaign()
     else if (this.#role.role === 'follower') this.#setLeader(this.#role, undefined)
   }
 
@@ -350,13 +382,13 @@ export class RaftCore {
         if (message.granted) return true
         break
       case 'vote':
-        // A leader is heard: whoever campaigns now does so because IT hears nothing (thesis 4.2.3).
-        if (this.#hearsLeader()) return false
+        // A leader is heard: whoever campaigns now does so because IT hears nothing (thesis 4.2.3), or was removed.
+        if (this.#hearsLeader() && !message.transfer) return false
         break
       default:
         break
     }
-    const fromLeader = message.type === 'append' || message.type === 'heartbeat'
+    const fromLeader = ['append', 'heartbeat', 'timeout-now'].includes(message.type)
     this.#becomeFollower(message.term, fromLeader ? message.from : undefined)
     return true
   }
@@ -405,6 +437,9 @@ export class RaftCore {
       case 'read-reply':
         this.#onReadReply(message)
         break
+      case 'timeout-now':
+        this.#onTimeoutNow(message)
+        break
       default:
         unreachable(message)
     }
@@ -417,6 +452,7 @@ export class RaftCore {
   propose(data: readonly Uint8Array[]): ProposeResult {
     const leader = this.#role
     if (leader.role !== 'leader') return { accepted: false, reason: 'not-leader' }
+    if (leader.transfer !== undefined) return { accepted: false, reason: 'transferring' }
     const bytes = data.reduce((sum, bytes) => sum + bytes.length, 0)
     if (
       leader.uncommittedBytes > 0 &&
@@ -427,6 +463,41 @@ export class RaftCore {
     const first = this.#log.lastIndex + 1
     for (const bytes of data) this.#pushOwn(leader, { type: 'commands', data: bytes })
     return { accepted: true, term: this.#term, first }
+  }
+
+  /**
+   * Proposes that `members` be the members. In force at once, joint first when the voters change; the leader ends that
+   * by itself. Only one at a time, and only behind an entry of the own term that is committed: else two leaders could
+   * each commit with a majority that does not meet the other's (Ongaro on raft-dev, 2015).
+   */
+  changeMembership(members: readonly Member[]): ChangeResult {
+    const leader = this.#role
+    const { current, index } = this.#memberships
+    if (leader.role !== 'leader' || current === undefined) {
+      return { accepted: false, reason: 'not-leader' }
+    }
+    if (this.#log.committed < leader.noop) return { accepted: false, reason: 'not-ready' }
+    if (index > this.#log.committed || current.outgoing !== undefined) {
+      return { accepted: false, reason: 'changing' }
+    }
+    if (leader.transfer !== undefined) return { accepted: false, reason: 'transferring' }
+    this.#pushMembership(leader, membershipTowards(current, members))
+    return { accepted: true, term: this.#term, index: this.#log.lastIndex }
+  }
+
+  /**
+   * Hands leadership over to this voter, or to the one that is furthest (thesis 3.10): once it has everything, it is
+   * told to campaign at once. Until then, and for at most an election timeout, nothing is proposed.
+   */
+  transferLeadership(to?: NodeId): TransferResult {
+    const leader = this.#role
+    if (leader.role !== 'leader') return 'not-leader'
+    if (leader.transfer !== undefined) return 'transferring'
+    const target = to ?? this.#furthestVoter(leader)
+    if (target === undefined || target === this.#id) return 'no-target'
+    if (!this.#memberships.quorums[0]?.includes(target)) return 'no-target'
+    leader.transfer = { to: target, elapsed: 0, asked: false }
+    return 'begun'
   }
 
   /** Asks for a read index. The answer comes in a Ready: `reads`, or `lostReads` when no leader confirms it. */
@@ -622,51 +693,68 @@ export class RaftCore {
       leader.heartbeatDue = false
       leader.heartbeatElapsed = 0
       for (const peer of leader.progress.keys()) this.#sendHeartbeat(leader, peer)
+      // Asked again with every heartbeat: the first request may be lost.
+      if (leader.transfer !== undefined) leader.transfer.asked = false
     }
     for (const [peer, progress] of leader.progress) this.#sendAppends(peer, progress)
+    this.#askSuccessor(leader)
+  }
+
+  #askSuccessor({ transfer, progress }: Leader): void {
+    if (transfer === undefined || transfer.asked) return
+    if (progress.get(transfer.to)?.reliable !== this.#log.lastIndex) return
+    transfer.asked = true
+    this.#send({ type: 'timeout-now', ...this.#envelope(transfer.to) })
   }
 
   // ---- Elections --------------------------------------------------------------------------------------------------
 
   #campaign(): void {
-    if (this.#voters.length === 1) {
-      this.#becomeCandidate()
+    if (this.#isSoleVoter()) {
+      this.#becomeCandidate(false)
       return
     }
     this.#abandonRole()
     this.#role = { role: 'pre-candidate', votes: new Map([[this.#id, true]]) }
-    for (const peer of this.#voters) {
+    for (const peer of this.#memberships.voters) {
       if (peer === this.#id) continue
       const envelope = { from: this.#id, to: peer, term: this.#term + 1 }
       this.#send({ type: 'pre-vote', ...envelope, last: this.#log.last() })
     }
   }
 
-  #becomeCandidate(): void {
+  #isSoleVoter(): boolean {
+    const { voters } = this.#memberships
+    return voters.length === 1 && voters[0] === this.#id
+  }
+
+  #becomeCandidate(transfer: boolean): void {
     this.#abandonRole()
     this.#setTerm(this.#term + 1, this.#id)
     this.#resetElectionTimer()
     this.#role = { role: 'candidate', votes: new Map() }
-    for (const peer of this.#voters) {
-      // Its own vote counts when it is durable, like everybody else's.
-      this.#afterPersist.push(
-        peer === this.#id
-          ? { type: 'vote-reply', ...this.#envelope(peer), granted: true }
-          : { type: 'vote', ...this.#envelope(peer), last: this.#log.last() },
-      )
+    // Its own vote counts when it is durable, like everybody else's.
+    this.#afterPersist.push({ type: 'vote-reply', ...this.#envelope(this.#id), granted: true })
+    for (const peer of this.#memberships.voters) {
+      if (peer === this.#id) continue
+      const last = this.#log.last()
+      this.#afterPersist.push({ type: 'vote', ...this.#envelope(peer), last, transfer })
     }
+  }
+
+  /** The leader hands over: it is known to lead no longer, so nobody is asked beforehand. */
+  #onTimeoutNow(message: TimeoutNow): void {
+    this.#follow(message.from)
+    if (this.#installing !== undefined) return
+    if (this.#memberships.voters.includes(this.#id)) this.#becomeCandidate(true)
   }
 
   #becomeLeader(): void {
     assert(this.#role.role === 'candidate', () => `a ${this.#role.role} cannot win an election`)
     const noop = this.#log.lastIndex + 1
-    const progress = new Map<NodeId, Progress>()
-    for (const peer of this.#voters) {
-      if (peer !== this.#id) progress.set(peer, new Progress(noop, this.#limits.window))
-    }
     const leader: Leader = {
       role: 'leader',
-      progress,
+      progress: new Map(),
       reads: new ReadRounds(),
       noop,
       heartbeatElapsed: 0,
@@ -674,8 +762,10 @@ export class RaftCore {
       heartbeatDue: true,
       uncommitted: [],
       uncommittedBytes: 0,
+      transfer: undefined,
     }
     this.#role = leader
+    this.#meetMembers(leader)
     this.#pushOwn(leader, { type: 'noop' })
   }
 
@@ -714,7 +804,7 @@ export class RaftCore {
     this.#electionElapsed = 0
     this.#electionTimeout = this.#electionTicks + Math.floor(this.#random() * this.#electionTicks)
     // A sole voter has nobody to wait for.
-    if (this.#voters.length === 1 && this.#voters[0] === this.#id) this.#electionTimeout = 1
+    if (this.#isSoleVoter()) this.#electionTimeout = 1
   }
 
   /** A leader was heard within an election timeout, and the link to it did not break a heartbeat ago. */
@@ -757,10 +847,10 @@ export class RaftCore {
       return
     }
     this.#role.votes.set(message.from, message.granted)
-    const result = countVotes(this.#voters, this.#role.votes)
+    const result = countVotes(this.#memberships.quorums, this.#role.votes)
     if (result === 'won') {
       if (wanted === 'candidate') this.#becomeLeader()
-      else this.#becomeCandidate()
+      else this.#becomeCandidate(false)
     } else if (result === 'lost') {
       this.#becomeFollower(this.#term, undefined)
     }
@@ -816,9 +906,9 @@ export class RaftCore {
     }
     const changed = this.#log.append(entries)
     if (changed !== undefined) {
-      this.#dropMemberships(changed)
-      for (const entry of entries) if (entry.index >= changed) this.#noteMembership(entry)
-      this.#refreshVoters()
+      this.#memberships.truncate(changed)
+      for (const entry of entries)
+        if (entry.index >= changed) this.#memberships.append(entry, this.#log.committed)
     }
     // Only what THIS message has verified may be committed, not whatever else this log holds (paper figure 2).
     this.#log.commitTo(Math.min(message.commit, at))
@@ -866,7 +956,7 @@ export class RaftCore {
     if (progress !== undefined) progress.active = true
   }
 
-  #pushOwn(leader: Leader, payload: Payload): void {
+  #pushOwn(leader: Leader, payload: Payload): Entry {
     const entry: Entry = {
       index: this.#log.lastIndex + 1,
       term: this.#term,
@@ -877,6 +967,7 @@ export class RaftCore {
     const bytes = entryBytes(entry)
     leader.uncommitted.push({ index: entry.index, bytes })
     leader.uncommittedBytes += bytes
+    return entry
   }
 
   #sendAppends(peer: NodeId, progress: Progress): void {
@@ -970,13 +1061,14 @@ export class RaftCore {
 
   /** Only entries of the own term are committed by counting; earlier ones follow them (paper 5.4.2). */
   #advanceCommit(leader: Leader): void {
-    const index = quorumIndex(this.#voters, (voter) => {
+    const index = quorumIndex(this.#memberships.quorums, (voter) => {
       if (voter === this.#id) return this.#log.durable
       return leader.progress.get(voter)?.reliable ?? 0
     })
     if (index <= this.#log.committed || this.#log.term(index) !== this.#term) return
     this.#log.commitTo(index)
     this.#releaseUncommitted(leader)
+    this.#finishChange(leader)
   }
 
   /** A majority without this node can commit while its own disk is slow: its unstable tail is bounded, too. */
@@ -1006,7 +1098,7 @@ export class RaftCore {
 
   #finishReads(leader: Leader): void {
     const round = leader.reads.finish((confirmed) =>
-      hasQuorum(this.#voters, (voter) => confirmed.has(voter)),
+      hasQuorum(this.#memberships.quorums, (voter) => confirmed.has(voter)),
     )
     if (round === undefined) return
     for (const { from, id } of round.reads) {
@@ -1027,25 +1119,50 @@ export class RaftCore {
 
   // ---- Membership ---------------------------------------------------------------------------------------------------------
 
-  /** A membership takes effect when it is appended, not when it is committed (paper 6). */
-  #noteMembership(entry: Entry): void {
-    if (entry.payload.type !== 'membership') return
-    this.#memberships.push({ index: entry.index, membership: entry.payload.membership })
+  #pushMembership(leader: Leader, membership: Membership): void {
+    const entry = this.#pushOwn(leader, { type: 'membership', membership })
+    this.#memberships.append(entry, this.#log.committed)
+    this.#meetMembers(leader)
+    // Those that have confirmed the round in flight may be enough now, and nobody else may be left to answer.
+    this.#finishReads(leader)
   }
 
-  #dropMemberships(from: Index): void {
-    while ((this.#memberships.at(-1)?.index ?? 0) >= from) this.#memberships.pop()
-  }
-
-  #refreshVoters(): void {
-    this.#voters = this.#memberships.at(-1)?.membership.members.map((member) => member.id) ?? []
-    // Only the memberships that a truncation could bring back are worth keeping.
-    while (
-      this.#memberships.length > 1 &&
-      (this.#memberships[1]?.index ?? 0) <= this.#log.committed
-    ) {
-      this.#memberships.shift()
+  /** Every other member, voter or not, is sent the log; nobody else is. */
+  #meetMembers({ progress }: Leader): void {
+    const others = new Set(this.membership?.members.map(({ id }) => id))
+    others.delete(this.#id)
+    for (const id of progress.keys()) if (!others.has(id)) progress.delete(id)
+    for (const id of others) {
+      if (progress.has(id)) continue
+      progress.set(id, new Progress(this.#log.lastIndex + 1, this.#limits.window))
     }
+  }
+
+  /** A committed membership has consequences: a joint one is left, and a leader that it leaves out goes. */
+  #finishChange(leader: Leader): void {
+    const { current, index } = this.#memberships
+    if (current === undefined || index > this.#log.committed) return
+    if (current.outgoing !== undefined) this.#pushMembership(leader, settled(current))
+    else if (!this.#memberships.voters.includes(this.#id)) this.#stepAside(leader)
+  }
+
+  /** This leader is no voter any more (thesis 4.2.2): the one that has most of the log is to follow it at once. */
+  #stepAside(leader: Leader): void {
+    const next = this.#furthestVoter(leader)
+    if (next !== undefined) this.#send({ type: 'timeout-now', ...this.#envelope(next) })
+    this.#becomeFollower(this.#term, undefined)
+  }
+
+  /** Of those that could be elected in the membership to come; one that answers, if any does. */
+  #furthestVoter(leader: Leader): NodeId | undefined {
+    let best: { id: NodeId; rank: number } | undefined
+    for (const id of this.#memberships.quorums[0] ?? []) {
+      const progress = leader.progress.get(id)
+      if (progress === undefined || progress.state === 'reverted') continue
+      const rank = progress.match + (progress.state === 'replicate' ? this.#log.lastIndex + 1 : 0)
+      if (best === undefined || rank > best.rank) best = { id, rank }
+    }
+    return best?.id
   }
 
   #envelope(to: NodeId): { from: NodeId; to: NodeId; term: Term } {

@@ -8,7 +8,14 @@
  */
 
 import { assert } from './assert.ts'
-import { type CoreOptions, type CoreStatus, type ProposeResult, RaftCore } from './core.ts'
+import {
+  type ChangeResult,
+  type CoreOptions,
+  type CoreStatus,
+  type ProposeResult,
+  RaftCore,
+  type TransferResult,
+} from './core.ts'
 import type {
   LogRetention,
   LogStore,
@@ -21,6 +28,7 @@ import {
   type Entry,
   entryBytes,
   type Index,
+  type Member,
   type Membership,
   type Message,
   type NodeId,
@@ -161,6 +169,22 @@ export class RaftNode {
     assert(!this.#stopped, () => 'a stopped node proposes nothing')
     const result = this.#core.propose(data)
     if (result.accepted) this.#events.wake()
+    return result
+  }
+
+  /** See RaftCore.changeMembership. */
+  changeMembership(members: readonly Member[]): ChangeResult {
+    assert(!this.#stopped, () => 'a stopped node changes no membership')
+    const result = this.#core.changeMembership(members)
+    if (result.accepted) this.#events.wake()
+    return result
+  }
+
+  /** See RaftCore.transferLeadership. */
+  transferLeadership(to?: NodeId): TransferResult {
+    if (this.#stopped) return 'not-leader'
+    const result = this.#core.transferLeadership(to)
+    this.#events.wake()
     return result
   }
 

@@ -14,9 +14,16 @@ export type Index = number
 /** Names one batch of reads on the node that asked; never used twice, not even by its next incarnation. */
 export type ReadId = number
 
-/** One member as the log records it. Every member is a voter until learners exist. */
+/**
+ * Voters decide. A learner receives everything and decides nothing. Who is leaving is no voter of the membership that a
+ * joint one leads to, and gone when that is in force.
+ */
+export type MemberRole = 'voter' | 'learner' | 'leaving'
+
+/** One member as the log records it. */
 export interface Member {
   readonly id: NodeId
+  readonly role: MemberRole
   /** host:port at which the member accepts its peers. */
   readonly peerAddress: string
   /** host:port that clients are told. */
@@ -26,6 +33,11 @@ export interface Member {
 /** Who takes part, as one entry of the log states it. */
 export interface Membership {
   readonly members: readonly Member[]
+  /**
+   * Only while joint (paper 6): the voters of the membership that is being left. Every decision takes a majority of
+   * them and a majority of those whose role is voter.
+   */
+  readonly outgoing?: readonly NodeId[]
 }
 
 /** What a snapshot says of itself: it is the state after the entry `last`, with the membership in force there. */
@@ -93,6 +105,8 @@ export interface PreVoteReply extends Envelope {
 export interface Vote extends Envelope {
   readonly type: 'vote'
   readonly last: Position
+  /** The leader itself asked for this election: whoever hears that leader answers nevertheless (thesis 4.2.3). */
+  readonly transfer: boolean
 }
 export interface VoteReply extends Envelope {
   readonly type: 'vote-reply'
@@ -145,6 +159,10 @@ export interface ReadReply extends Envelope {
   readonly id: ReadId
   readonly index: Index
 }
+/** The leader hands over: campaign at once (thesis 3.10). */
+export interface TimeoutNow extends Envelope {
+  readonly type: 'timeout-now'
+}
 
 export type Message =
   | PreVote
@@ -158,6 +176,7 @@ export type Message =
   | HeartbeatReply
   | ReadRequest
   | ReadReply
+  | TimeoutNow
 
 /** One transaction for the log environment; `token` names it when its durability is reported. */
 export interface Persist {

@@ -117,7 +117,12 @@ export async function bootstrap(options: BootstrapOptions): Promise<Binding> {
     peers.bind(clusterId)
     return { clusterId, membership: undefined }
   }
-  const own = { id: self.id, peerAddress: list.own, clientAddress: self.clientAddress }
+  const own: Member = {
+    id: self.id,
+    role: 'voter',
+    peerAddress: list.own,
+    clientAddress: self.clientAddress,
+  }
   const membership = { members: [own, ...members] }
   const entries: Entry[] = [
     { index: 1, term: 1, payload: { type: 'membership', membership }, encoded: undefined },
@@ -182,7 +187,8 @@ function everyone(
     // Two addresses that lead to one node would make a cluster with fewer disks than it believes to have.
     if (node === undefined || ids.has(node.id)) return undefined
     ids.add(node.id)
-    members.push({ id: node.id, peerAddress: address, clientAddress: node.clientAddress })
+    const { id, clientAddress } = node
+    members.push({ id, role: 'voter', peerAddress: address, clientAddress })
   }
   return members
 }

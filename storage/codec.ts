@@ -12,6 +12,7 @@ import { assert, unreachable } from '../raft/assert.ts'
 import type {
   Entry,
   Member,
+  MemberRole,
   Membership,
   Message,
   NodeId,
@@ -45,6 +46,8 @@ const KIND_MEMBERSHIP = 2
 const KIND_COMMANDS = 3
 
 const MEMBERS_MAX = 256
+/** By their number in the byte form. */
+const ROLES: readonly MemberRole[] = ['voter', 'learner', 'leaving']
 const NODE_ID_LENGTH_MAX = 64
 /** A host name has at most 253 characters, then a colon and a port. */
 const ADDRESS_LENGTH_MAX = 260
@@ -235,8 +238,9 @@ function messageFields(message: Message): FrameField[] {
   const { type, term } = message
   switch (type) {
     case 'pre-vote':
-    case 'vote':
       return [type, term, message.last.index, message.last.term]
+    case 'vote':
+      return [type, term, message.last.index, message.last.term, message.transfer]
     case 'pre-vote-reply':
     case 'vote-reply':
       return [type, term, message.granted]
@@ -254,6 +258,8 @@ function messageFields(message: Message): FrameField[] {
       return [type, term, message.id]
     case 'read-reply':
       return [type, term, message.id, message.index]
+    case 'timeout-now':
+      return [type, term]
     default:
       return unreachable(message)
   }
@@ -272,8 +278,9 @@ function decodeBody(
   if (tail.length > 0) throw new CodecError(`a message of type ${type} carries entries`)
   switch (type) {
     case 'pre-vote':
-    case 'vote':
       return { type, ...envelope, last: fields.position() }
+    case 'vote':
+      return { type, ...envelope, last: fields.position(), transfer: fields.boolean() }
     case 'pre-vote-reply':
     case 'vote-reply':
       return { type, ...envelope, granted: fields.boolean() }
@@ -297,6 +304,8 @@ function decodeBody(
       const id = fields.integer()
       return { type, ...envelope, id, index: fields.integer() }
     }
+    case 'timeout-now':
+      return { type, ...envelope }
     default:
       throw new CodecError('a message of an unknown type')
   }
@@ -355,30 +364,50 @@ function decodePayload(kind: number, body: Uint8Array): Payload {
   }
 }
 
-/** A membership as frame fields: one [id, peer address, client address] per member. */
-export function membershipFields(membership: Membership): FrameField[] {
-  return membership.members.map(({ id, peerAddress, clientAddress }) => [
-    id,
-    peerAddress,
-    clientAddress,
-  ])
+/** A membership as frame fields: the outgoing voters (null: not joint), then one array per member. */
+export function membershipFields({ members, outgoing }: Membership): FrameField[] {
+  return [
+    outgoing === undefined ? null : [...outgoing],
+    ...members.map(({ id, role, peerAddress, clientAddress }) => {
+      return [id, ROLES.indexOf(role), peerAddress, clientAddress]
+    }),
+  ]
 }
 
 /** The reverse of membershipFields. Throws CodecError on anything but distinct, well-formed members. */
 export function membershipOf(fields: readonly FrameField[]): Membership {
-  if (fields.length > MEMBERS_MAX) throw new CodecError(`a membership of ${fields.length}`)
+  if (fields.length > 1 + MEMBERS_MAX) throw new CodecError(`a membership of ${fields.length - 1}`)
+  const reader = new FieldReader(fields)
+  const outgoing = reader.skipNull() ? undefined : readIds(reader.array())
   const members: Member[] = []
-  for (const field of fields) {
-    const reader = FieldReader.over(field)
-    const id = reader.string(NODE_ID_LENGTH_MAX)
-    const peerAddress = reader.string(ADDRESS_LENGTH_MAX)
-    members.push({ id, peerAddress, clientAddress: reader.string(ADDRESS_LENGTH_MAX) })
-    reader.expectEnd()
+  while (reader.left > 0) members.push(readMember(reader.array()))
+  const ids = new Set(members.map(({ id }) => id))
+  if (ids.size !== members.length) throw new CodecError('a membership names a member twice')
+  if (outgoing === undefined) {
+    if (members.some(({ role }) => role === 'leaving')) throw new CodecError('nobody can leave')
+    return { members }
   }
-  if (new Set(members.map(({ id }) => id)).size !== members.length) {
-    throw new CodecError('a membership names a member twice')
-  }
-  return { members }
+  if (!outgoing.every((id) => ids.has(id))) throw new CodecError('an outgoing voter is no member')
+  return { members, outgoing }
+}
+
+function readIds(fields: readonly FrameField[]): NodeId[] {
+  const reader = new FieldReader(fields)
+  const ids = new Set<NodeId>()
+  while (reader.left > 0) ids.add(reader.string(NODE_ID_LENGTH_MAX))
+  if (ids.size === 0 || ids.size !== fields.length) throw new CodecError('no set of voters')
+  return [...ids]
+}
+
+function readMember(fields: readonly FrameField[]): Member {
+  const reader = new FieldReader(fields)
+  const id = reader.string(NODE_ID_LENGTH_MAX)
+  const role = ROLES[reader.integer()]
+  if (role === undefined) throw new CodecError('a member of an unknown role')
+  const peerAddress = reader.string(ADDRESS_LENGTH_MAX)
+  const clientAddress = reader.string(ADDRESS_LENGTH_MAX)
+  reader.expectEnd()
+  return { id, role, peerAddress, clientAddress }
 }
 
 /** Reads LEB128 numbers below 2^32 and what they count; every step is checked against the bytes at hand. */

@@ -55,7 +55,7 @@ interface Stable extends Identity {
   readonly stateNumber: number
 }
 
-const FORMAT_VERSION = 1
+export const LOG_FORMAT_VERSION = 2
 const LOG = 'log'
 const STABLE = 'stable'
 const STABLE_KEY = Buffer.from('stable')
@@ -320,7 +320,7 @@ async function loadStable(environment: LogEnvironment, location: string): Promis
     return stable
   }
   try {
-    return readStable(openSealedFrame(bytes, FORMAT_VERSION, 'the record of this node'))
+    return readStable(openSealedFrame(bytes, LOG_FORMAT_VERSION, 'the record of this node'))
   } catch (error) {
     if (error instanceof CodecError) throw new CorruptLogError(error.message, location)
     throw error
@@ -329,7 +329,7 @@ async function loadStable(environment: LogEnvironment, location: string): Promis
 
 function putStable(stable: Stable): Operation {
   const { nodeId, clusterId, hardState, base, stateNumber } = stable
-  const value = sealFrame(FORMAT_VERSION, [
+  const value = sealFrame(LOG_FORMAT_VERSION, [
     nodeId,
     clusterId ?? null,
     hardState.term,

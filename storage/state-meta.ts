@@ -16,7 +16,7 @@ import { openSealedFrame, sealFrame } from './sealed-frame.ts'
 export const DATABASES = 16
 export const META_DATABASE = 'meta'
 export const META_KEY: Uint8Array = Buffer.from('state')
-const FORMAT_VERSION = 2
+export const STATE_FORMAT_VERSION = 3
 
 /** A sum mod 2^64, as two words of 32 bits. */
 export interface Digest {
@@ -112,7 +112,7 @@ export function readPoint(reader: FieldReader): StatePoint {
 
 export function encodeMeta(meta: StateMeta): Uint8Array {
   const digests = meta.digests.flatMap(({ high, low }) => [high, low])
-  return sealFrame(FORMAT_VERSION, [...pointFields(meta), meta.counts, meta.expires, digests])
+  return sealFrame(STATE_FORMAT_VERSION, [...pointFields(meta), meta.counts, meta.expires, digests])
 }
 
 /**
@@ -122,7 +122,7 @@ export function encodeMeta(meta: StateMeta): Uint8Array {
 export function decodeMeta(bytes: Uint8Array | undefined): StateMeta {
   if (bytes === undefined) return EMPTY_META
   try {
-    const reader = openSealedFrame(bytes, FORMAT_VERSION, 'the record of the state')
+    const reader = openSealedFrame(bytes, STATE_FORMAT_VERSION, 'the record of the state')
     const point = readPoint(reader)
     const counts = readIntegers(reader.array(), DATABASES)
     const expires = readIntegers(reader.array(), DATABASES)

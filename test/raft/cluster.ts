@@ -4,12 +4,14 @@
  * It knows no socket, clock or disk; `trace` receives one line for each thing a reader of a transcript wants to see.
  */
 
-import type { CoreLimits, ProposeResult } from '../../raft/core.ts'
+import type { ChangeResult, CoreLimits, ProposeResult, TransferResult } from '../../raft/core.ts'
 import { RaftNode } from '../../raft/node.ts'
 import type { Random, StateMachine } from '../../raft/ports.ts'
 import type {
   Entry,
   Index,
+  Member,
+  MemberRole,
   Membership,
   Message,
   NodeId,
@@ -33,6 +35,8 @@ export type Packet = Message | SnapshotPacket
 
 export interface ClusterOptions {
   readonly size: number
+  /** The members at the start, all voters; the other nodes know of none. Everybody when it is left out. */
+  readonly members?: readonly NodeId[]
   readonly random: Random
   readonly electionTicks?: number
   readonly heartbeatTicks?: number
@@ -44,15 +48,30 @@ export interface ClusterOptions {
   readonly trace?: (line: string) => void
 }
 
+export function member(id: NodeId, role: MemberRole = 'voter'): Member {
+  return { id, role, peerAddress: `p${id}`, clientAddress: `c${id}` }
+}
+
 /** The state machine: the list of what was applied. A crash goes back to the last checkpoint. */
 export class ListMachine implements StateMachine {
   readonly applied: Entry[] = []
+  /** That of a state without any entry. */
+  readonly #first: Membership | undefined
   checkpoint: Index = 0
   open = true
   readonly #onApply: (entry: Entry) => void
 
-  constructor(onApply: (entry: Entry) => void) {
+  constructor(first: Membership | undefined, onApply: (entry: Entry) => void) {
+    this.#first = first
     this.#onApply = onApply
+  }
+
+  /** The membership in force after the entry `index` (paper 7: a snapshot carries it). */
+  membershipAt(index: Index): Membership | undefined {
+    for (const { payload } of this.applied.slice(0, index).reverse()) {
+      if (payload.type === 'membership') return payload.membership
+    }
+    return this.#first
   }
 
   appliedIndex(): Index {
@@ -94,6 +113,7 @@ export interface Host {
   /** As last seen, to trace what changes. */
   role: string
   term: number
+  transferTo: NodeId | undefined
 }
 
 const defaultLimits: CoreLimits = {
@@ -115,11 +135,12 @@ export class Cluster {
   installs: number = 0
   readsLost: number = 0
   acks: number = 0
+  transfers: number = 0
   #violation: unknown
   /** False: a woken node waits for an explicit pump(), as in a busy turn of the event loop. */
   eager: boolean = true
   readonly #options: ClusterOptions
-  readonly #membership: Membership
+  readonly #first: Membership
   readonly #cuts = new Set<string>()
   readonly #trace: (line: string) => void
 
@@ -129,9 +150,7 @@ export class Cluster {
     this.electionTicks = options.electionTicks ?? 10
     this.#trace = options.trace ?? (() => {})
     this.ids = Array.from({ length: options.size }, (_, at) => `${at + 1}`)
-    this.#membership = {
-      members: this.ids.map((id) => ({ id, peerAddress: `p${id}`, clientAddress: `c${id}` })),
-    }
+    this.#first = { members: (options.members ?? this.ids).map((id) => member(id)) }
     for (const id of this.ids) {
       this.hosts.set(id, {
         id,
@@ -145,6 +164,7 @@ export class Cluster {
         staged: undefined,
         role: '',
         term: 0,
+        transferTo: undefined,
       })
     }
     this.invariants = new Invariants(this.hosts, this.limits)
@@ -229,6 +249,22 @@ export class Cluster {
       texts.forEach((text, at) => {
         this.host(id).proposals.set(first + at, { term, text })
       })
+    })
+    return result
+  }
+
+  async change(id: NodeId, members: readonly Member[]): Promise<ChangeResult> {
+    let result: ChangeResult = { accepted: false, reason: 'not-leader' }
+    await this.#event(id, (node) => {
+      result = node.changeMembership(members)
+    })
+    return result
+  }
+
+  async transfer(id: NodeId, to?: NodeId): Promise<TransferResult> {
+    let result: TransferResult = 'not-leader'
+    await this.#event(id, (node) => {
+      result = node.transferLeadership(to)
     })
     return result
   }
@@ -364,7 +400,9 @@ export class Cluster {
     const last = state.at(-1)
     if (last === undefined) throw new InvariantError(`I14: ${from} has nothing to send`)
     const { index } = last
-    const meta = { last: { index, term: last.term }, membership: this.#membership }
+    const membership = machine.membershipAt(index)
+    if (membership === undefined) throw new InvariantError(`I13: ${from} sends no membership`)
+    const meta = { last: { index, term: last.term }, membership }
     const packet = { type: 'snapshot', from, to, term, meta, state } as const
     this.#trace(`${from}>${to} ${describe(packet)}${this.isCut(from, to) ? ' (cut)' : ''}`)
     this.packets.push(packet)
@@ -399,7 +437,9 @@ export class Cluster {
   // ---- Inside ---------------------------------------------------------------------------------------------------
 
   #machine(id: NodeId): ListMachine {
-    return new ListMachine((entry) => this.#onApply(id, entry))
+    // Who is added later knows of nobody until its log tells.
+    const first = this.#first.members.some((known) => known.id === id) ? this.#first : undefined
+    return new ListMachine(first, (entry) => this.#onApply(id, entry))
   }
 
   #onApply(id: NodeId, entry: Entry): void {
@@ -427,7 +467,7 @@ export class Cluster {
       hardState: log.hardState(),
       log,
       machine,
-      membership: this.#membership,
+      membership: machine.membershipAt(machine.applied.length),
       random: this.#options.random,
       electionTicks: this.electionTicks,
       heartbeatTicks: this.#options.heartbeatTicks ?? 2,
@@ -458,6 +498,7 @@ export class Cluster {
     const status = host.node.status()
     host.role = status.role
     host.term = status.term
+    host.transferTo = undefined
     this.invariants.started(status)
   }
 
@@ -510,6 +551,10 @@ export class Cluster {
     if (this.#violation !== undefined) throw this.#violation
     if (host.node === undefined) return
     const status = host.node.status()
+    if (host.role === 'leader' && status.role !== 'leader' && host.transferTo !== undefined) {
+      this.transfers++
+    }
+    host.transferTo = status.transferTo
     if (status.role !== host.role || status.term !== host.term) {
       host.role = status.role
       host.term = status.term

@@ -24,8 +24,9 @@ export function describe(message: Packet): string {
   const head = `${message.type} t${message.term}`
   switch (message.type) {
     case 'pre-vote':
-    case 'vote':
       return `${head} last ${position(message.last)}`
+    case 'vote':
+      return `${head} last ${position(message.last)}${message.transfer ? ' transfer' : ''}`
     case 'pre-vote-reply':
     case 'vote-reply':
       return `${head} ${message.granted ? 'granted' : 'refused'}`

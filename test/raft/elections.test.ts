@@ -9,7 +9,8 @@ import type { Entry, Message } from '../../raft/types.ts'
 import { ELECTION_TICKS, HEARTBEAT_TICKS, Lone, membershipOf } from './lone.ts'
 
 function vote(from: string, term: number, last: readonly [number, number]): Message {
-  return { type: 'vote', from, to: '1', term, last: { index: last[0], term: last[1] } }
+  const position = { index: last[0], term: last[1] }
+  return { type: 'vote', from, to: '1', term, last: position, transfer: false }
 }
 function preVote(from: string, term: number, last: readonly [number, number]): Message {
   return { type: 'pre-vote', from, to: '1', term, last: { index: last[0], term: last[1] } }

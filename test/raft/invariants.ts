@@ -1,12 +1,19 @@
 /*
- * The named invariants of a cluster (I1 to I9 and I19), each checked in constant time after every event. They look
+ * The named invariants of a cluster (I1 to I9, I14, I16 and I19), each checked in constant time after every event. They look
  * only at what a node shows (its status, what it sends, applies and has on disk), never into the core, so that they
  * hold for any implementation of the algorithm; `canon` is the one history that everybody must agree on.
  */
 
 import type { CoreLimits, CoreStatus } from '../../raft/core.ts'
 import { majority } from '../../raft/quorum.ts'
-import { type Entry, entryBytes, type Index, type Message, type NodeId } from '../../raft/types.ts'
+import {
+  type Entry,
+  entryBytes,
+  type Index,
+  type Membership,
+  type Message,
+  type NodeId,
+} from '../../raft/types.ts'
 import type { MemoryLog } from './memory-log.ts'
 
 export class InvariantError extends Error {
@@ -23,10 +30,33 @@ interface Cursors {
   vote: NodeId | undefined
   commit: Index
   applied: Index
+  durable: Index
+  membership: Membership | undefined
+  membershipIndex: Index
+}
+
+function cursorsOf(status: CoreStatus): Cursors {
+  const { role, term, vote, commit, applied, durable, membership, membershipIndex } = status
+  return { role, term, vote, commit, applied, durable, membership, membershipIndex }
+}
+
+/** Counted here anew, so that a mistake in raft/membership.ts does not hide itself. */
+function voterSetsOf({ members, outgoing }: Membership): readonly (readonly NodeId[])[] {
+  const voters = members.flatMap(({ id, role }) => (role === 'voter' ? [id] : [])).sort()
+  return outgoing === undefined ? [voters] : [voters, [...outgoing].sort()]
+}
+
+/** `1,2,3`, with learners `1,2,3 +4`, joint `1,2 to 2,3`. */
+export function membershipText(membership: Membership): string {
+  const [voters = [], outgoing] = voterSetsOf(membership)
+  const learners = membership.members.flatMap(({ id, role }) => (role === 'learner' ? [id] : []))
+  const from = outgoing === undefined ? '' : `${outgoing} to `
+  return `${from}${voters}${learners.length > 0 ? ` +${learners}` : ''}`
 }
 
 export function entryText(entry: Entry): string {
   const { payload } = entry
+  if (payload.type === 'membership') return `members ${membershipText(payload.membership)}`
   if (payload.type !== 'commands') return payload.type
   return String.fromCharCode(...payload.data)
 }
@@ -44,6 +74,7 @@ export class Invariants {
   #floor: Index = 0
   #sentInEvent = 0
   elections = 0
+  changes = 0
 
   constructor(disks: ReadonlyMap<NodeId, { readonly log: MemoryLog }>, limits: CoreLimits) {
     this.#disks = disks
@@ -64,8 +95,7 @@ export class Invariants {
       'I2 one vote per term',
       () => `${status.id} starts with another term or vote than its disk holds`,
     )
-    const { role, term, vote, commit, applied } = status
-    this.#cursors.set(status.id, { role, term, vote, commit, applied })
+    this.#cursors.set(status.id, cursorsOf(status))
     if (before === undefined) this.#noteLog(log)
   }
 
@@ -75,18 +105,58 @@ export class Invariants {
     const before = this.#cursors.get(status.id)
     hold(before !== undefined, 'I6', () => `${status.id} was never started`)
     this.#checkCursors(before, status)
-    if (status.role === 'leader') {
-      if (before.role !== 'leader' || before.term !== status.term) this.#checkElection(status)
-      this.#checkCommit(status)
-      this.#checkWindows(status)
-    }
+    if (before.durable !== status.durable) this.#checkInForce(status)
+    const isLeader = status.role === 'leader'
+    const led = before.role === 'leader' && before.term === status.term
+    if (isLeader && !led) this.#checkElection(status)
+    // Whoever steps aside when a membership without it is committed has led until then.
+    if (isLeader || led) this.#checkCommit(status)
+    if (isLeader && led) this.#checkChange(before, status)
+    if (isLeader) this.#checkWindows(status)
     hold(
       status.commit <= this.canon.length,
       'I7 commit is on a durable quorum',
       () => `${status.id} commits ${status.commit}, no leader committed past ${this.canon.length}`,
     )
-    const { role, term, vote, commit, applied } = status
-    this.#cursors.set(status.id, { role, term, vote, commit, applied })
+    this.#cursors.set(status.id, cursorsOf(status))
+  }
+
+  /** In force is the last membership of the log, and nothing that was cut (I16). Only when the disk shows all of it. */
+  #checkInForce(status: CoreStatus): void {
+    if (status.durable !== status.last) return
+    const { log } = this.#disk(status.id)
+    let index = log.lastIndex()
+    while (index > log.base().index && log.entry(index)?.payload.type !== 'membership') index--
+    hold(
+      status.membershipIndex === index ||
+        (index === log.base().index && status.membershipIndex <= status.applied),
+      'I16 membership safety',
+      () =>
+        `${status.id} goes by the membership at ${status.membershipIndex}, its log has one at ${index}`,
+    )
+  }
+
+  /** A leader appends a membership only behind a committed entry of its term and a committed membership (I16). */
+  #checkChange(before: Cursors, status: CoreStatus): void {
+    const { membership, membershipIndex, id, term } = status
+    if (membershipIndex === before.membershipIndex) return
+    this.changes++
+    hold(membership !== undefined && before.membership !== undefined, 'I16', () => `${id} has none`)
+    const texts = `${membershipText(before.membership)} at ${before.membershipIndex}, then ${membershipText(membership)} at ${membershipIndex}`
+    // Commit and the change may come in one event: what counts is what is committed now, short of the change itself.
+    const committed = Math.min(status.commit, membershipIndex - 1)
+    hold(
+      before.membershipIndex <= committed && this.canon[committed - 1]?.term === term,
+      'I16 membership safety',
+      () => `${id} in term ${term}, committed ${committed}: ${texts}`,
+    )
+    const [old = [], oldOutgoing] = voterSetsOf(before.membership)
+    const [next = [], outgoing] = voterSetsOf(membership)
+    const legal =
+      outgoing === undefined
+        ? `${next}` === `${old}`
+        : oldOutgoing === undefined && `${outgoing}` === `${old}`
+    hold(legal && next.length > 0, 'I16 membership safety', () => texts)
   }
 
   #checkCursors(before: Cursors, status: CoreStatus): void {
@@ -132,14 +202,21 @@ export class Invariants {
   #checkCommit(status: CoreStatus): void {
     const { commit, term, id } = status
     if (commit <= this.canon.length) return
-    const holders = [...this.#disks.values()].filter(({ log }) => {
-      return log.base().index > commit || log.term(commit) === term
-    })
-    hold(
-      holders.length >= majority(this.#disks.size),
-      'I7 commit is on a durable quorum',
-      () => `${id} commits ${commit} in term ${term}, ${holders.length} disks hold it`,
-    )
+    const holds = ({ log }: { readonly log: MemoryLog }): boolean =>
+      log.base().index > commit || log.term(commit) === term
+    // A commit may bring the next membership in force in the same event; it was counted by the one before.
+    const before = this.#cursors.get(id)
+    const inForce = status.membershipIndex > commit ? before?.membership : status.membership
+    hold(inForce !== undefined, 'I7 commit is on a durable quorum', () => `${id} has no membership`)
+    for (const voters of voterSetsOf(inForce)) {
+      const counted = voters.filter((voter) => holds(this.#disk(voter)))
+      hold(
+        counted.length >= majority(voters.length),
+        'I7 commit is on a durable quorum',
+        () => `${id} commits ${commit} in term ${term}, of ${voters} only ${counted} hold it`,
+      )
+    }
+    const holders = [...this.#disks.values()].filter(holds)
     for (let index = this.canon.length + 1; index <= commit; index++) {
       const entry = holders.map(({ log }) => log.entry(index)).find((held) => held !== undefined)
       hold(entry !== undefined, 'I7 commit is on a durable quorum', () => `nobody holds ${index}`)

@@ -11,6 +11,8 @@ import { diskOf } from './script.ts'
 export interface LoneOptions {
   /** Members are '1' .. size; the core under test is '1'. 0: it has no membership yet. */
   readonly size?: number
+  /** Instead of `size`. */
+  readonly membership?: Membership
   /** Terms of the entries on its disk. */
   readonly terms?: readonly number[]
   readonly hardState?: HardState
@@ -28,7 +30,12 @@ export const HEARTBEAT_TICKS = 2
 
 export function membershipOf(ids: readonly NodeId[]): Membership {
   return {
-    members: ids.map((id) => ({ id, peerAddress: `p${id}`, clientAddress: `c${id}` })),
+    members: ids.map((id) => ({
+      id,
+      role: 'voter',
+      peerAddress: `p${id}`,
+      clientAddress: `c${id}`,
+    })),
   }
 }
 
@@ -60,7 +67,7 @@ export class Lone {
       hardState: this.log.hardState(),
       log: this.log,
       applied: options.applied ?? 0,
-      membership: ids.length === 0 ? undefined : membershipOf(ids),
+      membership: options.membership ?? (ids.length === 0 ? undefined : membershipOf(ids)),
       random: options.random ?? (() => 0),
       electionTicks: ELECTION_TICKS,
       heartbeatTicks: HEARTBEAT_TICKS,

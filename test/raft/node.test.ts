@@ -21,7 +21,7 @@ async function reactions(): Promise<void> {
 /** A node with everything it needs, whose turns the test takes. */
 class Bench {
   readonly log: MemoryLog = new MemoryLog()
-  readonly machine: ListMachine = new ListMachine(() => {})
+  readonly machine: ListMachine = new ListMachine(undefined, () => {})
   readonly sent: Message[] = []
   readonly fatal: unknown[] = []
   readonly sending: NodeId[] = []
@@ -212,6 +212,7 @@ test('a stop waits for the write that has begun and promises nothing by it', asy
     to: '1',
     term: 1,
     last: { index: 0, term: 0 },
+    transfer: false,
   })
   await bench.turn()
   let stopped = false

@@ -1,13 +1,14 @@
 /*
  * A cluster under random faults from one seed: loss, repetition, reordering, cuts, crashes (with the persist in flight
- * landed or not), slow disks, late turns, checkpoints, proposals and reads; then everything heals, and within twenty
- * election timeouts the cluster must serve (I18). `HOLDFAST_SEED=n` runs one seed alone.
+ * landed or not), slow disks, late turns, checkpoints, proposals, reads, changes of the membership and of the leader;
+ * then everything heals, and within twenty election timeouts the cluster must serve (I18), whoever was removed being
+ * there and disturbing nobody (I17). `HOLDFAST_SEED=n` runs one seed alone.
  */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NodeId } from '../../raft/types.ts'
-import { Cluster, seeded } from './cluster.ts'
+import { Cluster, member, seeded } from './cluster.ts'
 import { entryText } from './invariants.ts'
 
 const SEEDS = 300
@@ -23,6 +24,8 @@ interface Mix {
   readonly lateTurns: boolean
   readonly checkpoints: number
   readonly leaveBehind: number
+  readonly changes: number
+  readonly transfers: number
 }
 
 interface World {
@@ -49,6 +52,8 @@ function mixOf(random: () => number): Mix {
     lateTurns: random() < 0.3,
     checkpoints: some(0.4),
     leaveBehind: some(0.02),
+    changes: some(0.6),
+    transfers: some(0.2),
   }
 }
 
@@ -96,7 +101,10 @@ async function work(world: World): Promise<void> {
   const id = pick(random, cluster.up)
   if (id === undefined) return
   const what = random()
-  if (random() < world.mix.checkpoints) await cluster.checkpoint(id)
+  if (random() < world.mix.changes) await changeMembers(world)
+  else if (random() < world.mix.transfers) {
+    await cluster.transfer(cluster.leader() ?? id, pick(random, [...cluster.ids, undefined]))
+  } else if (random() < world.mix.checkpoints) await cluster.checkpoint(id)
   else if (what < 0.5) {
     const texts = Array.from({ length: 1 + Math.floor(random() * 4) }, () => `w${world.writes++}`)
     await cluster.propose(random() < 0.7 ? (cluster.leader() ?? id) : id, texts)
@@ -104,6 +112,25 @@ async function work(world: World): Promise<void> {
   else if (what < 0.93) await cluster.checkpoint(id)
   else if (what < 0.97) await cluster.openMachine(id, random() < 0.6)
   else await cluster.unreachable(id, pick(random, cluster.ids) ?? id)
+}
+
+/** Any members may follow any others: joint consensus allows it, however many are replaced at once. */
+async function changeMembers({ cluster, random }: World): Promise<void> {
+  const leader = cluster.leader()
+  if (leader === undefined) return
+  const current = cluster.node(leader).membership
+  if (current === undefined) return
+  // Mostly near the present one, so that changes of one member, and of roles alone, are common.
+  const chance = random() < 0.7 ? 0.2 : 0.7
+  const members = cluster.ids.flatMap((id) => {
+    const known = current.members.find((one) => one.id === id)
+    if (random() > chance) return known === undefined ? [] : [member(id, known.role)]
+    const role = pick(random, ['voter', 'voter', 'learner', undefined] as const)
+    return role === undefined ? [] : [member(id, role)]
+  })
+  if (current.outgoing === undefined && members.some(({ role }) => role === 'voter')) {
+    await cluster.change(leader, members)
+  }
 }
 
 /** One hears nobody while the others go on, and drop the log that it would need. */
@@ -153,15 +180,38 @@ async function heal(cluster: Cluster, done: () => boolean): Promise<void> {
   assert.fail(`I18 liveness after heal: not within 20 election timeouts:\n${states.join('\n')}`)
 }
 
+/** Those that the leader's membership names; everybody else may be anywhere. */
+function membersOf(cluster: Cluster): readonly NodeId[] {
+  const leader = cluster.leader()
+  if (leader === undefined) return []
+  return cluster.node(leader).membership?.members.map(({ id }) => id) ?? []
+}
+
 function isCalm(cluster: Cluster): boolean {
   const leader = cluster.leader()
   if (leader === undefined) return false
-  const { commit, last, term } = cluster.node(leader).status()
-  return cluster.ids.every((id) => {
+  const { commit, last, term, membership, transferTo } = cluster.node(leader).status()
+  if (membership?.outgoing !== undefined || transferTo !== undefined) return false
+  return membersOf(cluster).every((id) => {
     const status = cluster.node(id).status()
     const follows = status.leader === leader && status.term === term
     return follows && commit === last && status.applied === commit && status.last === last
   })
+}
+
+/** Nobody, removed or not, changes the leader of a cluster without faults (I17). */
+async function staysCalm(cluster: Cluster): Promise<void> {
+  const [leader, { elections }] = [cluster.leader(), cluster.invariants]
+  for (let ticks = 0; ticks < 4 * cluster.electionTicks; ticks++) {
+    for (const id of cluster.ids) await cluster.tick(id)
+    await cluster.settle()
+    await cluster.noticeLostSnapshots()
+  }
+  assert.deepEqual(
+    [cluster.leader(), cluster.invariants.elections],
+    [leader, elections],
+    'I17 no disruption',
+  )
 }
 
 async function healAndProve(world: World): Promise<void> {
@@ -174,12 +224,14 @@ async function healAndProve(world: World): Promise<void> {
     await cluster.pump(id)
   }
   await heal(cluster, () => isCalm(cluster))
+  await staysCalm(cluster)
   const { acks } = cluster
-  const before = new Map(cluster.ids.map((id) => [id, cluster.host(id).machine.applied.length]))
+  const ids = membersOf(cluster)
+  const before = new Map(ids.map((id) => [id, cluster.host(id).machine.applied.length]))
   await cluster.propose(cluster.leader() ?? '', ['last'])
   await heal(cluster, () => cluster.acks === acks + 1)
   const reads: string[] = []
-  for (const id of cluster.ids) {
+  for (const id of ids) {
     await cluster.read(id, (confirmed) => {
       const state = cluster.host(id).machine.applied.slice(before.get(id)).map(entryText)
       if (confirmed) reads.push(`${id} ${state.at(-1)}`)
@@ -188,9 +240,9 @@ async function healAndProve(world: World): Promise<void> {
   }
   assert.deepEqual(
     reads,
-    cluster.ids.map((id) => `${id} last`),
+    ids.map((id) => `${id} last`),
   )
-  await heal(cluster, () => cluster.ids.every((id) => cluster.host(id).readsPending === 0))
+  await heal(cluster, () => ids.every((id) => cluster.host(id).readsPending === 0))
 }
 
 interface Reached {
@@ -199,6 +251,8 @@ interface Reached {
   reads: number
   applied: number
   installs: number
+  changes: number
+  transfers: number
 }
 
 async function runSeed(seed: number): Promise<Reached> {
@@ -206,8 +260,12 @@ async function runSeed(seed: number): Promise<Reached> {
   const mix = mixOf(random)
   const size = [1, 2, 3, 3, 3, 4, 5][Math.floor(random() * 7)] ?? 3
   const small = { appendBytes: 100, window: { messages: 2, bytes: 200 }, uncommittedBytes: 1000 }
+  // In every second seed some nodes are there that nobody knows yet.
+  const strangers = random() < 0.5 ? Math.floor(random() * 3) : 0
+  const members = Array.from({ length: size }, (_, at) => `${at + 1}`)
   const cluster = new Cluster({
-    size,
+    size: size + strangers,
+    members,
     random,
     electionTicks: 5,
     heartbeatTicks: 1,
@@ -221,28 +279,34 @@ async function runSeed(seed: number): Promise<Reached> {
   const world: World = { cluster, random, mix, writes: 0 }
   for (let event = 0; event < EVENTS; event++) await step(world)
   await healAndProve(world)
-  const { elections, canon } = cluster.invariants
+  const { elections, canon, changes } = cluster.invariants
   return {
     elections,
     acks: cluster.acks,
     reads: cluster.readsServed,
     applied: canon.length,
     installs: cluster.installs,
+    changes,
+    transfers: cluster.transfers,
   }
 }
 
 test('a random cluster keeps every invariant, and serves again within 20 election timeouts', async () => {
   const only = process.env.HOLDFAST_SEED
   const seeds = only ? [Number(only)] : Array.from({ length: SEEDS }, (_, at) => at + 1)
-  const total: Reached = { elections: 0, acks: 0, reads: 0, applied: 0, installs: 0 }
+  const total: Reached = {
+    elections: 0,
+    acks: 0,
+    reads: 0,
+    applied: 0,
+    installs: 0,
+    changes: 0,
+    transfers: 0,
+  }
   for (const seed of seeds) {
     try {
-      const { elections, acks, reads, applied, installs } = await runSeed(seed)
-      total.elections += elections
-      total.acks += acks
-      total.reads += reads
-      total.applied += applied
-      total.installs += installs
+      const reached = await runSeed(seed)
+      for (const key of Object.keys(total) as (keyof Reached)[]) total[key] += reached[key]
     } catch (error) {
       throw new Error(`seed ${seed} (HOLDFAST_SEED=${seed} runs it alone): ${error}`, {
         cause: error,
@@ -255,4 +319,6 @@ test('a random cluster keeps every invariant, and serves again within 20 electio
   assert.ok(total.acks >= 5 * each, `only ${total.acks} acknowledged writes`)
   assert.ok(total.reads >= 5 * each, `only ${total.reads} reads`)
   assert.ok(total.installs >= 0.25 * each, `only ${total.installs} snapshots`)
+  assert.ok(total.changes >= each, `only ${total.changes} changes of the membership`)
+  assert.ok(total.transfers >= 0.1 * each, `only ${total.transfers} transfers of leadership`)
 })

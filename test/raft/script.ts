@@ -3,8 +3,9 @@
  * Election timeouts are not random here (a follower campaigns after exactly ten silent ticks), so a script says itself
  * who moves when. Reviewers read the .txt files as a specification; this file must only make them easy to write.
  *
- *   cluster N [window=M] [append=B] [uncommitted=B] [apply=B] [retain=B] [pinned=B] [base=I] [1=1,1,2 ...]
+ *   cluster N [members=1,2] [window=M] [append=B] [uncommitted=B] [apply=B] [retain=B] [pinned=B] [base=I] [1=1,1,2 ...]
  *     (bytes of log that are kept for whoever is behind, and for a snapshot; terms of the entries on a disk)
+ *   members ID VOTERS [LEARNERS] (1,2,3 4) · transfer ID [TO]
  *   tick ID [N] · campaign ID · persist ID · pump ID · propose ID TEXT... · read ID NAME · settle · status [ID...]
  *   deliver|drop|repeat|delay [all] [FROM>TO] [TYPE]   (* for anybody; the oldest match, or all until none is left)
  *   cut FROM>TO... · isolate ID · heal · crash ID [landed] · restart ID [terms] · disk ID · queue
@@ -14,8 +15,9 @@
 
 import type { CoreLimits } from '../../raft/core.ts'
 import type { Entry, NodeId, Payload } from '../../raft/types.ts'
-import { Cluster, type Packet } from './cluster.ts'
+import { Cluster, member, type Packet } from './cluster.ts'
 import { describe, entryList, position } from './describe.ts'
+import { membershipText } from './invariants.ts'
 import type { DurableState } from './memory-log.ts'
 
 const ELECTION_TICKS = 10
@@ -126,8 +128,10 @@ export class Script {
     }
     const retain = { bytes: number('retain', 1e9), pinned: number('pinned', 1e9) }
     const trace = (line: string): void => this.#print(line)
+    const members = options.get('members')?.split(',')
     this.#cluster = new Cluster({
       size,
+      ...(members === undefined ? {} : { members }),
       random: () => 0,
       electionTicks: ELECTION_TICKS,
       limits,
@@ -188,6 +192,15 @@ export class Script {
         const at = this.#on.host(id).machine.appliedIndex()
         this.#print(`${id} read ${rest[0]} ${confirmed ? `served at ${at}` : 'lost'}`)
       })
+    } else if (name === 'members') {
+      const members = rest.flatMap((ids, at) =>
+        ids.split(',').map((one) => member(one, at === 0 ? 'voter' : 'learner')),
+      )
+      const result = await this.#on.change(id, members)
+      if (!result.accepted) this.#print(`${id} refuses: ${result.reason}`)
+    } else if (name === 'transfer') {
+      const result = await this.#on.transfer(id, rest[0])
+      if (result !== 'begun') this.#print(`${id} refuses: ${result}`)
     } else return false
     return true
   }
@@ -206,13 +219,16 @@ export class Script {
   #printStatus(ids: readonly NodeId[]): void {
     for (const id of ids.length > 0 ? ids : this.#on.up) {
       const status = this.#on.node(id).status()
-      const { role, term, leader, commit, applied, last, durable, first } = status
+      const { role, term, leader, commit, applied, last, durable, first, membership } = status
       const peers = status.peers.map(
         (peer) => `${peer.id} ${peer.state} match ${peer.match} next ${peer.next}`,
       )
       const log = `log ${first}..${last} durable ${durable} commit ${commit} applied ${applied}`
       const more = peers.length > 0 ? ` (${peers.join(', ')})` : ''
-      this.#print(`${id} ${role} t${term} leader ${leader ?? '-'} ${log}${more}`)
+      const known = membership === undefined ? 'nobody' : membershipText(membership)
+      // Only where it says more than the number of nodes.
+      const who = known === `${this.#on.ids}` ? '' : ` members ${known}`
+      this.#print(`${id} ${role} t${term} leader ${leader ?? '-'} ${log}${more}${who}`)
     }
   }
 }

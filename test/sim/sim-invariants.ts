@@ -10,6 +10,7 @@ import type { Entry, HardState, Index, Message, NodeId, Term } from '../../raft/
 import { decodeEntry } from '../../storage/codec.ts'
 import type { Operation } from '../../storage/engine.ts'
 import { readUint64, writeUint64 } from '../../storage/integers.ts'
+import { LOG_FORMAT_VERSION } from '../../storage/log-store.ts'
 import { openSealedFrame } from '../../storage/sealed-frame.ts'
 import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
 import { type Canon, chainOf } from './canon.ts'
@@ -448,7 +449,7 @@ function durableHardState(machine: Machine): HardState {
 function durableStable(machine: Machine): { hardState: HardState; base: Index } | undefined {
   const bytes = machine.disk.durable('log', 'stable', STABLE_KEY)
   if (bytes === undefined) return undefined
-  const reader = openSealedFrame(bytes, 1, 'the record of this node')
+  const reader = openSealedFrame(bytes, LOG_FORMAT_VERSION, 'the record of this node')
   reader.string(64)
   if (!reader.skipNull()) reader.string(64)
   const term = reader.integer()

@@ -71,6 +71,7 @@ class World {
       log?.members,
       this.disks.map(({ id }, at) => ({
         id,
+        role: 'voter',
         peerAddress: list[at],
         clientAddress: `${names[at]}:6379`,
       })),
@@ -291,10 +292,10 @@ test('the list: order does not matter, this node must be in it, nothing twice, n
 test('a list that differs from the stored membership is one warning', () => {
   const membership = {
     members: [
-      { id: nodeId('a'), peerAddress: 'h1:1', clientAddress: 'h1:2' },
-      { id: nodeId('b'), peerAddress: 'h2:1', clientAddress: 'h2:2' },
+      { id: nodeId('a'), role: 'voter', peerAddress: 'h1:1', clientAddress: 'h1:2' },
+      { id: nodeId('b'), role: 'voter', peerAddress: 'h2:1', clientAddress: 'h2:2' },
     ],
-  }
+  } as const
   const warn = (given: ClusterList): string | undefined =>
     listWarning(given, nodeId('a'), membership)
   assert.equal(warn(readClusterList(['h2:1', 'H1:1'], 'h1:1')), undefined)

@@ -270,9 +270,9 @@ const idA = 'a'.repeat(40)
 const idB = 'b'.repeat(40)
 const idC = 'c'.repeat(40)
 const members = [
-  { id: idA, peerAddress: '10.0.0.1:16379', clientAddress: '10.0.0.1:6379' },
-  { id: idB, peerAddress: '[::1]:16380', clientAddress: '[::1]:6380' },
-  { id: idC, peerAddress: '10.0.0.3:16381', clientAddress: '10.0.0.3:6381' },
+  { id: idA, role: 'voter', peerAddress: '10.0.0.1:16379', clientAddress: '10.0.0.1:6379' },
+  { id: idB, role: 'voter', peerAddress: '[::1]:16380', clientAddress: '[::1]:6380' },
+  { id: idC, role: 'voter', peerAddress: '10.0.0.3:16381', clientAddress: '10.0.0.3:6381' },
 ] as const
 
 /** Node a leads b (a link, 1.5 s silent) and c (no link). */

@@ -67,7 +67,8 @@ test('an entry moves the applied index, and a value carries the version of what 
 test('a membership entry goes to the store', () => {
   const db = new Applied()
   const id = 'a'.repeat(40)
-  const membership = { members: [{ id, peerAddress: 'h:1', clientAddress: 'h:2' }] }
+  const member = { id, role: 'voter', peerAddress: 'h:1', clientAddress: 'h:2' } as const
+  const membership = { members: [member] }
   db.keyspace.apply(db.entries.make({ type: 'membership', membership }))
   assert.deepEqual(db.store.membership, membership)
   db.keyspace.apply(db.entries.make({ type: 'noop' }))

@@ -81,6 +81,7 @@ async function openPair(): Promise<{ a: Node; b: Node; close: () => Promise<void
   const ports = await freePorts()
   const members: Member[] = [A, B].map((id, at) => ({
     id,
+    role: 'voter',
     peerAddress: `127.0.0.1:${ports[at]}`,
     clientAddress: '127.0.0.1:1',
   }))

@@ -23,6 +23,7 @@ const names = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const
 const list = names.map((name) => `${name}:${PEER_PORT}`)
 const members: Member[] = [A, B, C].map((id, at) => ({
   id,
+  role: 'voter',
   peerAddress: `${names[at]}:${PEER_PORT}`,
   clientAddress: `${names[at]}:6379`,
 }))

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import type { Entry, Message, Payload } from '../../raft/types.ts'
+import type { Entry, Member, MemberRole, Membership, Message, Payload } from '../../raft/types.ts'
 import {
   CodecError,
   decodeCommands,
@@ -25,12 +25,24 @@ const integer = fc.oneof(fc.nat(200), fc.maxSafeNat())
 const bytes = fc.uint8Array({ maxLength: 300 })
 const nodeId = fc.stringMatching(/^[0-9a-f]{40}$/)
 const position = fc.record({ index: integer, term: integer })
-const membership = fc
-  .uniqueArray(
-    fc.record({ id: nodeId, peerAddress: fc.constant('h:1'), clientAddress: fc.constant('é:2') }),
-    { selector: ({ id }) => id, maxLength: 9 },
+function members(...roles: MemberRole[]): fc.Arbitrary<Member[]> {
+  return fc.uniqueArray(
+    fc.record({
+      id: nodeId,
+      role: fc.constantFrom(...roles),
+      peerAddress: fc.constant('h:1'),
+      clientAddress: fc.constant('é:2'),
+    }),
+    { selector: ({ id }) => id, minLength: 1, maxLength: 9 },
   )
-  .map((members) => ({ members }))
+}
+const membership: fc.Arbitrary<Membership> = fc.oneof(
+  members('voter', 'learner').map((all) => ({ members: all })),
+  members('voter', 'learner', 'leaving').map((all) => ({
+    members: all,
+    outgoing: all.map(({ id }) => id),
+  })),
+)
 const payload: fc.Arbitrary<Payload> = fc.oneof(
   fc.constant({ type: 'noop' } as const),
   membership.map((value) => ({ type: 'membership', membership: value }) as const),
@@ -58,7 +70,14 @@ const tail = fc
   }))
 
 const message: fc.Arbitrary<Message> = fc.oneof(
-  fc.record({ type: fc.constantFrom('pre-vote', 'vote'), ...envelope, last: position }),
+  fc.record({ type: fc.constant('pre-vote'), ...envelope, last: position }),
+  fc.record({
+    type: fc.constant('vote'),
+    ...envelope,
+    last: position,
+    transfer: fc.boolean(),
+  }),
+  fc.record({ type: fc.constant('timeout-now'), ...envelope }),
   fc.record({
     type: fc.constantFrom('pre-vote-reply', 'vote-reply'),
     ...envelope,
@@ -259,10 +278,11 @@ describe('messages', () => {
   it('refuse fields that no peer sends', () => {
     const base = { from: 'a', to: 'b' }
     const forged: unknown[] = [
-      { ...base, type: 'vote', term: 2 ** 53, last: { index: 1, term: 1 } },
-      { ...base, type: 'vote', term: 1.5, last: { index: 1, term: 1 } },
-      { ...base, type: 'vote', term: -1, last: { index: 1, term: 1 } },
-      { ...base, type: 'vote', term: '1', last: { index: 1, term: 1 } },
+      { ...base, type: 'vote', term: 2 ** 53, last: { index: 1, term: 1 }, transfer: false },
+      { ...base, type: 'vote', term: 1.5, last: { index: 1, term: 1 }, transfer: false },
+      { ...base, type: 'vote', term: -1, last: { index: 1, term: 1 }, transfer: false },
+      { ...base, type: 'vote', term: '1', last: { index: 1, term: 1 }, transfer: false },
+      { ...base, type: 'vote', term: 1, last: { index: 1, term: 1 }, transfer: 1 },
       { ...base, type: 'vote-reply', term: 1, granted: 1 },
       { ...base, type: 'heartbeat', term: 1, commit: 1, round: 1, slowest: { id: '', match: 1 } },
       { ...base, type: 'read', term: 1, id: null },

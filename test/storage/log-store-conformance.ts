@@ -75,7 +75,8 @@ export function runLogStoreConformance(
     })
 
     it('keeps entries of every kind, also over a reopen', async () => {
-      const members = [{ id: 'a'.repeat(40), peerAddress: 'h:1', clientAddress: 'h:2' }]
+      const addresses = { peerAddress: 'h:1', clientAddress: 'h:2' }
+      const members = [{ id: 'a'.repeat(40), role: 'voter' as const, ...addresses }]
       const entries: Entry[] = [
         {
           index: 1,

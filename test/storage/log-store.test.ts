@@ -11,7 +11,7 @@ import { encodeEntry } from '../../storage/codec.ts'
 import type { Engine } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
-import { CorruptLogError, DiskLogStore } from '../../storage/log-store.ts'
+import { CorruptLogError, DiskLogStore, LOG_FORMAT_VERSION } from '../../storage/log-store.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
 import {
   entriesOf,
@@ -250,7 +250,7 @@ describe('a damaged log is refused', () => {
 
   it('a flipped bit of term and vote', () =>
     assertRefused((engine) => {
-      const sealed = sealFrame(1, ['a', 'c1', 2, 'v', 0, 0, 1])
+      const sealed = sealFrame(LOG_FORMAT_VERSION, ['a', 'c1', 2, 'v', 0, 0, 1])
       sealed[sealed.length - 4] = (sealed[sealed.length - 4] ?? 0) ^ 1
       engine.tamper('log', 'stable', Buffer.from('stable'), sealed)
     }, /record of this node has a bad checksum/))
@@ -277,10 +277,15 @@ describe('a log of another build', () => {
   it('is refused, whatever else its record holds', async () => {
     for (const fields of [['a', 'c1', 2, 'v', 0, 0, 1], [], [[1, 2], 'new']]) {
       const engine = await engineWithLog()
-      engine.tamper('log', 'stable', Buffer.from('stable'), sealFrame(2, fields))
+      engine.tamper(
+        'log',
+        'stable',
+        Buffer.from('stable'),
+        sealFrame(LOG_FORMAT_VERSION + 1, fields),
+      )
       await assert.rejects(DiskLogStore.open(engine), (error: Error) => {
         assert.ok(error instanceof FormatVersionError)
-        assert.match(error.message, /format version 2, this build knows 1/)
+        assert.match(error.message, /format version 3, this build knows 2/)
         return true
       })
     }

@@ -6,11 +6,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { AssertionError } from '../../raft/assert.ts'
+import type { Membership } from '../../raft/types.ts'
 import { DiskKeyWriter } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
-import { decodeMeta, META_KEY } from '../../storage/state-meta.ts'
+import { decodeMeta, META_KEY, STATE_FORMAT_VERSION } from '../../storage/state-meta.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
@@ -58,7 +59,8 @@ describe('a checkpoint', () => {
   it('carries index, term, clock, membership and hash key, without any key too', async () => {
     const engine = new MemoryEngine()
     const { store } = await openStore(engine)
-    const membership = { members: [{ id: 'n', peerAddress: 'p:1', clientAddress: 'c:1' }] }
+    const addresses = { peerAddress: 'p:1', clientAddress: 'c:1' }
+    const membership: Membership = { members: [{ id: 'n', role: 'voter', ...addresses }] }
     store.commitEntry({ index: 1, term: 3, clock: 0, membership })
     await store.checkpoint()
     store.setHashKey(HASH_KEY)
@@ -305,7 +307,7 @@ describe('a damaged state is found', () => {
 
   it('in its own record', async () => {
     const engine = await engineWithState()
-    engine.tamper('state-1', 'meta', META_KEY, sealFrame(2, [1, 2]))
+    engine.tamper('state-1', 'meta', META_KEY, sealFrame(STATE_FORMAT_VERSION, [1, 2]))
     await assert.rejects(openStore(engine), CorruptStateError)
     engine.crash()
     engine.tamper('state-1', 'meta', META_KEY, Buffer.alloc(40))
