@@ -141,6 +141,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   closed(): void {
     this.#ended = true
+    this.session.isClosed = true
     this.#owner.closed(this)
   }
 
@@ -213,6 +214,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   }
 
   #submit(command: Call['command'], args: Args): void {
+    if (command.kind === 'write') this.session.writes.sent++
     const call = new Call({
       owner: this,
       stream: this.#stream,
@@ -263,8 +265,13 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   // ---- Replies out ----------------------------------------------------------------------------------
 
-  answered(call: Call, reply: Reply | EncodedReply, _index: Index): void {
+  answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
     if (this.#ended) return
+    if (!call.isRead) {
+      const { writes } = this.session
+      writes.answered++
+      writes.index = Math.max(writes.index, index)
+    }
     // Before it is encoded: the replies of one turn alone may be more than a process can hold.
     const bytes = reply instanceof EncodedReply ? reply.bytes.length : replyBytes(reply)
     this.#checkOutput(this.#earlyBytes + this.#out.length + bytes)

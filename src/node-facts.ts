@@ -5,6 +5,7 @@
 
 import { createHash } from 'node:crypto'
 import { arch, release, type } from 'node:os'
+import type { Index } from '../raft/types.ts'
 import type { Reply } from '../resp/encoder.ts'
 import type { LogCacheMetrics } from '../storage/log-cache.ts'
 import type { InfoFacts, LocalServer, RaftStatus } from './commands/local-server.ts'
@@ -12,6 +13,7 @@ import type { Config } from './config.ts'
 import type { Frontend } from './frontend.ts'
 import type { Clock } from './network.ts'
 import type { Replica } from './replica.ts'
+import type { Copies } from './replication-waits.ts'
 import { DATABASES, type Session } from './session.ts'
 import { version } from './version.ts'
 
@@ -66,6 +68,22 @@ export class NodeFacts implements LocalServer {
 
   ready(): Promise<string | undefined> {
     return this.#options.replica.ready(READY_MS)
+  }
+
+  replicated(session: Session, wanted: Copies, timeoutMs: number): Promise<Copies> {
+    const { writes } = session
+    const { sent } = writes
+    let index: Index | undefined
+    return this.#options.replica.replicated({
+      // Later writes of the connection are not waited for.
+      index: () => {
+        if (index === undefined && writes.answered >= sent) index = writes.index
+        return index
+      },
+      wanted,
+      deadline: timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.now() + timeoutMs,
+      isOver: () => session.isClosed,
+    })
   }
 
   shutdown(): Promise<Reply> {

@@ -31,8 +31,7 @@ export const frameKinds = {
   message: 8,
   forward: 9,
   forwardReply: 10,
-  clockTold: 11,
-  clockAsked: 12,
+  note: 11,
 } as const
 export type FrameKind = (typeof frameKinds)[keyof typeof frameKinds]
 

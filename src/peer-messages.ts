@@ -1,15 +1,25 @@
 /*
- * What the links between peers carry, apart from the frames: which link a message of raft's takes, what a clock looks
- * like, and how bytes that are none of it become a fault of the other side. It knows no connection.
+ * What the links between peers carry, apart from the frames: which link a message of raft's takes, the notes that go
+ * beside them, and how bytes that are neither become a fault of the other side. It knows no connection.
  */
 
-import type { Message } from '../raft/types.ts'
-import { CodecError } from '../storage/codec.ts'
-import { readUint64, writeUint64 } from '../storage/integers.ts'
+import type { Index, Message } from '../raft/types.ts'
+import { CodecError, decodeFrame, encodeFrame } from '../storage/codec.ts'
+import { FieldReader } from '../storage/field-reader.ts'
 import { PeerProtocolError } from './peer-frame.ts'
 import type { LinkKind } from './peer-handshake.ts'
 
-const CLOCK_BYTES = 8
+const NOTE_TYPE_CHARS_MAX = 32
+
+/** What members tell each other beside raft and the commands of clients: it may be lost, and is then asked for anew. */
+export type Note =
+  /** The sender's logical clock in ms. As a leader it goes before the confirmation of a read. */
+  | { readonly type: 'clock-told'; readonly clock: number }
+  /** The sender waits for an entry that brings at least this clock. */
+  | { readonly type: 'clock-asked'; readonly clock: number }
+  /** How far the sender, who leads, is durable itself, and how far each of the other members. */
+  | { readonly type: 'progress-told'; readonly durable: Index; readonly matches: readonly Index[] }
+  | { readonly type: 'progress-asked' }
 
 /** A large append must not delay a heartbeat, nor what asks for votes or for reads. */
 export function linkOf(message: Message): LinkKind {
@@ -23,17 +33,48 @@ export function linkOf(message: Message): LinkKind {
   }
 }
 
-/** A logical clock in ms. */
-export function encodeClock(clock: number): Uint8Array {
-  const bytes = new Uint8Array(CLOCK_BYTES)
-  writeUint64(bytes, 0, clock)
-  return bytes
+export function encodeNote(note: Note): Uint8Array {
+  switch (note.type) {
+    case 'clock-told':
+    case 'clock-asked':
+      return encodeFrame([note.type, note.clock])
+    case 'progress-told':
+      return encodeFrame([note.type, note.durable, note.matches])
+    case 'progress-asked':
+      return encodeFrame([note.type])
+  }
 }
 
-/** Throws PeerProtocolError on bytes that are no clock. */
-export function decodeClock(bytes: Uint8Array): number {
-  if (bytes.length !== CLOCK_BYTES) throw badMessage('a clock that is none')
-  return decoding(() => readUint64(bytes, 0))
+/** Throws PeerProtocolError on bytes that are no note. */
+export function decodeNote(bytes: Uint8Array): Note {
+  return decoding(() => {
+    const fields = new FieldReader(decodeFrame(bytes))
+    const note = readNote(fields)
+    fields.expectEnd()
+    return note
+  })
+}
+
+function readNote(fields: FieldReader): Note {
+  const type = fields.string(NOTE_TYPE_CHARS_MAX)
+  switch (type) {
+    case 'clock-told':
+    case 'clock-asked':
+      return { type, clock: fields.integer() }
+    case 'progress-told': {
+      const durable = fields.integer()
+      const matches = new FieldReader(fields.array())
+      return {
+        type,
+        durable,
+        matches: Array.from({ length: matches.left }, () => matches.integer()),
+      }
+    }
+    case 'progress-asked':
+      return { type }
+    default:
+      throw new CodecError('a note of an unknown type')
+  }
 }
 
 /** Bytes that are no message are the other side's fault; whatever else is thrown is ours. */

@@ -37,7 +37,7 @@ import {
   type Refusal,
 } from './peer-handshake.ts'
 import { type ForwardChannel, type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
-import { badMessage, decodeClock, decoding, encodeClock, linkOf } from './peer-messages.ts'
+import { badMessage, decodeNote, decoding, encodeNote, linkOf, type Note } from './peer-messages.ts'
 import { type PeerLog, RefusalLog } from './peer-refusals.ts'
 
 /** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
@@ -54,10 +54,7 @@ const KEEP_ALIVE_MS = 30_000
 export interface PeerEvents {
   /** A message of a member of this cluster, for this node, from the latest process of that member. */
   message(message: Message): void
-  /** That member's logical clock, which it told before the message that follows. */
-  clockTold(from: NodeId, clock: number): void
-  /** That member waits for an entry that brings at least this clock. */
-  clockAsked(from: NodeId, clock: number): void
+  noted(from: NodeId, note: Note): void
   /** A control link with that member broke, or an append to it was dropped. */
   unreachable(id: NodeId): void
   /**
@@ -395,15 +392,13 @@ export class Peers implements Transport, Acquaintances {
     for (const link of touched) link.flush()
   }
 
-  /** Goes before what send() takes next to the same member; lost with the link, or without room. */
-  tellClock(to: NodeId, clock: number): void {
-    this.#peers.get(to)?.link('control')?.enqueue(frameKinds.clockTold, encodeClock(clock))
-  }
-
-  /** Leaves at the next flush(); may be lost, so whoever waits asks again. */
-  askClock(to: NodeId, clock: number): void {
+  /**
+   * Goes before what send() takes next to the same member, at the next flush() at the latest. Lost with the link, or
+   * without room.
+   */
+  note(to: NodeId, note: Note): void {
     const link = this.#peers.get(to)?.link('control')
-    if (link?.enqueue(frameKinds.clockAsked, encodeClock(clock))) this.#unflushed.add(link)
+    if (link?.enqueue(frameKinds.note, encodeNote(note))) this.#unflushed.add(link)
   }
 
   /**
@@ -448,12 +443,8 @@ export class Peers implements Transport, Acquaintances {
       return
     }
     if (this.#clusterId === undefined) throw badMessage('out of place')
-    if (link.kind === 'control' && kind === frameKinds.clockTold) {
-      events.clockTold(from, decodeClock(bytes))
-      return
-    }
-    if (link.kind === 'control' && kind === frameKinds.clockAsked) {
-      events.clockAsked(from, decodeClock(bytes))
+    if (link.kind === 'control' && kind === frameKinds.note) {
+      events.noted(from, decodeNote(bytes))
       return
     }
     if (kind !== frameKinds.message) throw badMessage('out of place')

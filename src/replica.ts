@@ -26,12 +26,15 @@ import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
 import { LongReads } from './long-reads.ts'
 import type { ForwardChannel } from './peer-link.ts'
+import type { Note } from './peer-messages.ts'
 import { type PeerEvents, Peers } from './peers.ts'
+import { whenReady } from './readiness.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
+import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
 import { type ReadTime, Router, routeOf } from './router.ts'
+import { routerSettings } from './router-settings.ts'
 import { Ticker } from './ticker.ts'
 
-const READY_RETRY_MS = 20
 /** Ticks in one heartbeat interval: the grain of every timeout of raft. */
 const TICKS_PER_HEARTBEAT = 5
 
@@ -46,6 +49,7 @@ export class Replica {
   readonly #leaderClock: LeaderClock
   readonly #expiryClock: ExpiryClock
   readonly #checkpoints: Checkpoints
+  readonly #waits: ReplicationWaits
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -97,7 +101,15 @@ export class Replica {
       appliedClock: () => this.#keyspace.clock(),
       nextExpiry: () => state.nextExpiry(),
       propose: () => this.#router.proposeClock(),
-      ask: (leader, at) => this.#peers.askClock(leader, at),
+      ask: (leader, clock) => this.#peers.note(leader, { type: 'clock-asked', clock }),
+    })
+    this.#waits = new ReplicationWaits({
+      now: () => clock.monotonic(),
+      ownProgress: () => this.#progress(),
+      ask: () => {
+        const { leader } = this.#known
+        if (leader !== undefined) this.#peers.note(leader, { type: 'progress-asked' })
+      },
     })
     this.#checkpoints = new Checkpoints({
       ...options,
@@ -144,29 +156,35 @@ export class Replica {
         clientAddress: (id) => this.member(id)?.clientAddress,
         wake: () => this.wake(),
       },
-      options: {
-        get readConsistency() {
-          return config.get('read-consistency')
-        },
-        get redirect() {
-          return config.get('redirect')
-        },
-        get parkTimeoutMs() {
-          return config.get('park-timeout-ms')
-        },
-        get parkBytes() {
-          return config.get('park-bytes')
-        },
-      },
-      limits: {
-        entryCommands: limits.entryCommandsMax,
-        entryBytes: limits.entryBytesMax,
-        entryKeys: limits.entryKeysMax,
-        writeKeys: limits.writeKeysMax,
-        forwardBytes: limits.forwardBytesMax,
-        backlogBytes: limits.backlogBytesMax,
-      },
+      ...routerSettings(config),
     })
+  }
+
+  #noted(from: NodeId, note: Note): void {
+    switch (note.type) {
+      case 'clock-told':
+        this.#expiryClock.toldBy(from, note.clock)
+        break
+      case 'clock-asked':
+        this.#expiryClock.want(note.clock)
+        this.wake()
+        break
+      case 'progress-asked': {
+        const progress = this.#progress()
+        if (progress !== undefined) this.#peers.note(from, { type: 'progress-told', ...progress })
+        this.wake()
+        break
+      }
+      case 'progress-told':
+        if (from === this.#known.leader) this.#waits.told(note)
+    }
+  }
+
+  /** How far the members are; undefined: only a leader knows. */
+  #progress(): Progress | undefined {
+    if (!this.#known.established) return undefined
+    const { durable = 0, peers = [] } = this.#raft?.status() ?? {}
+    return { durable, matches: peers.map(({ match }) => match) }
   }
 
   #propose(data: readonly Uint8Array[]): ProposeResult {
@@ -187,11 +205,7 @@ export class Replica {
   #peerEvents(): PeerEvents {
     return {
       message: (message) => this.#received(message),
-      clockTold: (from, at) => this.#expiryClock.toldBy(from, at),
-      clockAsked: (_from, at) => {
-        this.#expiryClock.want(at)
-        this.wake()
-      },
+      noted: (from, note) => this.#noted(from, note),
       unreachable: (id) => this.#raft?.unreachable(id),
       restarted: (id) => this.#raft?.restarted(id),
       peerUp: (id, address) => {
@@ -331,6 +345,7 @@ export class Replica {
       raft.pump()
       this.#router.afterApply()
       this.#observe(raft)
+      this.#waits.work()
     }
     this.#receiver.flush()
     this.#peers.flush()
@@ -342,6 +357,7 @@ export class Replica {
     if (this.#stopped) return
     this.#raft?.tick()
     this.#router.expire()
+    this.#waits.ask()
     this.#checkpoints.watchLog()
     this.wake()
   }
@@ -349,7 +365,8 @@ export class Replica {
   /** A read that the leader confirms comes with its time, so that TTLs are shown alike by every node. */
   #send(messages: readonly Message[]): void {
     for (const { type, to } of messages) {
-      if (type === 'read-reply') this.#peers.tellClock(to, this.#leaderClock.now())
+      if (type !== 'read-reply') continue
+      this.#peers.note(to, { type: 'clock-told', clock: this.#leaderClock.now() })
     }
     this.#peers.send(messages)
   }
@@ -373,7 +390,10 @@ export class Replica {
     if (!changed) return
     const { role } = raft.status()
     if (established && !known.established) this.#leaderClock.takeOffice(this.#keyspace.clock())
-    if (known.term !== term || known.leader !== leader) this.#expiryClock.follow(leader)
+    if (known.term !== term || known.leader !== leader) {
+      this.#expiryClock.follow(leader)
+      this.#waits.follow()
+    }
     this.#known = { role, term, leader, established }
     this.#lastLeader = leader ?? this.#lastLeader
     this.#watchLeader()
@@ -451,31 +471,17 @@ export class Replica {
   /** Serves one linearizable read of nothing; resolves with undefined, or with why it could not within `ms`. */
   ready(ms: number): Promise<string | undefined> {
     const { clock, timers } = this.#options
-    const deadline = clock.monotonic() + ms
-    return new Promise((resolve) => {
-      const attempt = (): void => {
-        const raft = this.#raft
-        if (raft === undefined || this.#stopped) {
-          const state = this.#stopped ? 'is stopping' : 'does not belong to a cluster yet'
-          resolve(`this node ${state}`)
-          return
-        }
-        raft.read((confirmed) => {
-          if (confirmed) resolve(undefined)
-          else if (clock.monotonic() >= deadline) resolve(this.#whyNotReady(raft))
-          else timers.after(READY_RETRY_MS, attempt)
-        })
-      }
-      timers.after(ms, () =>
-        resolve(this.#raft === undefined ? undefined : this.#whyNotReady(this.#raft)),
-      )
-      attempt()
+    return whenReady(ms, {
+      clock,
+      timers,
+      raft: () => this.#raft,
+      isStopped: () => this.#stopped,
     })
   }
 
-  #whyNotReady(raft: RaftNode): string {
-    if (raft.leader === undefined) return 'no leader is known to this node'
-    return `the leader ${raft.leader} did not confirm a read in time`
+  /** See ReplicationWaits.wait. */
+  replicated(wait: Wait): Promise<Copies> {
+    return this.#waits.wait(wait)
   }
 }
 

@@ -35,6 +35,10 @@ export class Session {
   } = { channels: new Set(), patterns: new Set() }
   /** Sends what is no reply to a command, behind the replies that are due; the frontend sets it. */
   push: (message: Reply) => void = () => {}
+  /** Its writes: how many were sent, how many of them were answered, and at which index the latest of those. */
+  readonly writes = { sent: 0, answered: 0, index: 0 }
+  /** The connection is gone: nobody waits for anything any more. */
+  isClosed = false
   /** Set by a command: the connection ends once everything answered so far has been sent. */
   closeAfterReply = false
   /** When the last command arrived, in ms; the frontend sets it. */

@@ -116,6 +116,7 @@ export type CommandFlag =
   | 'denyoom'
   | 'admin'
   | 'noscript'
+  | 'blocking'
   | 'loading'
   | 'stale'
   | 'fast'
@@ -124,7 +125,14 @@ export type CommandFlag =
   | 'allow_busy'
 
 /** Redis' ACL categories that do not follow from the flags. */
-export type OwnCategory = 'keyspace' | 'string' | 'bitmap' | 'admin' | 'dangerous' | 'connection'
+export type OwnCategory =
+  | 'keyspace'
+  | 'string'
+  | 'bitmap'
+  | 'blocking'
+  | 'admin'
+  | 'dangerous'
+  | 'connection'
 
 /** Some of the arguments that are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
 export interface KeySpec {

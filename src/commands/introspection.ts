@@ -19,6 +19,7 @@ const FLAG_ORDER = [
   'denyoom',
   'admin',
   'noscript',
+  'blocking',
   'loading',
   'stale',
   'fast',
@@ -35,6 +36,7 @@ const CATEGORY_ORDER = [
   'admin',
   'fast',
   'slow',
+  'blocking',
   'dangerous',
   'connection',
 ]

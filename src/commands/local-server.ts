@@ -7,6 +7,7 @@
 
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
+import type { Copies } from '../replication-waits.ts'
 import type { Session } from '../session.ts'
 
 /**
@@ -35,6 +36,11 @@ export interface LocalServer {
    * not.
    */
   ready(): Promise<string | undefined>
+  /**
+   * Resolves once the session's writes so far are on as many disks as wanted, or after `timeoutMs` (0: never) with as
+   * many as there are.
+   */
+  replicated(session: Session, wanted: Copies, timeoutMs: number): Promise<Copies>
   /**
    * Ends the process in order. Its connections end without a reply, as in Redis, so the promise
    * settles only when the shutdown could not be begun.

@@ -23,6 +23,7 @@ import { scanCommands } from './scan.ts'
 import { serverCommands } from './server.ts'
 import { stringEditCommands } from './string-edits.ts'
 import { stringCommands } from './strings.ts'
+import { waitCommands } from './wait.ts'
 
 /** Every command, in the order of its name. */
 export const commandTable: readonly TableEntry[] = [
@@ -36,6 +37,7 @@ export const commandTable: readonly TableEntry[] = [
   ...expiryCommands,
   ...keyCommands,
   ...scanCommands,
+  ...waitCommands,
   ...databaseCommands,
   objectEntry,
   ...connectionCommands,

@@ -143,6 +143,41 @@ describe('three nodes', () => {
   )
 
   test(
+    'WAIT counts the members that have the write, through every node; one that is stopped is missed',
+    logs(async () => {
+      for (const node of cluster.nodes) {
+        const client = await RespClient.connect(node.port)
+        const replies = await Promise.all([
+          client.call('SET', 'waited', node.port),
+          client.call('WAIT', 2, 5000),
+          client.call('WAITAOF', 1, 2, 5000),
+          client.call('GET', 'waited'),
+        ])
+        assert.deepEqual(replies.slice(1, 3), [2, [1, 2]])
+        assert.equal(textOf(replies[3] ?? null), String(node.port))
+        client.close()
+      }
+      const [stopped, other] = await cluster.followers()
+      const leader = await cluster.leader()
+      assert.ok(stopped && other)
+      stopped.signal('SIGSTOP')
+      for (const node of [leader, other]) {
+        const client = await RespClient.connect(node.port)
+        const from = performance.now()
+        successful(await client.call('SET', 'waited', 'again'))
+        const setMs = performance.now() - from
+        assert.equal(await client.call('WAIT', 2, 500), 1)
+        const ms = performance.now() - from - setMs
+        assert.ok(ms >= 490 && ms < 2000, `${ms} ms`)
+        assert.equal(await client.call('WAIT', 1, 0), 1)
+        client.close()
+      }
+      stopped.signal('SIGCONT')
+      await stopped.ready()
+    }),
+  )
+
+  test(
     'what nobody writes or reads is removed all the same',
     logs(async () => {
       const node = await cluster.follower()

@@ -13,6 +13,7 @@ import {
   readClusterList,
 } from '../../src/bootstrap.ts'
 import type { ForwardChannel, PeerLimits } from '../../src/peer-link.ts'
+import type { Note } from '../../src/peer-messages.ts'
 import { Peers } from '../../src/peers.ts'
 import { CodecError } from '../../storage/codec.ts'
 import { type SimHost, type SimNetwork, seededRandom } from './network.ts'
@@ -55,7 +56,7 @@ export type PeerEvent =
   | { type: 'forwarded'; from: NodeId; text: string }
   | { type: 'replied'; from: NodeId; text: string }
   | { type: 'forwardDown'; to: NodeId; unsent: number }
-  | { type: 'clockTold' | 'clockAsked'; from: NodeId; clock: number }
+  | { type: 'noted'; from: NodeId; note: Note }
 
 export interface NodeOptions {
   readonly list?: readonly string[]
@@ -101,8 +102,7 @@ export class PeerNode {
       log: { warn: (_, text) => this.lines.push(text) },
       events: {
         message: (message) => this.events.push({ type: 'message', message }),
-        clockTold: (from, clock) => this.events.push({ type: 'clockTold', from, clock }),
-        clockAsked: (from, clock) => this.events.push({ type: 'clockAsked', from, clock }),
+        noted: (from, note) => this.events.push({ type: 'noted', from, note }),
         unreachable: (id) => this.events.push({ type: 'unreachable', id }),
         restarted: (id, incarnation) => this.events.push({ type: 'restarted', id, incarnation }),
         peerUp: (id) => this.events.push({ type: 'up', id }),

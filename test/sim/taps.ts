@@ -50,18 +50,18 @@ export function tap(taps: Taps): () => void {
     forwardLost.call(this, leader)
   }
   const { want } = ExpiryClock.prototype
-  const { askClock } = Peers.prototype
+  const { note } = Peers.prototype
   ExpiryClock.prototype.want = function (this: ExpiryClock, clock): void {
     taps.clockAwaited(true)
     want.call(this, clock)
   }
-  Peers.prototype.askClock = function (this: Peers, to, clock): void {
-    taps.clockAwaited(false)
-    askClock.call(this, to, clock)
+  Peers.prototype.note = function (this: Peers, to, one): void {
+    if (one.type === 'clock-asked') taps.clockAwaited(false)
+    note.call(this, to, one)
   }
   return () => {
     ExpiryClock.prototype.want = want
-    Peers.prototype.askClock = askClock
+    Peers.prototype.note = note
     Peers.prototype.send = send
     RaftNode.prototype.step = step
     RaftNode.prototype.read = read

@@ -23,6 +23,7 @@ import type {
 import { resolve } from '../../src/commands/table.ts'
 import { type ApplyObserver, type Batch, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
 import { LongReads } from '../../src/long-reads.ts'
+import type { Copies } from '../../src/replication-waits.ts'
 import { Session } from '../../src/session.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import type { KeyVisitor } from '../../storage/layers.ts'
@@ -343,6 +344,8 @@ export class FakeServer implements LocalServer {
   facts: InfoFacts = facts
   unready: string | undefined
   shutdowns = 0
+  copies: Copies = { local: 1, replicas: 2 }
+  readonly waits: (readonly [Copies, number])[] = []
   face: 'standalone' | 'cluster' | 'sentinel' = 'cluster'
   readonly open: Session[] = []
   readonly options: Map<string, string> = new Map([
@@ -400,6 +403,11 @@ export class FakeServer implements LocalServer {
 
   ready(): Promise<string | undefined> {
     return Promise.resolve(this.unready)
+  }
+
+  replicated(_session: Session, wanted: Copies, timeoutMs: number): Promise<Copies> {
+    this.waits.push([wanted, timeoutMs])
+    return Promise.resolve(this.copies)
   }
 
   shutdown(): Promise<Reply> {

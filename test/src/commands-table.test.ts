@@ -46,10 +46,14 @@ const NOT_IN_ORACLE = [
   'raft|members',
   'raft|ready',
   'raft|status',
+  'waitaof',
 ]
 
 /** Where 7.2 says something else than 7.0. */
-const CHANGED: Readonly<Record<string, Partial<Described>>> = { 'command|getkeys': { arity: -3 } }
+const CHANGED: Readonly<Record<string, Partial<Described>>> = {
+  'command|getkeys': { arity: -3 },
+  wait: { flags: ['blocking'], categories: ['@blocking', '@connection', '@slow'] },
+}
 
 const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`
 

@@ -34,8 +34,7 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
     log: { warn: (_, text) => assert.fail(text) },
     events: {
       message: (message) => node.received.push({ message, at: performance.now() }),
-      clockTold: () => {},
-      clockAsked: () => {},
+      noted: () => {},
       unreachable: () => {},
       restarted: () => {},
       peerUp: () => {},

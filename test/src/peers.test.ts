@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Append, Heartbeat, Member } from '../../raft/types.ts'
 import { frame, frameKinds } from '../../src/peer-frame.ts'
-import { encodeMessage } from '../../storage/codec.ts'
+import { encodeFrame, encodeMessage } from '../../storage/codec.ts'
 import { SimNetwork, type SimOptions, SimTime, seededRandom } from '../sim/network.ts'
 import {
   type NodeOptions,
@@ -302,6 +302,18 @@ test('a message out of place or undecodable ends its link with one line, and is 
     [0, frame(frameKinds.forward, new Uint8Array([1])), /bad message: out of place/],
     [0, frame(frameKinds.forwardReply, new Uint8Array([1])), /bad message: out of place/],
     [2, frame(frameKinds.forwardReply, new Uint8Array([1])), /bad message: out of place/],
+    [0, frame(frameKinds.note, encodeFrame(['clock-told'])), /bad message: field 2 is no safe/],
+    [
+      0,
+      frame(frameKinds.note, encodeFrame(['gossip', 1])),
+      /bad message: a note of an unknown type/,
+    ],
+    [
+      0,
+      frame(frameKinds.note, encodeFrame(['progress-asked', 1])),
+      /bad message: 2 fields where 1/,
+    ],
+    [1, frame(frameKinds.note, encodeFrame(['clock-told', 1])), /bad message: out of place/],
     [0, frame(frameKinds.hello, new Uint8Array([1])), /handshake on an established link/],
   ]
   for (const [link, bytes, says] of bad) {
@@ -340,18 +352,29 @@ test('forwarded bodies are answered on their connection, in order', async () => 
   )
 })
 
-test('clocks go both ways: a told one before the message sent after it, an asked one at the flush', async () => {
+test('notes go both ways, each before the message sent after it, and at the flush at the latest', async () => {
   const { time, a, b } = await pair()
-  a.peers.tellClock(B, 1_700_000_000_123)
+  const told = { type: 'clock-told', clock: 1_700_000_000_123 } as const
+  const progress = { type: 'progress-told', durable: 7, matches: [2 ** 40, 0] } as const
+  a.peers.note(B, told)
   a.peers.send([heartbeat(A, B)])
-  b.peers.askClock(A, 5)
+  a.peers.note(B, progress)
+  a.peers.flush()
+  b.peers.note(A, { type: 'clock-asked', clock: 5 })
+  b.peers.note(A, { type: 'progress-asked' })
   b.peers.flush()
-  a.peers.tellClock(nodeId('f'), 1)
-  await time.until(() => a.of('clockAsked').length === 1 && b.of('message').length >= 1)
-  assert.deepEqual(a.of('clockAsked'), [{ type: 'clockAsked', from: B, clock: 5 }])
+  a.peers.note(nodeId('f'), told)
+  await time.until(() => a.of('noted').length === 2 && b.of('noted').length === 2)
+  assert.deepEqual(
+    a.of('noted').map(({ note }) => note),
+    [{ type: 'clock-asked', clock: 5 }, { type: 'progress-asked' }],
+  )
+  assert.deepEqual(b.of('noted'), [
+    { type: 'noted', from: A, note: told },
+    { type: 'noted', from: A, note: progress },
+  ])
   const kinds = b.events.map(({ type }) => type)
-  assert.ok(kinds.lastIndexOf('clockTold') < kinds.lastIndexOf('message'))
-  assert.deepEqual(b.of('clockTold'), [{ type: 'clockTold', from: A, clock: 1_700_000_000_123 }])
+  assert.ok(kinds.indexOf('noted') < kinds.lastIndexOf('message'))
 })
 
 test('forward() says false exactly when nothing can have been sent, and a dead link is told once', async () => {

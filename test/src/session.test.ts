@@ -22,6 +22,8 @@ test('a connection begins in RESP2, in database 0, without names, at the time it
     libName: '',
     libVersion: '',
     subscriptions: { channels: new Set(), patterns: new Set() },
+    writes: { sent: 0, answered: 0, index: 0 },
+    isClosed: false,
     closeAfterReply: false,
     lastCommandAt: 12,
     lastCommand: '',

@@ -1,0 +1,37 @@
+/*
+ * What the router takes from the configuration: options that CONFIG SET may change while commands run, so each is
+ * read when it is needed, and limits that nobody changes.
+ */
+
+import { type Config, limits } from './config.ts'
+import type { RouterLimits, RouterOptions } from './router.ts'
+
+export function routerSettings(config: Config): {
+  readonly options: RouterOptions
+  readonly limits: RouterLimits
+} {
+  return {
+    options: {
+      get readConsistency() {
+        return config.get('read-consistency')
+      },
+      get redirect() {
+        return config.get('redirect')
+      },
+      get parkTimeoutMs() {
+        return config.get('park-timeout-ms')
+      },
+      get parkBytes() {
+        return config.get('park-bytes')
+      },
+    },
+    limits: {
+      entryCommands: limits.entryCommandsMax,
+      entryBytes: limits.entryBytesMax,
+      entryKeys: limits.entryKeysMax,
+      writeKeys: limits.writeKeysMax,
+      forwardBytes: limits.forwardBytesMax,
+      backlogBytes: limits.backlogBytesMax,
+    },
+  }
+}
