@@ -5,9 +5,17 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Index, Term } from '../raft/types.ts'
+import type { Index, NodeId, Term } from '../raft/types.ts'
 import type { Protocol, Reply } from '../resp/encoder.ts'
-import { type Args, keyCount, type ReadCommand, type WriteCommand } from './commands/command.ts'
+import type { Origin } from '../storage/codec.ts'
+import { keySlot } from '../storage/layout.ts'
+import {
+  type Args,
+  keyCount,
+  keysOf,
+  type ReadCommand,
+  type WriteCommand,
+} from './commands/command.ts'
 
 /** A reply that another node has encoded already. */
 export class EncodedReply {
@@ -25,8 +33,16 @@ export interface CallOwner {
    * applied index the reply reflects: the connection's later reads must not see less.
    */
   answered(call: Call, reply: Reply | EncodedReply, index: Index): void
-  /** The call was certainly not appended and cannot be here: a forwarding node will place it anew. */
+  /**
+   * Only of calls of another node: the call was certainly not appended and never will be by this node, so that
+   * the other one may place it anew.
+   */
   refused(call: Call): void
+  /**
+   * Only of calls of another node: this one gives up without knowing whether the call was executed. The other will
+   * see it in the log, or see that it never came there.
+   */
+  dropped(call: Call): void
 }
 
 /**
@@ -36,7 +52,7 @@ export interface CallOwner {
  *   building   in an entry that was not proposed yet: certainly not appended
  *   appended   in a proposed entry, as a command or (a read) as a rider
  *   running    a long read that goes on by itself
- *   forwarded  handed to the leader's link: its outcome is known only by the answer
+ *   forwarded  handed to the leader's link: its outcome is known by the answer, or from the log
  */
 export type Place =
   | 'waiting'
@@ -46,6 +62,20 @@ export type Place =
   | 'running'
   | 'forwarded'
   | 'answered'
+
+/** The calls that this node handed over one link to the leader of one term, and that have no outcome yet. */
+export interface Handing {
+  readonly leader: NodeId
+  readonly term: Term
+  /** Oldest first. */
+  readonly calls: Set<Call>
+  /** The tag of the latest call that was ever in it. */
+  lastTag: number
+  /** The link broke: what became of these calls, only the log can tell. */
+  adrift: boolean
+  /** Monotonic ms at which they are given up; undefined while their link stands and their leader is in office. */
+  deadline: number | undefined
+}
 
 export class Call {
   readonly owner: CallOwner
@@ -61,15 +91,23 @@ export class Call {
   readonly bytes: number
   /** Of a write: the keys that it names, for a command without any 1. */
   readonly work: number
-  /** The owner's name for it: a forwarded call's number on its link. */
-  readonly tag: number
-  /** It came from another node, which wants it back rather than sent on when this node does not lead. */
-  readonly remote: boolean
+  /**
+   * The other node that took it from its client, and wants it back rather than sent on when this node does not lead;
+   * undefined: the client is connected here.
+   */
+  readonly origin: Origin | undefined
+  /**
+   * What the node that took it from its client calls it where it is forwarded: a number that no other call of that
+   * process had, new each time that it is handed to a leader. 0 before.
+   */
+  tag: number
   /** Its place among the calls of its stream. */
   readonly sequence: number
   place: Place = 'waiting'
-  /** The term of the leader it was handed to, while forwarded. */
-  forwardTerm: Term = 0
+  /** What it is part of while forwarded. */
+  handing: Handing | undefined
+  /** Of a read that was handed over: a write behind it is executed. */
+  overtaken = false
   /** Of a read: its round was confirmed, so it may run as soon as everything before it has. */
   confirmed = false
   /** Of a read that met a key due by the leader's time: what is applied has passed that time. */
@@ -83,8 +121,9 @@ export class Call {
     database: number
     protocol: Protocol
     deadline: number
-    tag: number
-    remote: boolean
+    /** Of a call of another node, with its tag there. */
+    origin?: Origin
+    tag?: number
   }) {
     this.owner = options.owner
     this.stream = options.stream
@@ -93,8 +132,8 @@ export class Call {
     this.database = options.database
     this.protocol = options.protocol
     this.deadline = options.deadline
-    this.tag = options.tag
-    this.remote = options.remote
+    this.origin = options.origin
+    this.tag = options.tag ?? 0
     this.sequence = ++options.stream.calls
     let bytes = CALL_OVERHEAD_BYTES
     for (const arg of options.args) bytes += arg.length
@@ -106,16 +145,23 @@ export class Call {
     return this.command.kind === 'read'
   }
 
-  /** The entry that holds it was proposed. */
-  appendedTo(entry: Stream['building']): void {
+  get isRemote(): boolean {
+    return this.origin !== undefined
+  }
+
+  /** The entry that holds it was proposed, in the term that this node leads. */
+  appendedTo(entry: Stream['building'], term: Term): void {
     const { stream } = this
     this.place = 'appended'
     if (stream.building === entry) stream.building = undefined
-    if (!this.isRead) stream.appended++
+    if (this.isRead) return
+    stream.appended++
+    stream.appendedTerm = term
   }
 
-  /** It was certainly not appended, and will be placed again. */
+  /** It was certainly not executed and never will be from where it was: it will be placed again, or sent back. */
   waitAgain(): void {
+    this.#leave()
     this.place = 'waiting'
     this.confirmed = false
     this.clockCame = false
@@ -124,24 +170,40 @@ export class Call {
   /** The last word on this call: see CallOwner.answered. */
   answer(reply: Reply | EncodedReply, index: Index): void {
     const { stream } = this
-    if (this.place === 'appended' && !this.isRead) stream.appended--
     stream.lastSeen = Math.max(stream.lastSeen, index)
     this.#settle()
     this.owner.answered(this, reply, index)
   }
 
-  /** It goes back to the node it came from, certainly not appended. */
+  /** It goes back to the node it came from: see CallOwner.refused. */
   refuse(): void {
     this.#settle()
     this.owner.refused(this)
   }
 
+  /** It is given up to the node it came from: see CallOwner.dropped. */
+  drop(): void {
+    this.#settle()
+    this.owner.dropped(this)
+  }
+
+  #leave(): void {
+    if (this.place === 'appended' && !this.isRead) this.stream.appended--
+  }
+
   #settle(): void {
     const { stream } = this
     assert(this.place !== 'answered', () => `${this.command.name} is answered twice`)
+    this.#leave()
     this.place = 'answered'
     if (--stream.unanswered === 0) stream.assertIdle()
   }
+}
+
+/** The hash slot of the first key that a call names; undefined when it names none. */
+export function firstKeySlot({ command, args }: Call): number | undefined {
+  const [key] = keysOf(command, args)
+  return key === undefined ? undefined : keySlot(key)
 }
 
 /** The bytes of the values in a reply: of what else it takes, every command is modest. */
@@ -166,23 +228,28 @@ export class Stream {
   reads: Call[] = []
   /** The entry, not proposed yet, that holds this stream's latest write. */
   building: { readonly items: Call[] } | undefined
-  /** Writes in proposed entries without an answer: reads behind them wait for them. */
+  /** Writes in proposed entries without an answer: reads behind them wait for them. All of them of one term. */
   appended = 0
+  appendedTerm: Term = 0
   /** The applied index of the latest reply: later reads must not see less. */
   lastSeen: Index = 0
-  /** Calls handed to a leader and not answered. */
-  forwarded = 0
-  /** The term of the leader they were handed to. */
-  forwardedTerm: Term = 0
-  /** Calls that wait until those handed over are settled, in the order of their sequence. */
+  /** Calls handed to a leader and not answered, oldest first: all of them in one handing. */
+  handed: Call[] = []
+  /** Calls that wait until those handed over or appended are settled, in the order of their sequence. */
   held: Call[] = []
+
+  /** Nothing of it is anywhere where it could still be executed, so that what comes next may be placed anew. */
+  get isSettled(): boolean {
+    return this.handed.length === 0 && this.appended === 0
+  }
 
   /** Without unanswered calls there is nothing of it anywhere: a count that drifted would hold up later calls. */
   assertIdle(): void {
     const waiting = this.reads.length + this.held.length
+    const out = this.appended + this.handed.length
     assert(
-      waiting + this.appended + this.forwarded === 0 && this.building === undefined,
-      () => `a stream without calls: ${waiting} wait, ${this.appended}, ${this.forwarded} are out`,
+      waiting + out === 0 && this.building === undefined,
+      () => `a stream without calls: ${waiting} wait, ${out} are out`,
     )
   }
 }

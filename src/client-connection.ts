@@ -223,8 +223,6 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
       database: this.session.database,
       protocol: this.session.protocol,
       deadline: this.#owner.now() + this.#owner.parkTimeoutMs(),
-      tag: 0,
-      remote: false,
     })
     this.#slots.push(call)
     this.#owner.router.submit(call)
@@ -295,6 +293,10 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
 
   refused(): void {
     throw new Error('a call of a client is never refused')
+  }
+
+  dropped(): void {
+    throw new Error('a call of a client is never dropped')
   }
 
   /** What was answered early and is now next. */

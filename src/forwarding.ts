@@ -5,8 +5,10 @@
  * come back encoded for the client, on the same link, in any order.
  *
  * A body is the length of its header (u32), the header, and the bytes that are too many to be copied into a header.
- * Headers are arrays (codec.ts), in which such bytes are represented by their number:
- *   [REQUEST, term, ms to wait for a leader, ...calls], a call being [tag, stream, database, protocol, ...arguments]
+ * Headers are arrays (codec.ts), in which such bytes are represented by their number. The calls of a request have
+ * the tags from its first one on:
+ *   [REQUEST, term, ms to wait for a leader, first tag, ...calls], a call being [stream, database, protocol, ...arguments]
+ *   [FENCE, term, ms to wait for a leader, tag]
  *   [REPLIES, applied index, ...[tag, RESP bytes]]
  *   [REFUSED, ...tags]
  */
@@ -18,6 +20,7 @@ import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storag
 import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
 import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
+import { fence } from './keyspace.ts'
 import type { Body } from './peer-frame.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import type { Router } from './router.ts'
@@ -26,6 +29,7 @@ import { DATABASES } from './session.ts'
 const REQUEST = 1
 const REPLIES = 2
 const REFUSED = 3
+const FENCE = 4
 
 /** A frame of replies is closed at so many bytes; one larger reply stands alone. */
 const REPLY_FRAME_BYTES_MAX = 1_048_576
@@ -45,20 +49,17 @@ export interface ForwardSenderPorts {
   parkTimeoutMs(): number
 }
 
-/** Tags first..last, `open` of which are not settled. */
+/** The tags first..last went to a leader in one frame. */
 interface SentFrame {
   readonly first: number
   readonly last: number
-  open: number
 }
 
-/** What this node has handed to leaders and is waiting for. */
+/** Makes frames of what the router hands to leaders, and tells it what comes back. */
 export class ForwardSender {
   readonly #ports: ForwardSenderPorts
   readonly #router: Router
-  #lastTag = 0
-  readonly #sent = new Map<number, { readonly call: Call; readonly frame: SentFrame }>()
-  /** The frames handed to each link, oldest first, for when it breaks: see PeerEvents.forwardDown. */
+  /** Per link those that may not have left yet, oldest first, for when it breaks: see PeerEvents.forwardDown. */
   readonly #frames = new Map<NodeId, SentFrame[]>()
   readonly #streams = new WeakMap<Stream, number>()
   #lastStream = 0
@@ -68,21 +69,27 @@ export class ForwardSender {
     this.#router = router
   }
 
-  /** One frame; false: certainly nothing of it was sent. */
+  /** See RouterPorts.forward. */
   send(leader: NodeId, term: Term, calls: readonly Call[]): boolean {
-    const first = this.#lastTag + 1
-    const fields: FrameField[] = [REQUEST, term, this.#ports.parkTimeoutMs()]
+    const first = calls[0]?.tag ?? 0
+    const fields: FrameField[] = [REQUEST, term, this.#ports.parkTimeoutMs(), first]
     const body = new BodyWriter()
     for (const call of calls) {
       const stream = this.#streamId(call.stream)
       const args = call.args.map((arg) => body.bytes(arg))
-      fields.push([++this.#lastTag, stream, call.database, call.protocol, ...args])
+      fields.push([stream, call.database, call.protocol, ...args])
     }
-    if (!this.#ports.send(leader, body.finish(fields))) return false
-    const frame: SentFrame = { first, last: this.#lastTag, open: calls.length }
-    calls.forEach((call, i) => {
-      this.#sent.set(first + i, { call, frame })
-    })
+    return this.#send(leader, body.finish(fields), { first, last: first + calls.length - 1 })
+  }
+
+  /** See RouterPorts.fence. */
+  fence(leader: NodeId, term: Term, tag: number): boolean {
+    const body = new BodyWriter().finish([FENCE, term, this.#ports.parkTimeoutMs(), tag])
+    return this.#send(leader, body, { first: tag, last: tag })
+  }
+
+  #send(leader: NodeId, body: Body, frame: SentFrame): boolean {
+    if (!this.#ports.send(leader, body)) return false
     const frames = this.#frames.get(leader)
     if (frames === undefined) this.#frames.set(leader, [frame])
     else frames.push(frame)
@@ -102,45 +109,39 @@ export class ForwardSender {
   received(from: NodeId, body: Uint8Array): void {
     const reader = new BodyReader(body)
     const [kind, ...fields] = reader.fields
-    if (kind === REPLIES) this.#replies(fields, reader)
-    else if (kind === REFUSED) this.#router.forwardRefused(this.#takeAll(fields.map(integerField)))
-    else throw new CodecError(`a forward reply of kind ${String(kind)}`)
-    const frames = this.#frames.get(from) ?? []
-    const open = frames.findIndex((frame) => frame.open > 0)
-    frames.splice(0, open < 0 ? frames.length : open)
+    if (kind === REPLIES) this.#replies(from, fields, reader)
+    else if (kind === REFUSED) {
+      const tags = fields.map(integerField)
+      this.#left(from, Math.max(...tags))
+      this.#router.forwardRefused(tags)
+    } else throw new CodecError(`a forward reply of kind ${String(kind)}`)
   }
 
-  #replies([index, ...replies]: readonly FrameField[], reader: BodyReader): void {
+  #replies(from: NodeId, [index, ...replies]: readonly FrameField[], reader: BodyReader): void {
     const applied = integerField(index)
     for (const reply of replies) {
-      const [tag, field] = arrayField(reply)
+      const [tagField, field] = arrayField(reply)
+      const tag = integerField(tagField)
       const bytes = reader.bytes(field)
-      const call = this.#take(integerField(tag))
-      if (call !== undefined) this.#router.forwardAnswered(call, bytes, applied)
+      this.#left(from, tag)
+      this.#router.forwardAnswered(tag, bytes, applied)
     }
   }
 
-  /** The call of a tag, when it is still waited for. */
-  #take(tag: number): Call | undefined {
-    const sent = this.#sent.get(tag)
-    if (sent === undefined) return undefined
-    this.#sent.delete(tag)
-    sent.frame.open--
-    return sent.call
-  }
-
-  #takeAll(tags: readonly number[]): readonly Call[] {
-    const calls = tags.map((tag) => this.#take(tag))
-    return calls.filter((call) => call !== undefined)
+  /** The frame with this tag has left, as have those before it. */
+  #left(leader: NodeId, tag: number): void {
+    const frames = this.#frames.get(leader)
+    if (frames === undefined) return
+    const next = frames.findIndex(({ first }) => first > tag)
+    frames.splice(0, next < 0 ? frames.length : next)
   }
 
   /** The link broke; of its last `unsent` frames not one byte had left, so they certainly were not taken. */
   linkDown(leader: NodeId, unsent: number): void {
     const frames = this.#frames.get(leader) ?? []
     this.#frames.delete(leader)
-    const sent = frames.splice(0, Math.max(0, frames.length - unsent))
-    this.#router.forwardRefused(this.#takeAll(frames.flatMap(tagsOf)))
-    this.#takeAll(sent.flatMap(tagsOf))
+    const kept = frames.slice(Math.max(0, frames.length - unsent))
+    this.#router.forwardRefused(kept.flatMap(tagsOf))
     this.#router.forwardLost(leader)
   }
 }
@@ -171,25 +172,39 @@ export class ForwardReceiver {
   /** Throws CodecError on a frame that is none. */
   received(body: Uint8Array, channel: ForwardChannel): void {
     const reader = new BodyReader(body)
-    const [kind, termField, budget, ...fields] = reader.fields
-    if (kind !== REQUEST) throw new CodecError(`a forward request of kind ${String(kind)}`)
+    const [kind, termField, budget, tagField, ...calls] = reader.fields
+    const isFence = kind === FENCE && calls.length === 0
+    if (kind !== REQUEST && !isFence) {
+      throw new CodecError(`a forward request of kind ${String(kind)}`)
+    }
     const term = integerField(termField)
     const deadline = this.#ports.now() + integerField(budget)
+    const first = integerField(tagField)
+    if (!Number.isSafeInteger(first + calls.length)) throw new CodecError('a tag is too large')
+    const link = this.#link(channel)
+    const accepted = this.#ports.ledTerm() === term
+    if (isFence) {
+      if (accepted) link.fence(first, deadline, this.#router)
+      else link.refuse(first)
+    }
+    for (const [i, field] of calls.entries()) {
+      const [stream, database, protocol, ...args] = arrayField(field)
+      if (!accepted) link.refuse(first + i)
+      else {
+        const words = args.map((arg) => reader.bytes(arg))
+        link.receive(first + i, [stream, database, protocol], words, deadline, this.#router)
+      }
+    }
+    this.#ports.wake()
+  }
+
+  #link(channel: ForwardChannel): ForwardedCalls {
     let link = this.#links.get(channel)
     if (link === undefined) {
       link = new ForwardedCalls(channel, (calls) => this.#dirty.add(calls))
       this.#links.set(channel, link)
     }
-    const accepted = this.#ports.ledTerm() === term
-    for (const field of fields) {
-      const [tag, stream, database, protocol, ...args] = arrayField(field)
-      if (!accepted) link.refuse(integerField(tag))
-      else {
-        const words = args.map((arg) => reader.bytes(arg))
-        link.receive([tag, stream, database, protocol], words, deadline, this.#router)
-      }
-    }
-    this.#ports.wake()
+    return link
   }
 
   /** At the end of a turn: the replies of the turn leave, as far as their links have room for them. */
@@ -227,12 +242,12 @@ class ForwardedCalls implements CallOwner {
   }
 
   receive(
-    [tagField, streamField, databaseField, protocol]: readonly (FrameField | undefined)[],
+    tag: number,
+    [streamField, databaseField, protocol]: readonly (FrameField | undefined)[],
     args: readonly Uint8Array[],
     deadline: number,
     router: Router,
   ): void {
-    const tag = integerField(tagField)
     const database = integerField(databaseField)
     if ((protocol !== 2 && protocol !== 3) || args.length === 0) {
       throw new CodecError('a forwarded call is malformed')
@@ -243,19 +258,18 @@ class ForwardedCalls implements CallOwner {
       throw new CodecError('a forwarded call is none that this node could run')
     }
     const stream = this.#stream(integerField(streamField))
+    const { origin } = this.#channel
     router.submit(
-      new Call({
-        owner: this,
-        stream,
-        command,
-        args,
-        database,
-        protocol,
-        deadline,
-        tag,
-        remote: true,
-      }),
+      new Call({ owner: this, stream, command, args, database, protocol, deadline, origin, tag }),
     )
+  }
+
+  /** An entry behind all that was taken before, over this link and those that it replaced: see HandedCalls. */
+  fence(tag: number, deadline: number, router: Router): void {
+    const { origin } = this.#channel
+    const stream = new Stream()
+    const call = { ...fence, owner: this, stream, database: 0, protocol: 2, deadline } as const
+    router.submit(new Call({ ...call, origin, tag }))
   }
 
   #stream(id: number): Stream {
@@ -292,6 +306,10 @@ class ForwardedCalls implements CallOwner {
 
   refused(call: Call): void {
     this.refuse(call.tag)
+    this.#settled(call)
+  }
+
+  dropped(call: Call): void {
     this.#settled(call)
   }
 

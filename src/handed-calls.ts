@@ -1,53 +1,75 @@
 /*
- * What this node has handed to leaders, and what waits behind it. A call comes back in one of four ways: answered,
- * refused (certainly not taken), lost with the link, or not in time after its leader lost its office. What was
- * certainly not taken is placed again, and here is the order kept: a stream's calls are held until everything of it
- * that is handed over is settled, then all of them go first, in the order in which they came.
+ * What this node has handed to leaders, and what waits behind it.
  *
- * Invariant: while a stream holds calls, some call of it is handed over; so no call is held for ever.
+ * A call comes back in one of three ways: answered by its leader, refused by it (certainly not taken), or found in
+ * the log. Every entry names the commands in it that were forwarded, so a node that applies the log sees what became
+ * of its own: take() runs them and has their replies, even where the leader that took them is gone. And it sees what
+ * will never be: a leader takes calls only for its own term, and terms never fall in the log, so once an entry of a
+ * later term is applied, what was handed to earlier ones and was not seen will not come any more. Where only the link
+ * broke and the leader stays, a fence does the same: an entry that this leader appends behind all it had taken over
+ * the links before. What certainly was not executed is placed again, and nothing is ever executed twice.
+ *
+ * Here is the order kept, too: a stream's calls are held until everything of it that is handed over, or appended
+ * here, is settled; then all of them go first, in the order in which they came.
+ *
+ * Invariants: the calls of a stream that are out are all in one handing, or all in entries of one term; while a
+ * stream holds calls, something of it is out; so no call is held for ever.
  */
 
 import { assert } from '../raft/assert.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
-import { type Call, EncodedReply, type Stream } from './call.ts'
-import type { Route, RouterLimits, RouterPorts } from './router.ts'
-
-/** Calls handed to the leader of one term, oldest first. */
-interface Handed {
-  readonly leader: NodeId
-  readonly calls: Set<Call>
-  /** Monotonic ms at which they are given up; undefined while that leader is in office. */
-  deadline: number | undefined
-}
+import { type Call, EncodedReply, type Handing, type Stream } from './call.ts'
+import type { Route, RouterLimits, RouterOptions, RouterPorts } from './router.ts'
 
 /** The one text for what may have happened and may not. */
 export const UNKNOWN_OUTCOME: ErrorReply = new ErrorReply(
   'TIMEOUT outcome unknown: the leader was lost after it took the command',
 )
+const TURNED_DOWN = new ErrorReply(
+  'CLUSTERDOWN the leader had no room for the command in time; it was not executed',
+)
 
 export class HandedCalls {
   readonly #ports: RouterPorts
+  readonly #options: RouterOptions
   readonly #limits: RouterLimits
   readonly #placeAgain: (calls: readonly Call[]) => void
-  readonly #handed = new Map<Term, Handed>()
+  /** Those with calls, oldest first. */
+  readonly #handings = new Set<Handing>()
+  /** By their tags: calls that a leader may answer, or that may be found in the log. */
+  readonly #open = new Map<number, Call>()
+  /** Writes that were answered before reads that stand before them in their stream: see #overtake. */
+  readonly #overtaking = new Map<number, Call>()
+  #lastTag = 0
   #bytes = 0
   /** For the next frames. */
   #outgoing: Call[] = []
-  /** The term of the leader that calls are handed to now. */
-  #servedTerm: Term | undefined
+  /** What calls are handed over in now; undefined while no other node leads. */
+  #current: Handing | undefined
+  /** The same, or the latest one: its leader may be heard again in the same term. */
+  #latest: Handing | undefined
+  #ledTerm: Term | undefined
   /** That leader's link is down or it refused: not tried again before the next tick or change of leadership. */
   #blocked = false
+  /** On its way over the current link, or appended by its leader. */
+  #fence: { readonly tag: number; readonly term: Term } | undefined
+  /** One that was applied: of its term, all with lower tags that were not seen before will never be. */
+  #passed: { readonly tag: number; readonly term: Term } | undefined
+  /** Streams that hold calls. */
+  readonly #holding = new Set<Stream>()
   #heldCalls = 0
   #heldBytes = 0
 
-  /** `placeAgain` takes calls that were certainly not taken by a leader, in order: they go before all others. */
+  /** `placeAgain` takes calls that were certainly not executed, in order: they go before all others. */
   constructor(options: {
     ports: RouterPorts
+    options: RouterOptions
     limits: RouterLimits
     placeAgain: (calls: readonly Call[]) => void
   }) {
     this.#ports = options.ports
+    this.#options = options.options
     this.#limits = options.limits
     this.#placeAgain = options.placeAgain
   }
@@ -62,10 +84,11 @@ export class HandedCalls {
 
   // ---- Order ------------------------------------------------------------------------------------
 
-  /** Whether a stream's next call has to wait: what was handed elsewhere may come back, and then it goes first. */
-  mustHold({ held, forwarded, forwardedTerm }: Stream): boolean {
+  /** Whether a stream's next call has to wait: what is out elsewhere may come back, and then it goes first. */
+  mustHold({ held, handed, appended, appendedTerm }: Stream): boolean {
     if (held.length > 0) return true
-    return forwarded > 0 && forwardedTerm !== this.#servedTerm
+    if (handed.length > 0) return handed[0]?.handing !== this.#current
+    return appended > 0 && appendedTerm !== this.#ledTerm
   }
 
   hold(call: Call): void {
@@ -73,15 +96,18 @@ export class HandedCalls {
     let at = held.length
     while (at > 0 && (held[at - 1] as Call).sequence > call.sequence) at--
     held.splice(at, 0, call)
+    this.#holding.add(call.stream)
     this.#heldCalls++
     this.#heldBytes += call.bytes
   }
 
-  /** What the streams of these calls held goes first, once nothing of them is handed over. */
-  #release(calls: readonly Call[]): void {
+  /** What streams held goes first, once nothing of them is out. */
+  release(): void {
+    if (this.#holding.size === 0) return
     const released: Call[] = []
-    for (const { stream } of calls) {
-      if (stream.forwarded > 0) continue
+    for (const stream of this.#holding) {
+      if (!stream.isSettled) continue
+      this.#holding.delete(stream)
       for (const call of stream.held) {
         this.#heldBytes -= call.bytes
         released.push(call)
@@ -100,42 +126,67 @@ export class HandedCalls {
     return this.#bytes === 0 || this.#bytes + call.bytes <= this.#limits.forwardBytes
   }
 
-  /** For the next send() to the leader of `term`. */
-  add(call: Call, term: Term): void {
+  /** For the next send() to the leader. */
+  add(call: Call): void {
+    const handing = this.#current
+    assert(handing !== undefined, () => 'calls are placed at a leader that there is not')
     call.place = 'forwarded'
-    call.stream.forwarded++
-    call.stream.forwardedTerm = term
-    call.forwardTerm = term
+    call.handing = handing
+    call.stream.handed.push(call)
+    handing.calls.add(call)
+    this.#handings.add(handing)
     this.#bytes += call.bytes
     this.#outgoing.push(call)
   }
 
-  /** In frames that are as large as an entry may be. */
-  send(route: Route): void {
+  /** In frames that are as large as an entry may be. Behind a fence, where calls are adrift at this leader. */
+  send(): void {
+    const handing = this.#current
     const calls = this.#outgoing
-    if (calls.length === 0) return
+    if (handing === undefined || (calls.length === 0 && !this.#needsFence(handing.term))) return
     this.#outgoing = []
-    assert(route.kind === 'leader', () => 'calls were placed at a leader that there is not')
-    const { leader, term } = route
+    if (!this.#sendFence(handing)) {
+      this.#unsent(calls)
+      return
+    }
     let from = 0
     while (from < calls.length) {
       const frame = calls.slice(from, this.#frameEnd(calls, from))
-      if (!this.#ports.forward(leader, term, frame)) {
-        // Nothing of it was sent: a later turn tries again, in the same order.
-        this.#blocked = true
-        const unsent = calls.slice(from)
-        this.#takeBack(unsent)
-        this.#release(unsent)
+      for (const call of frame) {
+        call.tag = ++this.#lastTag
+        this.#open.set(call.tag, call)
+      }
+      handing.lastTag = this.#lastTag
+      if (!this.#ports.forward(handing.leader, handing.term, frame)) {
+        this.#unsent(calls.slice(from))
         return
       }
-      let handed = this.#handed.get(term)
-      if (handed === undefined) {
-        handed = { leader, calls: new Set(), deadline: undefined }
-        this.#handed.set(term, handed)
-      }
-      for (const call of frame) handed.calls.add(call)
       from += frame.length
     }
+  }
+
+  /** Nothing of it was sent: a later turn tries again, in the same order. */
+  #unsent(calls: readonly Call[]): void {
+    this.#blocked = true
+    this.#takeBack(calls)
+    this.release()
+  }
+
+  #needsFence(term: Term): boolean {
+    if (this.#blocked || this.#fence !== undefined) return false
+    for (const handing of this.#handings) {
+      if (handing.adrift && handing.term === term) return true
+    }
+    return false
+  }
+
+  /** False: it is needed, and could not be sent. */
+  #sendFence({ leader, term }: Handing): boolean {
+    if (!this.#needsFence(term)) return true
+    const tag = ++this.#lastTag
+    if (!this.#ports.fence(leader, term, tag)) return false
+    this.#fence = { tag, term }
+    return true
   }
 
   #frameEnd(calls: readonly Call[], from: number): number {
@@ -150,39 +201,127 @@ export class HandedCalls {
     return to
   }
 
-  // ---- And back -----------------------------------------------------------------------------------
+  // ---- And back, over the link --------------------------------------------------------------------
 
   /** The leader answered; `index` is what it had applied by then. Nobody may be waiting for it any more. */
-  answered(call: Call, bytes: Uint8Array, index: Index): void {
-    if (!this.#forget(call)) return
+  answered(tag: number, bytes: Uint8Array, index: Index): void {
+    if (this.#isRefusedFence(tag, bytes)) return
+    const call = this.#open.get(tag)
+    if (call === undefined) return
     this.#leave(call)
+    if (!call.isRead && bytes[0] !== MINUS) this.#overtake(call)
     call.answer(new EncodedReply(bytes), index)
-    if (call.stream.held.length > 0) this.#release([call])
     // There is room again.
     this.#ports.wake()
   }
 
-  /** The other node certainly did not take these calls. */
-  refused(calls: readonly Call[]): void {
-    const refused = calls.filter((call) => this.#forget(call))
-    if (refused.some((call) => call.forwardTerm === this.#servedTerm)) this.#blocked = true
-    this.#takeBack(refused)
-    this.#release(refused)
+  /**
+   * A long read goes on after the write behind it. Should its leader be lost, it runs here where that write stands in
+   * the log, and nowhere else: anywhere later it would see that write.
+   */
+  #overtake(write: Call): void {
+    for (const earlier of write.stream.handed) {
+      if (earlier.sequence > write.sequence) break
+      earlier.overtaken = true
+      this.#overtaking.set(write.tag, write)
+    }
   }
 
-  /** The link to `leader` died: nothing handed to it will be answered any more. */
-  lost(leader: NodeId): void {
-    for (const [term, handed] of this.#handed) if (handed.leader === leader) this.#giveUp(term)
+  /** That a fence was appended is seen where it is applied; that it was not, here. */
+  #isRefusedFence(tag: number, bytes: Uint8Array): boolean {
+    if (this.#fence?.tag !== tag) return false
+    if (bytes[0] === MINUS) this.#fence = undefined
+    return true
   }
+
+  /** The other node certainly did not take the calls with these tags. */
+  refused(tags: readonly number[]): void {
+    const refused: Call[] = []
+    for (const tag of tags) {
+      if (this.#fence?.tag === tag) {
+        this.#fence = undefined
+        this.#blocked = true
+      }
+      const call = this.#open.get(tag)
+      if (call === undefined) continue
+      if (call.handing === this.#current) this.#blocked = true
+      refused.push(call)
+    }
+    this.#takeBack(refused)
+    this.release()
+  }
+
+  /** The link to `leader` died: what was handed over it will be answered no more, but it may be found in the log. */
+  lost(leader: NodeId): void {
+    const deadline = this.#ports.now() + this.#options.parkTimeoutMs
+    for (const handing of this.#handings) {
+      if (handing.leader !== leader || handing.adrift) continue
+      handing.adrift = true
+      handing.deadline ??= deadline
+      this.#takeBack(readsAlone(handing))
+    }
+    if (this.#latest?.leader === leader) {
+      this.#fence = undefined
+      const next = newHanding(leader, this.#latest.term)
+      if (this.#current === this.#latest) this.#current = next
+      this.#latest = next
+    }
+    this.release()
+    this.#ports.wake()
+  }
+
+  // ---- And back, through the log --------------------------------------------------------------------
+
+  /**
+   * Inside apply, where the command with this tag stands: the reads of its stream that it would overtake, and itself,
+   * unless it is answered already. Nothing: nobody waits for any of it.
+   */
+  take(tag: number): readonly Call[] {
+    if (this.#fence?.tag === tag) {
+      this.#passed = this.#fence
+      this.#fence = undefined
+    }
+    const call = this.#open.get(tag) ?? this.#overtaking.get(tag)
+    if (call === undefined) return []
+    this.#overtaking.delete(tag)
+    const taken: Call[] = []
+    for (;;) {
+      const next: Call | undefined = call.stream.handed[0]
+      if (next === undefined || next.sequence > call.sequence) return taken
+      this.#leave(next)
+      if (next === call || next.isRead) taken.push(next)
+      // Its leader took later ones only, and had told this node so over a link that broke.
+      else next.answer(TURNED_DOWN, this.#ports.appliedIndex())
+    }
+  }
+
+  /** Entries were applied: what they show not to have been executed is placed again. */
+  afterApply(): void {
+    const applied = this.#ports.appliedTerm()
+    const passed = this.#passed
+    this.#passed = undefined
+    for (const handing of this.#handings) {
+      const fenced = handing.term === passed?.term && handing.lastTag < passed.tag
+      if (handing.term < applied || fenced) this.#takeBack([...handing.calls])
+    }
+    this.release()
+  }
+
+  /** Entries became part of the state without being run here: what became of calls in them cannot be known. */
+  skipped(): void {
+    for (const handing of this.#handings) this.#giveUp(handing)
+    this.#overtaking.clear()
+  }
+
+  // ---- Neither ------------------------------------------------------------------------------------
 
   /** Writes handed over may have happened; a read may be asked again unless a later write was handed over too. */
-  #giveUp(term: Term): void {
-    const calls = [...(this.#handed.get(term)?.calls ?? [])]
-    this.#handed.delete(term)
+  #giveUp(handing: Handing): void {
+    const calls = [...handing.calls]
     const written = new Set<Stream>()
     const again = new Set<Call>()
     for (const call of calls.toReversed()) {
-      if (!call.isRead) written.add(call.stream)
+      if (!call.isRead || call.overtaken) written.add(call.stream)
       if (!written.has(call.stream)) again.add(call)
     }
     const applied = this.#ports.appliedIndex()
@@ -192,19 +331,13 @@ export class HandedCalls {
       call.answer(UNKNOWN_OUTCOME, applied)
     }
     this.#takeBack(calls.filter((call) => again.has(call)))
-    this.#release(calls)
+    this.release()
   }
 
-  /** False: it is settled already, or was handed to another leader since. */
-  #forget(call: Call): boolean {
-    const handed = this.#handed.get(call.forwardTerm)
-    if (call.place !== 'forwarded' || handed?.calls.delete(call) !== true) return false
-    if (handed.calls.size === 0) this.#handed.delete(call.forwardTerm)
-    return true
-  }
-
+  /** They were certainly not executed, or are reads, and will be placed again. */
   #takeBack(calls: readonly Call[]): void {
     for (const call of calls) {
+      assert(!call.overtaken, () => `${call.command.name} would see a later write`)
       this.#leave(call)
       call.waitAgain()
       this.hold(call)
@@ -212,24 +345,40 @@ export class HandedCalls {
   }
 
   #leave(call: Call): void {
-    call.stream.forwarded--
+    const { handing, stream } = call
+    assert(handing?.calls.delete(call) === true, () => `${call.command.name} was not handed over`)
+    if (handing.calls.size === 0) this.#handings.delete(handing)
+    call.handing = undefined
+    stream.handed.splice(stream.handed.indexOf(call), 1)
+    this.#open.delete(call.tag)
     this.#bytes -= call.bytes
   }
 
   // ---- Time ---------------------------------------------------------------------------------------
 
-  /** Who leads, as of now. What was handed to others has until `deadline` for its answer. */
-  setRoute(route: Route, deadline: number): void {
-    this.#servedTerm = route.kind === 'leader' ? route.term : undefined
+  /** Who leads, as of now. What was handed to others has so long for its outcome as commands wait for a leader. */
+  setRoute(route: Route): void {
+    this.#ledTerm = route.kind === 'self' ? route.term : undefined
+    this.#current = undefined
+    if (route.kind === 'leader') {
+      if (this.#latest?.term !== route.term) {
+        this.#latest = newHanding(route.leader, route.term)
+        this.#fence = undefined
+      }
+      this.#current = this.#latest
+      // Also where nothing is in it, but was when this leader was heard last.
+      this.#current.deadline = undefined
+    }
     this.#blocked = false
-    for (const [term, handed] of this.#handed) {
-      handed.deadline = term === this.#servedTerm ? undefined : (handed.deadline ?? deadline)
+    const deadline = this.#ports.now() + this.#options.parkTimeoutMs
+    for (const handing of this.#handings) {
+      if (handing !== this.#current) handing.deadline ??= deadline
     }
   }
 
   expire(now: number): void {
-    for (const [term, { deadline }] of this.#handed) {
-      if (deadline !== undefined && deadline <= now) this.#giveUp(term)
+    for (const handing of this.#handings) {
+      if (handing.deadline !== undefined && handing.deadline <= now) this.#giveUp(handing)
     }
     this.#blocked = false
     this.#assertCounts()
@@ -238,12 +387,27 @@ export class HandedCalls {
   /** Counts that drift would stop everything one day, or nothing when it must. */
   #assertCounts(): void {
     assert(
-      this.#handed.size === 0 ? this.#bytes === 0 : this.#bytes > 0,
-      () => `${this.#bytes} bytes are handed to leaders of ${this.#handed.size} terms`,
+      this.#handings.size === 0 ? this.#bytes === 0 : this.#bytes > 0,
+      () => `${this.#bytes} bytes are in ${this.#handings.size} handings`,
     )
     assert(
       this.#heldCalls === 0 ? this.#heldBytes === 0 : this.#heldBytes > 0,
       () => `${this.#heldCalls} calls of ${this.#heldBytes} bytes are held`,
     )
   }
+}
+
+/** The first byte of an error. */
+const MINUS = 45
+
+function newHanding(leader: NodeId, term: Term): Handing {
+  return { leader, term, calls: new Set(), lastTag: 0, adrift: false, deadline: undefined }
+}
+
+/** The reads of streams of which nothing but reads is out: whether they ran does not matter. */
+function readsAlone(handing: Handing): readonly Call[] {
+  const calls = [...handing.calls]
+  const written = new Set<Stream>()
+  for (const { isRead, overtaken, stream } of calls) if (!isRead || overtaken) written.add(stream)
+  return calls.filter(({ stream }) => !written.has(stream))
 }

@@ -11,7 +11,13 @@ import { AssertionError, assert } from '../raft/assert.ts'
 import type { Random, StateMachine } from '../raft/ports.ts'
 import type { Entry, Index, Membership, Term } from '../raft/types.ts'
 import { ErrorReply, OK, type Protocol, type Reply } from '../resp/encoder.ts'
-import { decodeCommands, type LoggedCommand } from '../storage/codec.ts'
+import {
+  decodeCommands,
+  type ForwardedRun,
+  isSameOrigin,
+  type LoggedCommand,
+  type Origin,
+} from '../storage/codec.ts'
 import type { KeyVisitor } from '../storage/layers.ts'
 import { POSITIONS } from '../storage/layout.ts'
 import type { StateStore } from '../storage/state-store.ts'
@@ -76,13 +82,21 @@ export interface BatchItem {
 export interface Batch {
   /** The term in which it was proposed. */
   readonly term: Term
-  /** The entry's commands in order, riders among them. */
+  /** The entry's commands in order, riders among them. Nothing of it is answered when another entry came there. */
   readonly items: readonly BatchItem[]
+}
+
+/** The commands of this node's clients that stand in the entries of other nodes. */
+export interface ForwardedItems {
+  /** Which of an entry's commands are this node's. */
+  readonly origin: Origin
   /**
-   * Instead of every answer: another entry was committed at this index, so none of the writes
-   * happened or will.
+   * Whoever waits where its command with this tag stands: reads that ride, then the command itself; none: nobody
+   * does, or not for the command.
    */
-  overwritten(): void
+  take(tag: number): readonly BatchItem[]
+  /** Entries up to `index` became part of the state without being applied here, by a snapshot. */
+  skippedTo(index: Index): void
 }
 
 export interface ApplyObserver {
@@ -98,8 +112,23 @@ export interface ApplyObserver {
   internalError(index: Index, command: string, error: unknown): void
 }
 
-/** A name that no client's command can have, because it is in no table. */
+/** Names that no client's command can have, because they are in no table. */
 const HASH_KEY_NAME = 'holdfast.hash-key'
+const FENCE_NAME = 'holdfast.fence'
+
+/** Does nothing, in a place of the log: see HandedCalls. */
+export const fence: { readonly command: WriteCommand; readonly args: Args } = {
+  command: {
+    kind: 'write',
+    name: FENCE_NAME,
+    arity: 1,
+    flags: [],
+    categories: [],
+    doc: { summary: 'A place in the log.', since: '0.2.0', group: 'server', complexity: 'O(1)' },
+    run: () => OK,
+  },
+  args: [Buffer.from(FENCE_NAME)],
+}
 
 /**
  * The command that a new cluster logs first: the random key by which positions of keys are hashed.
@@ -128,6 +157,9 @@ export class Keyspace implements StateMachine {
   readonly #store: KeyspaceStore
   readonly #observer: ApplyObserver
   readonly #batches = new Map<Index, Batch>()
+  readonly #forwarded: ForwardedItems | undefined
+  /** What was applied last by this process; the term is 0 before the first entry. */
+  #last: { readonly index: Index; readonly term: Term }
   readonly #longReads: LongReads
   readonly #random: Random
   readonly #views: Views
@@ -138,12 +170,21 @@ export class Keyspace implements StateMachine {
     store: KeyspaceStore,
     {
       observer,
+      forwarded,
       longReads,
       random,
-    }: { observer: ApplyObserver; longReads: LongReads; random: Random },
+    }: {
+      observer: ApplyObserver
+      /** Left out: this node forwards nothing. */
+      forwarded?: ForwardedItems
+      longReads: LongReads
+      random: Random
+    },
   ) {
     this.#store = store
     this.#observer = observer
+    this.#forwarded = forwarded
+    this.#last = { index: store.appliedIndex(), term: 0 }
     this.#longReads = longReads
     this.#random = random
     this.#views = new Views(store, random)
@@ -152,6 +193,11 @@ export class Keyspace implements StateMachine {
 
   appliedIndex(): Index {
     return this.#store.appliedIndex()
+  }
+
+  /** The term of the last entry that this process applied; 0 before the first. */
+  appliedTerm(): Term {
+    return this.#last.term
   }
 
   canApply(): boolean {
@@ -194,8 +240,7 @@ export class Keyspace implements StateMachine {
 
   /**
    * Registers who waits for the entry just proposed at `index`. A batch that was registered there
-   * before belongs to an entry that has left this node's log; it was or will be answered by its
-   * deadline.
+   * before belongs to an entry that has left this node's log for good.
    */
   expect(index: Index, batch: Batch): void {
     assert(index > this.appliedIndex(), () => `entry ${index} is applied already`)
@@ -210,18 +255,22 @@ export class Keyspace implements StateMachine {
   apply(entry: Entry): void {
     const { index, term, payload } = entry
     assert(index === this.appliedIndex() + 1, () => `apply ${index} after ${this.appliedIndex()}`)
+    if (index !== this.#last.index + 1) this.#forwarded?.skippedTo(index - 1)
     const batch = this.#take(index, term)
     if (payload.type === 'commands') {
-      const { at, commands } = decodeCommands(payload.data)
+      const { at, commands, forwarded } = decodeCommands(payload.data)
       const now = Math.max(this.clock(), at)
       this.#removeDue(now)
-      this.#run({ index, now, commands }, batch)
+      const running = { index, now, commands }
+      if (batch !== undefined) this.#runBatch(running, batch)
+      else this.#run(running, forwarded)
       this.#commit(entry, now)
     } else {
       assert(batch === undefined, () => `a batch waits at ${index}, where a ${payload.type} is`)
       const membership = payload.type === 'membership' ? payload.membership : undefined
       this.#commit(entry, this.clock(), membership)
     }
+    this.#last = { index, term }
     this.#observer.applied(index, term)
   }
 
@@ -286,26 +335,39 @@ export class Keyspace implements StateMachine {
     const batch = this.#batches.get(index)
     if (batch === undefined) return undefined
     this.#batches.delete(index)
-    if (batch.term === term) return batch
-    batch.overwritten()
-    return undefined
+    return batch.term === term ? batch : undefined
   }
 
-  #run(entry: RunningEntry, batch: Batch | undefined): void {
+  /** An entry that this node proposed: everybody who waits is in its batch. */
+  #runBatch(entry: RunningEntry, { items }: Batch): void {
     const { index, commands } = entry
-    if (batch === undefined) {
-      for (let i = 0; i < commands.length; i++) this.#write(entry, i)
-      return
-    }
-    let next = 0
-    for (const item of batch.items) {
-      if (item.command.kind === 'read') {
-        this.#ride(item, item.command, entry)
-      } else {
-        item.answer(this.#write(entry, next++), index)
+    const ran = this.#runItems(entry, items, 0)
+    assert(ran === commands.length, () => `${ran} of entry ${index}'s commands were awaited`)
+  }
+
+  /** An entry of another node: it may hold commands of clients of this one. */
+  #run(entry: RunningEntry, forwarded: readonly ForwardedRun[]): void {
+    const own = this.#forwarded
+    let place = 0
+    for (const run of forwarded) {
+      if (own === undefined || !isSameOrigin(run.origin, own.origin)) continue
+      while (place < run.place) this.#write(entry, place++)
+      for (const end = run.place + run.count; place < end; place++) {
+        const items = own.take(run.tag + place - run.place)
+        if (this.#runItems(entry, items, place) === place) this.#write(entry, place)
       }
     }
-    assert(next === commands.length, () => `${next} of entry ${index}'s commands were awaited`)
+    while (place < entry.commands.length) this.#write(entry, place++)
+  }
+
+  /** Returns the place of the command behind those that it ran. */
+  #runItems(entry: RunningEntry, items: readonly BatchItem[], place: number): number {
+    let next = place
+    for (const item of items) {
+      if (item.command.kind === 'read') this.#ride(item, item.command, entry)
+      else item.answer(this.#write(entry, next++), entry.index)
+    }
+    return next
   }
 
   /** A read between the commands of an entry: it sees those before it and not those behind it. */
@@ -348,8 +410,9 @@ export class Keyspace implements StateMachine {
     return reply
   }
 
-  /** The one command that no client can send, under a name that is in no table. */
+  /** The commands that no client can send, under names that are in no table. */
   #internalCommand(argv: Args): Reply | undefined {
+    if (isWord(argument(argv, 0), FENCE_NAME)) return OK
     if (!isWord(argument(argv, 0), HASH_KEY_NAME)) return undefined
     // Two bootstraps may race for the first entry; the log decides which key it is.
     if (this.#store.hashKey() === undefined) this.#store.setHashKey(argument(argv, 1))

@@ -9,6 +9,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
+import type { Origin } from '../storage/codec.ts'
 import type { Connection } from './network.ts'
 import {
   type Body,
@@ -52,6 +53,8 @@ export interface PeerLimits {
 
 /** Answers the forwarded bodies of one connection, on that connection. The same object for all of them. */
 export interface ForwardChannel {
+  /** Who sends them. */
+  readonly origin: Origin
   /** For the next flush. False: the connection is gone (also because its answers were not read). */
   reply(body: Body): boolean
   /** False while so much waits to be sent that a body of this size should wait for a later turn. */

@@ -465,7 +465,9 @@ export class Peers implements Transport, Acquaintances {
   #channel(link: PeerLink): ForwardChannel {
     const known = this.#channels.get(link)
     if (known !== undefined) return known
+    const { id: node, incarnation } = link.other
     const channel: ForwardChannel = {
+      origin: { node, incarnation },
       reply: (body) => {
         if (link.enqueue(frameKinds.forwardReply, body)) {
           this.#unflushed.add(link)

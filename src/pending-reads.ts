@@ -50,7 +50,7 @@ export class PendingReads {
 
   /** Another node's read is served as strictly as that node may want it: it knows its own option only. */
   mayBeStale(call: Call): boolean {
-    return call.isRead && !call.remote && this.#options.readConsistency === 'stale'
+    return call.isRead && !call.isRemote && this.#options.readConsistency === 'stale'
   }
 
   add(call: Call): void {
@@ -167,7 +167,7 @@ export class PendingReads {
     const now = this.#ports.now()
     for (const call of round.calls) {
       if (call.place !== 'reading') continue
-      if (call.remote && !this.#leads()) this.#refuse(call)
+      if (call.isRemote && !this.#leads()) this.#refuse(call)
       else if (call.deadline <= now) this.#giveUp(call)
       else this.#collected.push(call)
     }
@@ -177,7 +177,7 @@ export class PendingReads {
   /** This node leads no more: reads of other nodes that no round was asked for yet are theirs to place. */
   refuseRemote(): void {
     for (const call of this.#collected) {
-      if (call.remote && call.place === 'reading') this.#refuse(call)
+      if (call.isRemote && call.place === 'reading') this.#refuse(call)
     }
     this.#collected = this.#collected.filter((call) => call.place === 'reading')
   }

@@ -13,11 +13,10 @@ import { RaftNode } from '../raft/node.ts'
 import type { StateMachine } from '../raft/ports.ts'
 import type { Member, Membership, Message, NodeId } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
-import { HASH_KEY_BYTES, keySlot } from '../storage/layout.ts'
+import { HASH_KEY_BYTES } from '../storage/layout.ts'
 import { bootstrap, listWarning } from './bootstrap.ts'
-import type { Call } from './call.ts'
+import { firstKeySlot } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { keysOf } from './commands/command.ts'
 import { limits } from './config.ts'
 import type { Moment } from './database-view.ts'
 import { ExpiryClock } from './expiry-clock.ts'
@@ -76,6 +75,11 @@ export class Replica {
         applied: () => {},
         internalError: (index, command, error) =>
           options.log.warn({ index, command, error: String(error) }, 'a command failed by a bug'),
+      },
+      forwarded: {
+        origin: { node: id, incarnation: options.incarnation },
+        take: (tag) => this.#router.takeForwarded(tag),
+        skippedTo: (index) => this.#router.skippedTo(index),
       },
       longReads: this.#longReads,
       random: options.random,
@@ -152,7 +156,9 @@ export class Replica {
         awaitClock: (at) => this.#expiryClock.await(at),
         appliedIndex: () => state.appliedIndex(),
         keySlot: firstKeySlot,
+        appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),
+        fence: (leader, term, tag) => this.#sender.fence(leader, term, tag),
         clientAddress: (id) => this.member(id)?.clientAddress,
         wake: () => this.wake(),
       },
@@ -490,10 +496,4 @@ interface Known {
   readonly term: number
   readonly leader: NodeId | undefined
   readonly established: boolean
-}
-
-/** The slot of the first key that a call names: what -MOVED tells. */
-function firstKeySlot({ command, args }: Call): number | undefined {
-  const [key] = keysOf(command, args)
-  return key === undefined ? undefined : keySlot(key)
 }

@@ -14,11 +14,11 @@
 import { assert } from '../raft/assert.ts'
 import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
-import { ErrorReply, type Reply } from '../resp/encoder.ts'
-import { encodeCommands } from '../storage/codec.ts'
+import { ErrorReply } from '../resp/encoder.ts'
 import type { Call } from './call.ts'
-import { HandedCalls, UNKNOWN_OUTCOME } from './handed-calls.ts'
+import { HandedCalls } from './handed-calls.ts'
 import type { Batch, ReadOutcome } from './keyspace.ts'
+import { OwnEntries } from './own-entries.ts'
 import { PendingReads } from './pending-reads.ts'
 
 /** By which clock a read runs. */
@@ -47,10 +47,14 @@ export interface RouterPorts {
   /** A read waits until this clock is applied: an entry is to bring it. Said again while it waits. */
   awaitClock(clock: number): void
   appliedIndex(): Index
+  /** The term of the last entry that was applied here; 0: none in the life of this process. */
+  appliedTerm(): Term
   /** The hash slot of a call's first key; undefined when it names none. */
   keySlot(call: Call): number | undefined
-  /** Hands calls to the leader of `term`; false: certainly nothing of it was sent. */
+  /** Hands calls, whose tags follow each other, to the leader of `term`; false: certainly nothing of it was sent. */
   forward(leader: NodeId, term: Term, calls: readonly Call[]): boolean
+  /** Asks the leader of `term` for a fence with this tag: see HandedCalls. False: certainly not sent. */
+  fence(leader: NodeId, term: Term, tag: number): boolean
   /** The host:port that clients are told of a member. */
   clientAddress(id: NodeId): string | undefined
   /** flush() is wanted in this turn or soon. */
@@ -97,28 +101,11 @@ export function routeOf(raft: {
   return leader === undefined ? { kind: 'none' } : { kind: 'leader', term, leader }
 }
 
-/** An entry as its proposer remembers it: its commands and the reads that ride between them, in order. */
-interface EntryOfCalls extends Batch {
-  readonly items: Call[]
-  writes: number
-  bytes: number
-  keys: number
-  /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
-  data: Uint8Array | undefined
-  term: Term
-  index: Index
-  /** Monotonic ms at which the outcome is given up; undefined while this node leads the entry's term. */
-  deadline: number | undefined
-}
-
 const CLUSTER_DOWN = new ErrorReply(
   'CLUSTERDOWN no leader is known to this node; the command was not executed',
 )
 const PARK_FULL = new ErrorReply(
   'CLUSTERDOWN no leader is known and too many commands wait for one; the command was not executed',
-)
-const OVERWRITTEN = new ErrorReply(
-  'CLUSTERDOWN the leader changed before the command was replicated; it was not executed',
 )
 
 export class Router {
@@ -130,11 +117,7 @@ export class Router {
   /** Calls that wait to be placed, oldest first. */
   #backlog: Call[] = []
   #backlogBytes = 0
-  /** Closed entries that were not proposed yet, and the one under construction behind them. */
-  #closed: EntryOfCalls[] = []
-  #open: EntryOfCalls | undefined
-  /** Proposed entries of this node whose outcome is open. */
-  #appended = new Set<EntryOfCalls>()
+  readonly #entries: OwnEntries
   readonly #reads: PendingReads
   readonly #handed: HandedCalls
 
@@ -142,6 +125,10 @@ export class Router {
     this.#ports = options.ports
     this.#options = options.options
     this.#limits = options.limits
+    this.#entries = new OwnEntries({
+      ...options,
+      ledTerm: () => (this.#route.kind === 'self' ? this.#route.term : undefined),
+    })
     this.#reads = new PendingReads({ ...options, leads: () => this.#route.kind === 'self' })
     this.#handed = new HandedCalls({
       ...options,
@@ -160,7 +147,7 @@ export class Router {
 
   /** Entries proposed here whose outcome is open. */
   get pendingEntries(): number {
-    return this.#appended.size
+    return this.#entries.appended
   }
 
   /** So much waits that the frontend should stop reading from its clients. */
@@ -177,7 +164,7 @@ export class Router {
     const { stream } = call
     stream.unanswered++
     // Another node's own build has let its call pass, and may have another limit.
-    if (call.work > this.#limits.writeKeys && !call.remote) {
+    if (call.work > this.#limits.writeKeys && !call.isRemote) {
       const text = `ERR ${call.work} keys are too many for one command: the limit is ${this.#limits.writeKeys}`
       call.answer(new ErrorReply(text), this.#ports.appliedIndex())
       return
@@ -203,11 +190,12 @@ export class Router {
 
   /** Places everything that can be placed. */
   flush(): void {
-    this.#propose()
+    this.#handed.release()
+    this.#entries.propose()
     this.#placeBacklog()
-    this.#close()
-    this.#propose()
-    this.#handed.send(this.#route)
+    this.#entries.close()
+    this.#entries.propose()
+    this.#handed.send()
     this.#reads.begin(this.#route.kind !== 'none')
   }
 
@@ -228,17 +216,18 @@ export class Router {
   #place(call: Call): boolean {
     const route = this.#route
     if (route.kind === 'none') return false
-    if (this.#handed.mustHold(call.stream)) {
+    if (!call.isRemote && this.#handed.mustHold(call.stream)) {
       this.#handed.hold(call)
       return true
     }
     if (route.kind === 'self') {
-      if (!route.established || this.#closed.length > 0) return false
+      if (!route.established || this.#entries.isFull) return false
       if (call.isRead) this.#placeRead(call)
-      else this.#placeWrite(call)
+      // Reads before it that are not answered run just before it, so that they never see it.
+      else this.#entries.add(call, this.#reads.take(call.stream))
       return true
     }
-    return this.#placeAtFollower(call, route.leader, route.term)
+    return this.#placeAtFollower(call, route.leader)
   }
 
   #placeRead(call: Call): void {
@@ -252,38 +241,9 @@ export class Router {
     entry.items.push(call)
   }
 
-  #placeWrite(call: Call): void {
-    let entry = this.#open
-    if (
-      entry !== undefined &&
-      (entry.writes >= this.#limits.entryCommands ||
-        entry.bytes + call.bytes > this.#limits.entryBytes ||
-        entry.keys + call.work > this.#limits.entryKeys)
-    ) {
-      this.#close()
-      this.#propose()
-      entry = undefined
-    }
-    if (entry === undefined) {
-      entry = this.#newEntry()
-      this.#open = entry
-    }
-    // Reads before it that are not answered ride along and run just before it, so that they never see it.
-    for (const read of this.#reads.take(call.stream)) {
-      read.place = 'building'
-      entry.items.push(read)
-    }
-    call.place = 'building'
-    call.stream.building = entry
-    entry.items.push(call)
-    entry.writes++
-    entry.bytes += call.bytes
-    entry.keys += call.work
-  }
-
-  #placeAtFollower(call: Call, leader: NodeId, term: Term): boolean {
+  #placeAtFollower(call: Call, leader: NodeId): boolean {
     const { stream } = call
-    assert(!call.remote, () => `${call.command.name} would be handed on a second time`)
+    assert(!call.isRemote, () => `${call.command.name} would be handed on a second time`)
     if (this.#options.redirect === 'moved') {
       const slot = this.#ports.keySlot(call)
       const address = this.#ports.clientAddress(leader)
@@ -292,38 +252,14 @@ export class Router {
         return true
       }
     }
-    if (call.isRead && stream.forwarded === 0) {
+    if (call.isRead && stream.handed.length === 0) {
       this.#placeRead(call)
       return true
     }
     if (!this.#handed.hasRoomFor(call)) return false
-    for (const read of this.#reads.take(stream)) this.#handed.add(read, term)
-    this.#handed.add(call, term)
+    for (const read of this.#reads.take(stream)) this.#handed.add(read)
+    this.#handed.add(call)
     return true
-  }
-
-  // ---- At the leader ----------------------------------------------------------------------------------------------
-
-  #close(): void {
-    if (this.#open !== undefined) this.#closed.push(this.#open)
-    this.#open = undefined
-  }
-
-  #propose(): void {
-    let proposed = 0
-    for (const entry of this.#closed) {
-      entry.data ??= this.#encode(entry)
-      const result = this.#ports.propose([entry.data])
-      if (!result.accepted) break
-      proposed++
-      entry.data = undefined
-      entry.term = result.term
-      entry.index = result.first
-      for (const call of entry.items) call.appendedTo(entry)
-      this.#appended.add(entry)
-      this.#ports.expect(entry.index, entry)
-    }
-    if (proposed > 0) this.#closed.splice(0, proposed)
   }
 
   /**
@@ -331,68 +267,57 @@ export class Router {
    * wait that will bring one. Clocks stand in the log in the order in which they were read.
    */
   proposeClock(): Index | undefined {
-    if (this.#closed.length > 0 || this.#open !== undefined) return undefined
-    const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), [])])
-    return result.accepted ? result.first : undefined
+    return this.#entries.proposeClock()
   }
 
-  #encode({ items }: EntryOfCalls): Uint8Array {
-    const commands = items.filter((call) => !call.isRead)
-    const logged = commands.map(({ database, args }) => ({ database, argv: args }))
-    return encodeCommands(this.#ports.logicalNow(), logged)
-  }
+  // ---- What became of the calls that were placed --------------------------------------------------
 
-  #newEntry(): EntryOfCalls {
-    const entry: EntryOfCalls = {
-      items: [],
-      writes: 0,
-      bytes: 0,
-      keys: 0,
-      data: undefined,
-      term: 0,
-      index: 0,
-      deadline: undefined,
-      // Another entry stands at its index for ever: what was proposed there never happened and never will.
-      overwritten: () => this.#abandon(entry, OVERWRITTEN),
-    }
-    return entry
-  }
-
-  #abandon(entry: EntryOfCalls, reply: Reply): void {
-    this.#appended.delete(entry)
-    const applied = this.#ports.appliedIndex()
-    for (const call of entry.items) call.answer(reply, applied)
-  }
-
-  /** Entries were applied: their calls have their answers, and reads that waited for them may run. */
+  /** Entries were applied: their calls have their answers, and what waited for them may go on. */
   afterApply(): void {
-    const applied = this.#ports.appliedIndex()
-    for (const entry of this.#appended) {
-      if (entry.index > applied) continue
-      // Not by its first item: a long read goes on after its entry.
-      if (entry.items.find((call) => !call.isRead)?.place === 'answered')
-        this.#appended.delete(entry)
-      // A later entry of this node took its index: its own might still have been applied from another node.
-      else this.#abandon(entry, UNKNOWN_OUTCOME)
+    const never = this.#entries.afterApply()
+    for (const call of never) this.#placeAgain(call)
+    // Reads behind them must not run before them.
+    for (const stream of new Set(never.map((call) => call.stream))) {
+      for (const read of this.#reads.take(stream)) this.#placeAgain(read)
     }
+    this.#handed.afterApply()
     this.#reads.afterApply()
   }
 
-  // ---- At a follower: what becomes of the calls handed over ------------------------------------------------------
-
-  /** The leader answered; `index` is what it had applied by then. */
-  forwardAnswered(call: Call, bytes: Uint8Array, index: Index): void {
-    this.#handed.answered(call, bytes, index)
+  /** It was certainly not executed; the node that forwarded it is told so. */
+  #placeAgain(call: Call): void {
+    if (call.isRemote) {
+      call.refuse()
+      return
+    }
+    call.waitAgain()
+    this.#handed.hold(call)
   }
 
-  /** The other node did not take these calls: they go first when they are placed again. */
-  forwardRefused(calls: readonly Call[]): void {
-    this.#handed.refused(calls)
+  /** Entries up to `index` became part of the state without being applied here: nobody can tell what was in them. */
+  skippedTo(index: Index): void {
+    this.#entries.skippedTo(index)
+    this.#handed.skipped()
   }
 
-  /** The link to `leader` died: nothing handed to it will be answered any more. */
+  /** The leader answered the call with this tag; `index` is what it had applied by then. */
+  forwardAnswered(tag: number, bytes: Uint8Array, index: Index): void {
+    this.#handed.answered(tag, bytes, index)
+  }
+
+  /** The other node certainly did not take the calls with these tags: they go first when they are placed again. */
+  forwardRefused(tags: readonly number[]): void {
+    this.#handed.refused(tags)
+  }
+
+  /** The link to `leader` died: it will not answer what was handed over it. */
   forwardLost(leader: NodeId): void {
     this.#handed.lost(leader)
+  }
+
+  /** Inside apply, where the command with this tag stands: what has to run there, and be answered. */
+  takeForwarded(tag: number): readonly Call[] {
+    return this.#handed.take(tag)
   }
 
   // ---- Changes of leadership, deadlines --------------------------------------------------------------------------------
@@ -403,29 +328,24 @@ export class Router {
     if (sameRoute(before, route)) return
     this.#route = route
     const deadline = this.#ports.now() + this.#options.parkTimeoutMs
-    const ledTerm = route.kind === 'self' ? route.term : undefined
-    for (const entry of this.#appended) {
-      if (entry.term !== ledTerm) entry.deadline ??= deadline
-    }
-    this.#handed.setRoute(route, deadline)
-    if (before.kind === 'self' && before.term !== ledTerm) this.#unplace()
+    this.#entries.setDeadline(deadline)
+    this.#handed.setRoute(route)
+    const leads = route.kind === 'self' && before.kind === 'self' && route.term === before.term
+    if (before.kind === 'self' && !leads) this.#unplace()
     this.#ports.wake()
   }
 
   /** What this node took as a leader and did not append goes back to where it came from. */
   #unplace(): void {
-    this.#close()
-    const unproposed = this.#closed.flatMap((entry) => entry.items)
-    this.#closed = []
+    const unproposed = this.#entries.takeUnproposed()
     for (const call of unproposed) {
-      call.stream.building = undefined
       call.waitAgain()
       this.#backlogBytes += call.bytes
     }
     const all = [...unproposed, ...this.#backlog]
-    this.#backlog = all.filter((call) => !call.remote)
+    this.#backlog = all.filter((call) => !call.isRemote)
     for (const call of all) {
-      if (!call.remote) continue
+      if (!call.isRemote) continue
       this.#backlogBytes -= call.bytes
       call.refuse()
     }
@@ -443,11 +363,7 @@ export class Router {
       call.answer(CLUSTER_DOWN, applied)
     }
     this.#reads.expire()
-    for (const entry of this.#appended) {
-      if (entry.deadline === undefined || entry.deadline > now) continue
-      this.#ports.forget(entry.index, entry)
-      this.#abandon(entry, UNKNOWN_OUTCOME)
-    }
+    this.#entries.expire(now)
     this.#handed.expire(now)
     this.afterApply()
     // A count that drifts would stop everything one day, or nothing when it must.

@@ -8,7 +8,7 @@
 
 import { crc32 } from 'node:zlib'
 import { Packr } from 'msgpackr'
-import { assert, unreachable } from '../raft/assert.ts'
+import { unreachable } from '../raft/assert.ts'
 import type {
   Entry,
   Member,
@@ -20,27 +20,22 @@ import type {
   Position,
   Term,
 } from '../raft/types.ts'
+import { allocateBytes, ENTRY_HEADER_BYTES, takeRoomBefore } from './commands-codec.ts'
 import { FieldReader, type FrameField } from './field-reader.ts'
 import { guardFrame } from './frame-guard.ts'
-import {
-  CodecError,
-  readUint32,
-  readUint64,
-  TWO_POW_32,
-  writeUint32,
-  writeUint64,
-} from './integers.ts'
+import { CodecError, readUint32, readUint64, writeUint32, writeUint64 } from './integers.ts'
 
+export {
+  decodeCommands,
+  encodeCommands,
+  type ForwardedRun,
+  isSameOrigin,
+  type LoggedCommand,
+  type Origin,
+} from './commands-codec.ts'
 export { CodecError, type FrameField }
 
-/** One command as the log carries it; `database` is 0 to 255, argv has at least the command's name. */
-export interface LoggedCommand {
-  readonly database: number
-  readonly argv: readonly Uint8Array[]
-}
-
 /** Entry layout, big-endian: crc32 u32 over all that follows | kind u8 | index u64 | term u64 | payload. */
-const ENTRY_HEADER_BYTES = 21
 const KIND_NOOP = 1
 const KIND_MEMBERSHIP = 2
 const KIND_COMMANDS = 3
@@ -51,12 +46,6 @@ const ROLES: readonly MemberRole[] = ['voter', 'learner', 'leaving']
 const NODE_ID_LENGTH_MAX = 64
 /** A host name has at most 253 characters, then a colon and a port. */
 const ADDRESS_LENGTH_MAX = 260
-const DATABASE_MAX = 255
-/** Above this TypedArray.set is quicker than a loop over the bytes. */
-const LOOP_COPY_BYTES_MAX = 24
-
-/** Payloads by encodeCommands that no entry has used yet: memory of their own, with room for an entry's header. */
-const roomBefore = new WeakSet<Uint8Array>()
 
 /** An entry from this size on is a part of its own in a message. */
 const LONE_PART_BYTES_MIN = 64 * 1024
@@ -82,8 +71,8 @@ export function encodeEntry(entry: Entry): Uint8Array {
 /** The payload's bytes behind ENTRY_HEADER_BYTES still to be written. */
 function withRoomForHeader(payload: Payload): Uint8Array {
   const body = payloadBytes(payload)
-  // encodeCommands left that room, so that an entry of many megabytes is not copied once more.
-  if (roomBefore.delete(body)) return new Uint8Array(body.buffer)
+  const roomy = takeRoomBefore(body)
+  if (roomy !== undefined) return roomy
   const bytes = allocateBytes(ENTRY_HEADER_BYTES + body.length)
   bytes.set(body, ENTRY_HEADER_BYTES)
   return bytes
@@ -105,54 +94,6 @@ export function decodeEntry(bytes: Uint8Array): Entry {
   const term = readUint64(bytes, 13)
   const payload = decodePayload(bytes[4] ?? 0, bytes.subarray(ENTRY_HEADER_BYTES))
   return { index, term, payload, encoded: bytes }
-}
-
-/**
- * The payload of a 'commands' entry. `at` is the leader's logical clock in ms, a safe integer. Layout: at u64,
- * number of commands, then per command: database u8, number of arguments, then per argument: length, bytes.
- * Numbers are LEB128, so that a short command costs one byte per field.
- */
-export function encodeCommands(at: number, commands: readonly LoggedCommand[]): Uint8Array {
-  const memory = allocateBytes(ENTRY_HEADER_BYTES + commandsLength(commands))
-  const bytes = memory.subarray(ENTRY_HEADER_BYTES)
-  roomBefore.add(bytes)
-  writeUint64(bytes, 0, at)
-  let offset = writeVarint(bytes, 8, commands.length)
-  for (const { database, argv } of commands) {
-    assert(database >= 0 && database <= DATABASE_MAX, () => `database ${database}`)
-    assert(argv.length > 0, () => 'a command without a name')
-    bytes[offset] = database
-    offset = writeVarint(bytes, offset + 1, argv.length)
-    for (const argument of argv) {
-      offset = writeVarint(bytes, offset, argument.length)
-      copyInto(bytes, offset, argument)
-      offset += argument.length
-    }
-  }
-  assert(offset === bytes.length, () => `commands of ${bytes.length} bytes ended at ${offset}`)
-  return bytes
-}
-
-/** The reverse of encodeCommands; every argument is a view of `data`. Throws CodecError. */
-export function decodeCommands(data: Uint8Array): {
-  readonly at: number
-  readonly commands: readonly LoggedCommand[]
-} {
-  if (data.length < 8) throw new CodecError('commands are cut short')
-  const reader = new VarintReader(data, 8)
-  const at = readUint64(data, 0)
-  const count = reader.next()
-  const commands: LoggedCommand[] = []
-  for (let i = 0; i < count; i++) {
-    const database = reader.byte()
-    const argc = reader.next()
-    if (argc === 0) throw new CodecError('a command without a name')
-    const argv: Uint8Array[] = []
-    for (let j = 0; j < argc; j++) argv.push(reader.bytes(reader.next()))
-    commands.push({ database, argv })
-  }
-  reader.expectEnd()
-  return { at, commands }
 }
 
 /** A handshake or forward frame: a msgpack array. The result is the caller's own memory. */
@@ -408,85 +349,4 @@ function readMember(fields: readonly FrameField[]): Member {
   const clientAddress = reader.string(ADDRESS_LENGTH_MAX)
   reader.expectEnd()
   return { id, role, peerAddress, clientAddress }
-}
-
-/** Reads LEB128 numbers below 2^32 and what they count; every step is checked against the bytes at hand. */
-class VarintReader {
-  readonly #data: Uint8Array
-  #offset: number
-
-  constructor(data: Uint8Array, offset: number) {
-    this.#data = data
-    this.#offset = offset
-  }
-
-  byte(): number {
-    const byte = this.#data[this.#offset++]
-    if (byte === undefined) throw new CodecError('commands are cut short')
-    return byte
-  }
-
-  next(): number {
-    let value = 0
-    let scale = 1
-    for (;;) {
-      const byte = this.byte()
-      value += (byte & 0x7f) * scale
-      if (value >= TWO_POW_32) throw new CodecError('a number in commands is too large')
-      if (byte < 0x80) return value
-      scale *= 128
-      if (scale > TWO_POW_32) throw new CodecError('a number in commands is too long')
-    }
-  }
-
-  bytes(length: number): Uint8Array {
-    const end = this.#offset + length
-    if (end > this.#data.length) throw new CodecError('commands are cut short')
-    const view = this.#data.subarray(this.#offset, end)
-    this.#offset = end
-    return view
-  }
-
-  expectEnd(): void {
-    if (this.#offset !== this.#data.length) throw new CodecError('bytes follow the last command')
-  }
-}
-
-function commandsLength(commands: readonly LoggedCommand[]): number {
-  let length = 8 + varintLength(commands.length)
-  for (const { argv } of commands) {
-    length += 1 + varintLength(argv.length)
-    for (const argument of argv) length += varintLength(argument.length) + argument.length
-  }
-  return length
-}
-
-function varintLength(value: number): number {
-  let length = 1
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) length++
-  return length
-}
-
-function writeVarint(bytes: Uint8Array, offset: number, value: number): number {
-  let at = offset
-  let rest = value
-  while (rest >= 0x80) {
-    bytes[at++] = (rest % 128) | 0x80
-    rest = Math.floor(rest / 128)
-  }
-  bytes[at++] = rest
-  return at
-}
-
-function copyInto(target: Uint8Array, offset: number, source: Uint8Array): void {
-  if (source.length > LOOP_COPY_BYTES_MAX) {
-    target.set(source, offset)
-    return
-  }
-  for (let i = 0; i < source.length; i++) target[offset + i] = source[i] ?? 0
-}
-
-/** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */
-function allocateBytes(length: number): Uint8Array {
-  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
 }

@@ -55,7 +55,7 @@ interface Stable extends Identity {
   readonly stateNumber: number
 }
 
-export const LOG_FORMAT_VERSION = 2
+export const LOG_FORMAT_VERSION = 3
 const LOG = 'log'
 const STABLE = 'stable'
 const STABLE_KEY = Buffer.from('stable')

@@ -106,19 +106,10 @@ export const exceptions: readonly Exception[] = [
       text(command[1]).toUpperCase() === 'HELP' && redis[0] === holdfast[0],
   },
   {
-    reason: 'COMMAND GETKEYS takes the name of a command alone since Redis 7.2; the oracle is 7.0',
-    excuses: (command, redis) =>
-      name(command) === 'COMMAND' &&
-      command.length === 3 &&
-      text(redis).includes("wrong number of arguments for 'command|getkeys' command"),
-  },
-  {
-    reason: 'COMMAND and COMMAND INFO alone list, COMMAND COUNT counts the commands there are',
+    reason: 'COMMAND alone lists and COMMAND COUNT counts the commands there are',
     excuses: (command) =>
       name(command) === 'COMMAND' &&
-      (command.length === 1 ||
-        text(command[1]).toUpperCase() === 'COUNT' ||
-        (command.length === 2 && text(command[1]).toUpperCase() === 'INFO')),
+      (command.length === 1 || text(command[1]).toUpperCase() === 'COUNT'),
   },
 ]
 

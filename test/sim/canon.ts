@@ -240,7 +240,7 @@ export class Canon {
       reply,
       Number((now?.value ?? null) !== null) - Number((old?.value ?? null) !== null),
     )
-    if (name !== 'holdfast.hash-key') keys.push(key)
+    if (!name.startsWith('holdfast.')) keys.push(key)
   }
 
   #reply(
@@ -286,6 +286,7 @@ export class Canon {
         return `:${value}\r\n`
       }
       case 'holdfast.hash-key':
+      case 'holdfast.fence':
         return '+OK\r\n'
       default:
         throw new Error(`the reference model does not know ${name}`)

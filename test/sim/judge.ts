@@ -2,7 +2,8 @@
  * Holds every reply against the canon, byte by byte, when it arrives (I8 to I12). A write must be committed, once, and
  * say what the reference model says at its place; a read must say what the model says at some place that lies behind
  * everything acknowledged before it was asked and between its neighbours on its connection. The lowest such place is
- * chosen, which leaves later reads the most room: so nothing linearizable is accused, and nothing else passes.
+ * chosen, which leaves later reads the most room: so nothing linearizable is accused, and nothing else passes. And no
+ * node that lives gives a command up before it had as long as commands wait for a leader, whatever becomes of leaders.
  */
 
 import { bulk, type Canon, hasToken, type Words } from './canon.ts'
@@ -13,10 +14,24 @@ import { hold } from './violation.ts'
 /** Writes without a token of their own. */
 const UNTOLD: ReadonlySet<string> = new Set(['PEXPIRE', 'PERSIST'])
 const REFUSED = /^-(?:CLUSTERDOWN|MOVED) /
+const GIVEN_UP = /^-(?:CLUSTERDOWN|TIMEOUT) /
+/** What the clocks of nodes may be slow or fast, and a tick. */
+const CLOCK_ERROR = 0.002
+const TICK_MS = 1
+
+export interface JudgeOptions {
+  readonly canon: Canon
+  readonly marks: Marks
+  /** Ms. */
+  readonly now: () => number
+  /** How long commands wait for a leader. */
+  readonly parkMs: number
+}
 
 export class ClientJudge implements Judge {
   readonly #canon: Canon
   readonly #marks: Marks
+  readonly #options: JudgeOptions
   #floor = 0
   /** Commands that were answered with what they did or saw. */
   acknowledged = 0
@@ -27,16 +42,22 @@ export class ClientJudge implements Judge {
   /** The same of the other writes without a token, by their words. */
   readonly #untold = new Map<string, { readonly words: Words; done: number; open: number }>()
 
-  constructor(canon: Canon, marks: Marks) {
-    this.#canon = canon
-    this.#marks = marks
+  constructor(options: JudgeOptions) {
+    this.#options = options
+    this.#canon = options.canon
+    this.#marks = options.marks
   }
 
   get floor(): number {
     return this.#floor
   }
 
+  get now(): number {
+    return this.#options.now()
+  }
+
   replied(asked: Asked, reply: string): void {
+    if (GIVEN_UP.test(reply)) this.#wasGivenUp(asked, reply)
     if (REFUSED.test(reply)) this.#wasRefused(asked, reply)
     else if (reply.startsWith('-TIMEOUT ')) {
       this.#marks.reach('TIMEOUT at a deadline')
@@ -77,11 +98,16 @@ export class ClientJudge implements Judge {
     }
   }
 
+  /** Only where too many commands wait already, none more may. */
+  #wasGivenUp(asked: Asked, reply: string): void {
+    const ms = this.now - asked.at
+    const inTime = ms < this.#options.parkMs * (1 - CLOCK_ERROR) - TICK_MS
+    const isFull = reply.includes('too many commands wait')
+    hold(!inTime || isFull, 'no lost outcome', () => `${describe(asked, reply)}, after ${ms} ms`)
+  }
+
   #wasRefused({ words }: Asked, reply: string): void {
     this.refused++
-    if (reply.includes('the leader changed')) {
-      this.#marks.reach('overwritten entry answered CLUSTERDOWN')
-    }
     if (reply.includes('no leader is known')) this.#marks.reach('parked until CLUSTERDOWN')
     if (hasToken(words[0])) this.#canon.refused(words[2] ?? '')
   }

@@ -51,6 +51,9 @@ export class Probe {
       get floor(): number {
         return judge.floor
       },
+      get now(): number {
+        return judge.now
+      },
       replied: (asked, reply) => {
         judge.replied(asked, reply)
         // Where redirection is asked for, the way to the leader is all that a follower owes.

@@ -15,6 +15,8 @@ export interface Asked {
   readonly words: Words
   /** The op number that every later command must see: see Judge. */
   readonly floor: number
+  /** When it was asked, by the judge's time. */
+  readonly at: number
   readonly session: ClientSession
 }
 
@@ -29,6 +31,7 @@ export interface ClientSession {
 export interface Judge {
   /** What has been acknowledged to anybody by now. */
   readonly floor: number
+  readonly now: number
   replied(asked: Asked, reply: string): void
   /** The connection ended before the reply. */
   unanswered(asked: Asked): void
@@ -186,8 +189,8 @@ export class Line {
 
   ask(commands: readonly Words[]): void {
     if (this.#asked.length === 0) this.#heardAt = this.#host.clock.monotonic()
-    const { floor } = this.#judge
-    for (const words of commands) this.#asked.push({ words, floor, session: this.#session })
+    const { floor, now: at } = this.#judge
+    for (const words of commands) this.#asked.push({ words, floor, at, session: this.#session })
     const bytes = Buffer.concat(commands.map(request))
     if (this.#unsent === undefined) this.#connection.write(bytes)
     else this.#unsent.push(bytes)

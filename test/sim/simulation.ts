@@ -115,7 +115,12 @@ class World implements MachineEvents {
       const { network, swarm } = { network: this.#network, swarm: this.#swarm }
       return new Machine({ index, names, seed, swarm, network, events: this })
     })
-    this.#judge = new ClientJudge(this.#canon, this.#marks)
+    this.#judge = new ClientJudge({
+      canon: this.#canon,
+      marks: this.#marks,
+      now: () => this.#time.now,
+      parkMs: this.#swarm.parkTimeoutMs,
+    })
     this.#invariants = new Invariants(this.#machines, this.#canon, this.#marks)
     this.#faults = new Faults({
       machines: this.#machines,
@@ -164,6 +169,9 @@ class World implements MachineEvents {
       received: (message, deliver) => this.#received(message, deliver),
       refused: () => this.#marks.reach('refused forward re-issued'),
       forwardLost: () => this.#marks.reach('forward link lost'),
+      foundInLog: () => this.#marks.reach('forwarded command found in the log'),
+      fenced: () => this.#marks.reach('fence behind a lost link'),
+      overwritten: () => this.#marks.reach('overwritten command placed again'),
       readLost: () => this.#marks.reach('read retried after a lost round'),
       clockAwaited: (leads) =>
         this.#marks.reach(leads ? 'clock awaited at the leader' : 'clock asked of the leader'),

@@ -7,7 +7,9 @@
 import type { ReadCallback } from '../../raft/node.ts'
 import { RaftNode } from '../../raft/node.ts'
 import type { Message, NodeId } from '../../raft/types.ts'
+import { Call } from '../../src/call.ts'
 import { ExpiryClock } from '../../src/expiry-clock.ts'
+import { ForwardSender } from '../../src/forwarding.ts'
 import { Peers } from '../../src/peers.ts'
 import { Router } from '../../src/router.ts'
 
@@ -18,6 +20,11 @@ export interface Taps {
   /** Commands that a leader did not take come back to be placed anew. */
   refused(): void
   forwardLost(leader: NodeId): void
+  /** A command whose leader did not answer it, or not yet, is found in an entry. */
+  foundInLog(): void
+  fenced(): void
+  /** A command of a client here, appended by this node as a leader, is placed again. */
+  overwritten(): void
   readLost(): void
   /** A read met a key that is due by the leader's time only; it runs at the leader, or has to ask. */
   clockAwaited(leads: boolean): void
@@ -27,7 +34,9 @@ export interface Taps {
 export function tap(taps: Taps): () => void {
   const { send } = Peers.prototype
   const { step, read } = RaftNode.prototype
-  const { forwardRefused, forwardLost } = Router.prototype
+  const { forwardRefused, forwardLost, takeForwarded } = Router.prototype
+  const { waitAgain } = Call.prototype
+  const { fence } = ForwardSender.prototype
   Peers.prototype.send = function (this: Peers, messages): void {
     for (const message of messages) taps.sent(message)
     send.call(this, messages)
@@ -41,9 +50,23 @@ export function tap(taps: Taps): () => void {
       done(confirmed)
     })
   }
-  Router.prototype.forwardRefused = function (this: Router, calls): void {
-    if (calls.length > 0) taps.refused()
-    forwardRefused.call(this, calls)
+  Router.prototype.forwardRefused = function (this: Router, tags): void {
+    if (tags.length > 0) taps.refused()
+    forwardRefused.call(this, tags)
+  }
+  Router.prototype.takeForwarded = function (this: Router, tag) {
+    const calls = takeForwarded.call(this, tag)
+    if (calls.length > 0) taps.foundInLog()
+    return calls
+  }
+  Call.prototype.waitAgain = function (this: Call): void {
+    if (this.place === 'appended') taps.overwritten()
+    waitAgain.call(this)
+  }
+  ForwardSender.prototype.fence = function (this: ForwardSender, leader, term, tag): boolean {
+    const sent = fence.call(this, leader, term, tag)
+    if (sent) taps.fenced()
+    return sent
   }
   Router.prototype.forwardLost = function (this: Router, leader): void {
     taps.forwardLost(leader)
@@ -67,5 +90,8 @@ export function tap(taps: Taps): () => void {
     RaftNode.prototype.read = read
     Router.prototype.forwardRefused = forwardRefused
     Router.prototype.forwardLost = forwardLost
+    Router.prototype.takeForwarded = takeForwarded
+    Call.prototype.waitAgain = waitAgain
+    ForwardSender.prototype.fence = fence
   }
 }

@@ -21,11 +21,17 @@ import type {
   RaftStatus,
 } from '../../src/commands/local-server.ts'
 import { resolve } from '../../src/commands/table.ts'
-import { type ApplyObserver, type Batch, Keyspace, type KeyspaceStore } from '../../src/keyspace.ts'
+import {
+  type ApplyObserver,
+  type Batch,
+  type ForwardedItems,
+  Keyspace,
+  type KeyspaceStore,
+} from '../../src/keyspace.ts'
 import { LongReads } from '../../src/long-reads.ts'
 import type { Copies } from '../../src/replication-waits.ts'
 import { Session } from '../../src/session.ts'
-import { encodeCommands } from '../../storage/codec.ts'
+import { encodeCommands, type ForwardedRun } from '../../storage/codec.ts'
 import type { KeyVisitor } from '../../storage/layers.ts'
 import type { DueKey, StateView, StoredValue } from '../../storage/state-store.ts'
 import { seededRandom } from '../sim/network.ts'
@@ -198,9 +204,14 @@ export class EntryMaker {
   #index: Index = 0
   term = 1
 
-  commands(commands: readonly (readonly (string | Uint8Array)[])[], at = 1, database = 0): Entry {
+  commands(
+    commands: readonly (readonly (string | Uint8Array)[])[],
+    at = 1,
+    database = 0,
+    forwarded: readonly ForwardedRun[] = [],
+  ): Entry {
     const logged = commands.map((words) => ({ database, argv: argv(words) }))
-    return this.make({ type: 'commands', data: encodeCommands(at, logged) })
+    return this.make({ type: 'commands', data: encodeCommands(at, logged, forwarded) })
   }
 
   make(payload: Payload): Entry {
@@ -213,10 +224,12 @@ export class EntryMaker {
 export function keyspaceOver(
   store: KeyspaceStore,
   observer: ApplyObserver = silent,
+  forwarded?: ForwardedItems,
 ): { readonly keyspace: Keyspace; readonly longReads: LongReads } {
   const longReads = new LongReads({ replyBytesMax: 1_000_000, wake: () => {} })
   const random = seededRandom(1)
-  return { keyspace: new Keyspace(store, { observer, longReads, random }), longReads }
+  const options = { observer, longReads, random, ...(forwarded && { forwarded }) }
+  return { keyspace: new Keyspace(store, options), longReads }
 }
 
 /** A keyspace to which commands are applied one by one. */
@@ -230,8 +243,8 @@ export class Applied {
   /** The database of the commands. */
   database = 0
 
-  constructor(observer: ApplyObserver = silent) {
-    const { keyspace, longReads } = keyspaceOver(this.store, observer)
+  constructor(observer: ApplyObserver = silent, forwarded?: ForwardedItems) {
+    const { keyspace, longReads } = keyspaceOver(this.store, observer, forwarded)
     this.keyspace = keyspace
     this.longReads = longReads
   }
@@ -260,7 +273,6 @@ export class Applied {
           },
         },
       ],
-      overwritten: () => assert.fail('overwritten'),
     })
     this.keyspace.apply(entry)
     return answer
@@ -456,12 +468,11 @@ export function dataCommand(words: readonly string[]): ReadCommand | WriteComman
 export function batchOf(
   term: number,
   lines: readonly (readonly string[])[],
-): Batch & { readonly answers: (readonly [string, Index])[]; overwrites: number } {
+): Batch & { readonly answers: (readonly [string, Index])[] } {
   const answers: (readonly [string, Index])[] = []
   const batch = {
     term,
     answers,
-    overwrites: 0,
     items: lines.map((words) => ({
       command: dataCommand(words),
       database: 0,
@@ -471,9 +482,6 @@ export function batchOf(
         answers.push([wire(reply), index])
       },
     })),
-    overwritten: () => {
-      batch.overwrites++
-    },
   }
   return batch
 }

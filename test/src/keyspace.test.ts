@@ -15,7 +15,7 @@ import {
   type WriteCommand,
 } from '../../src/commands/command.ts'
 import { ClockBehind } from '../../src/database-view.ts'
-import { hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
+import { fence, hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
 import { LongRead } from '../../src/long-reads.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
@@ -126,24 +126,97 @@ test('whoever waits gets one reply per item in order, and reads that ride see wh
   ])
 })
 
-test('a batch whose index went to another term is told so, once, and gets no answer', () => {
-  const db = new Applied()
-  const batch = batchOf(1, [['SET', 'a', 'mine']])
-  db.keyspace.expect(1, batch)
-  db.entries.term = 2
-  db.keyspace.apply(db.entries.commands([['SET', 'a', 'theirs']]))
-  db.keyspace.apply(db.entries.commands([['SET', 'b', 'x']]))
-  assert.deepEqual([batch.answers, batch.overwrites], [[], 1])
-  assert.equal(db.run('GET', 'a'), '$6\r\ntheirs\r\n')
+test('a batch whose index went to another term gets no answer', () => {
+  for (const other of ['commands', 'noop'] as const) {
+    const db = new Applied()
+    const batch = batchOf(1, [['SET', 'a', 'mine']])
+    db.keyspace.expect(1, batch)
+    db.entries.term = 2
+    const theirs = other === 'noop' ? db.entries.make({ type: 'noop' }) : undefined
+    db.keyspace.apply(theirs ?? db.entries.commands([['SET', 'a', 'theirs']]))
+    db.keyspace.apply(db.entries.commands([['SET', 'b', 'x']]))
+    assert.deepEqual(batch.answers, [])
+    assert.equal(db.run('GET', 'a'), other === 'noop' ? '$-1\r\n' : '$6\r\ntheirs\r\n')
+  }
 })
 
-test('a batch is told by a no-op at its index too', () => {
-  const db = new Applied()
-  const batch = batchOf(1, [['SET', 'a', 'mine']])
-  db.keyspace.expect(1, batch)
-  db.entries.term = 2
+/** Own items by tag, as a router would give them; what was asked for is noted. */
+function ownItems(lines: Readonly<Record<number, readonly (readonly string[])[]>>) {
+  const batches = new Map(Object.entries(lines).map(([tag, words]) => [+tag, batchOf(1, words)]))
+  const asked: number[] = []
+  const skipped: Index[] = []
+  return {
+    asked,
+    skipped,
+    answers: (tag: number) => batches.get(tag)?.answers,
+    forwarded: {
+      origin: { node: 'me', incarnation: 2 },
+      take: (tag: number) => {
+        asked.push(tag)
+        return batches.get(tag)?.items ?? []
+      },
+      skippedTo: (index: Index) => void skipped.push(index),
+    },
+  }
+}
+
+test('commands of this node in the entry of another one are answered where they stand, with their riders', () => {
+  const own = ownItems({
+    7: [['GET', 'n'], ['DBSIZE'], ['INCR', 'n']],
+    9: [['GET', 'n']],
+  })
+  const db = new Applied(silent, own.forwarded)
+  const [me, before, other] = [
+    { node: 'me', incarnation: 2 },
+    { node: 'me', incarnation: 1 },
+    { node: 'other', incarnation: 2 },
+  ]
+  const entry = db.entries.commands(
+    Array.from({ length: 7 }, () => ['INCR', 'n']),
+    1,
+    0,
+    [
+      { origin: other, place: 0, count: 1, tag: 7 },
+      { origin: me, place: 2, count: 3, tag: 7 },
+      { origin: before, place: 5, count: 1, tag: 7 },
+    ],
+  )
+  db.keyspace.apply(entry)
+  assert.deepEqual(own.asked, [7, 8, 9])
+  assert.deepEqual(own.answers(7), [
+    ['$1\r\n2\r\n', 1],
+    [':1\r\n', 1],
+    [':3\r\n', 1],
+  ])
+  // Only reads wait at tag 9: the command itself was answered before, and runs all the same.
+  assert.deepEqual(own.answers(9), [['$1\r\n4\r\n', 1]])
+  assert.equal(db.run('GET', 'n'), '$1\r\n7\r\n')
+  assert.deepEqual(own.skipped, [])
+})
+
+test('entries that came with a snapshot are told before the next one is applied', () => {
+  const own = ownItems({})
+  const db = new Applied(silent, own.forwarded)
+  assert.equal(db.keyspace.appliedTerm(), 0)
+  db.run('SET', 'a', '1')
+  assert.equal(db.keyspace.appliedTerm(), 1)
+  for (let index = 2; index < 5; index++) {
+    db.entries.make({ type: 'noop' })
+    db.store.commitEntry({ index, clock: 1 })
+  }
+  // What a process did not apply itself tells it nothing.
+  assert.equal(db.keyspace.appliedTerm(), 1)
+  assert.deepEqual(own.skipped, [])
+  db.entries.term = 3
   db.keyspace.apply(db.entries.make({ type: 'noop' }))
-  assert.equal(batch.overwrites, 1)
+  assert.deepEqual([own.skipped, db.keyspace.appliedTerm()], [[4], 3])
+})
+
+test('a fence does nothing, and a client cannot send one', () => {
+  const db = new Applied()
+  db.keyspace.apply(db.entries.commands([fence.args]))
+  assert.equal(db.run('DBSIZE'), ':0\r\n')
+  assert.match(db.run(...fence.args), /^-ERR unknown command/)
 })
 
 test('a batch that was given up hears nothing, and giving up an old one leaves the new one', () => {
@@ -160,7 +233,7 @@ test('a batch that was given up hears nothing, and giving up an old one leaves t
   db.keyspace.expect(2, late)
   db.keyspace.forget(2, late)
   db.keyspace.apply(db.entries.commands([['SET', 'a', '2']]))
-  assert.deepEqual([old.answers, old.overwrites, late.answers, late.overwrites], [[], 0, [], 0])
+  assert.deepEqual([old.answers, late.answers], [[], []])
   assert.throws(() => db.keyspace.expect(2, late), AssertionError)
 })
 

@@ -190,17 +190,101 @@ describe('a node that is cut off', () => {
     assert.deepEqual(await ask(cluster, old, ['MGET', 'k', 'late']), [[null, null]])
   })
 
-  test('as a leader that hears of its successor in time: what was overwritten was not executed', async () => {
+  test('as a leader that hears of its successor in time: what was overwritten happens after all', async () => {
     const cluster = await started({ config: ['--park-timeout-ms', '10000'] })
     const old = cluster.leader
     cluster.isolate(old)
-    const lost = send(cluster, old, 'SET', 'k', 'old')
+    const pipeline = cluster.connect(old).send(['APPEND', 'k', 'a'], ['GET', 'k'], ['INCR', 'n'])
     await cluster.time.until(() => cluster.leader !== old)
     await ask(cluster, cluster.leader, ['SET', 'k', 'new'])
     cluster.heal()
-    await cluster.time.until(() => lost.reply !== undefined)
-    assert.match(String(lost.reply), /^-CLUSTERDOWN .* not executed/)
-    assert.deepEqual(await ask(cluster, old, ['GET', 'k']), ['new'])
+    await cluster.time.until(() => pipeline.every(({ reply }) => reply !== undefined))
+    const replies = pipeline.map(({ reply }) => reply)
+    assert.deepEqual(replies, [4, 'newa', 1])
+    assert.deepEqual(await ask(cluster, old, ['MGET', 'k', 'n']), [['newa', '1']])
+  })
+})
+
+describe('clients of a follower', () => {
+  /** Clients that raise a counter, each as soon as it was answered, until `over`; the replies of all of them. */
+  function raise(cluster: Replicas, node: SimNode, over: () => boolean): readonly Exchange[] {
+    const exchanges: Exchange[] = []
+    for (let i = 0; i < 8; i++) {
+      const connection = cluster.connect(node)
+      const next = (): void => {
+        if (over() || connection.unanswered > 0) return
+        exchanges.push(...connection.send(['INCR', 'n'], ['GET', 'n'], ['INCR', 'n']))
+      }
+      const look = (): void => {
+        next()
+        if (!over()) cluster.time.after(1, look)
+      }
+      look()
+    }
+    return exchanges
+  }
+
+  async function exact(cluster: Replicas, exchanges: readonly Exchange[]): Promise<void> {
+    const [count, between] = [
+      exchanges.filter(({ words }) => words[0] === 'INCR'),
+      exchanges.length,
+    ]
+    const replies = count.map(({ reply }) => Number(reply)).sort((a, b) => a - b)
+    assert.deepEqual(
+      replies,
+      replies.map((_, i) => i + 1),
+    )
+    assert.ok(between > 300, `${between} commands`)
+    // Each read stands between its two neighbours.
+    for (let i = 0; i < exchanges.length; i += 3) {
+      const [first, read, last] = exchanges.slice(i, i + 3).map(({ reply }) => Number(reply))
+      assert.ok(first !== undefined && read !== undefined && last !== undefined)
+      assert.ok(first <= read && read < last, `${first}, ${read}, ${last}`)
+    }
+    const [follower] = cluster.followers
+    assert.ok(follower)
+    assert.deepEqual(await ask(cluster, follower, ['GET', 'n']), [String(replies.length)])
+  }
+
+  test('notice no more of the death of a leader than that it takes a moment', async () => {
+    const cluster = await started({ diskMs: { min: 0.5, max: 6 } })
+    const [, follower] = cluster.followers
+    assert.ok(follower)
+    let over = false
+    const exchanges = raise(cluster, follower, () => over)
+    for (let kill = 0; kill < 4; kill++) {
+      await cluster.time.runFor(300)
+      const { leader } = cluster
+      if (leader === follower) {
+        // The one that clients are connected to must not die: it loses its office instead.
+        cluster.isolate(leader)
+        await cluster.time.until(() => leader.replica.status()?.role !== 'leader')
+        cluster.heal()
+      } else {
+        leader.crash()
+        await cluster.time.runFor(300)
+        await leader.start()
+      }
+      await cluster.settled()
+    }
+    over = true
+    await cluster.time.until(() => exchanges.every(({ reply }) => reply !== undefined))
+    await exact(cluster, exchanges)
+  })
+
+  test('nor of links between the nodes that break, again and again', async () => {
+    const cluster = await started({ diskMs: { min: 0.5, max: 6 } })
+    const [follower] = cluster.followers
+    assert.ok(follower)
+    let over = false
+    const exchanges = raise(cluster, follower, () => over)
+    for (let i = 0; i < 30; i++) {
+      await cluster.time.runFor(30 + cluster.random() * 40)
+      cluster.resetLinks(0.3)
+    }
+    over = true
+    await cluster.time.until(() => exchanges.every(({ reply }) => reply !== undefined))
+    await exact(cluster, exchanges)
   })
 })
 

@@ -9,7 +9,7 @@ import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply } from '../../resp/encoder.ts'
 import { Call, type CallOwner, EncodedReply, Stream } from '../../src/call.ts'
 import { resolve } from '../../src/commands/table.ts'
-import type { Keyspace } from '../../src/keyspace.ts'
+import { fence, type Keyspace } from '../../src/keyspace.ts'
 import type { LongReads } from '../../src/long-reads.ts'
 import {
   type Route,
@@ -18,14 +18,21 @@ import {
   type RouterOptions,
   type RouterPorts,
 } from '../../src/router.ts'
-import { decodeCommands } from '../../storage/codec.ts'
-import { argv, keyspaceOver, MemoryStore, wire } from './command-fixture.ts'
+import { decodeCommands, encodeCommands, type Origin } from '../../storage/codec.ts'
+import { argv, keyspaceOver, MemoryStore, silent, wire } from './command-fixture.ts'
 
 export const PARK_MS = 1000
+/** The node under test, and another one that forwards to it. */
+const SELF: Origin = { node: 'self', incarnation: 3 }
+const OTHER: Origin = { node: 'other', incarnation: 3 }
 
 export class RouterBench {
   now = 0
-  readonly #made = keyspaceOver(new MemoryStore())
+  readonly #made = keyspaceOver(new MemoryStore(), silent, {
+    origin: SELF,
+    take: (tag) => this.router.takeForwarded(tag),
+    skippedTo: (index) => this.router.skippedTo(index),
+  })
   readonly keyspace: Keyspace = this.#made.keyspace
   readonly longReads: LongReads = this.#made.longReads
   /** The leader's time as this node knows it. */
@@ -41,7 +48,8 @@ export class RouterBench {
   /** How often entries were encoded. */
   encoded = 0
   readonly rounds: ((confirmed: boolean) => void)[] = []
-  readonly frames: { leader: NodeId; term: Term; calls: readonly Call[] }[] = []
+  readonly frames: { leader: NodeId; term: Term; first: number; calls: readonly Call[] }[] = []
+  readonly fences: { leader: NodeId; term: Term; tag: number }[] = []
   linkUp = true
   wakes = 0
   readonly options: { -readonly [Name in keyof RouterOptions]: RouterOptions[Name] } = {
@@ -76,8 +84,10 @@ export class RouterBench {
         appliedClock: () => this.keyspace.clock(),
         awaitClock: (clock) => void this.awaited.push(clock),
         appliedIndex: () => this.keyspace.appliedIndex(),
+        appliedTerm: () => this.keyspace.appliedTerm(),
         keySlot: ({ command }) => (command.keys === undefined ? undefined : 7),
         forward: (leader, term, calls) => this.forward(leader, term, calls),
+        fence: (leader, term, tag) => this.fence(leader, term, tag),
         clientAddress: (id) => `${id}:6379`,
         wake: () => this.wakes++,
       },
@@ -106,8 +116,42 @@ export class RouterBench {
 
   /** Where calls for a leader go: noted, unless a test puts a sender in its place. */
   forward: RouterPorts['forward'] = (leader, term, calls) => {
-    if (this.linkUp) this.frames.push({ leader, term, calls: [...calls] })
+    const first = calls[0]?.tag ?? 0
+    for (const [i, { tag }] of calls.entries()) assert.equal(tag, first + i)
+    if (this.linkUp) this.frames.push({ leader, term, first, calls: [...calls] })
     return this.linkUp
+  }
+
+  fence: RouterPorts['fence'] = (leader, term, tag) => {
+    if (this.linkUp) this.fences.push({ leader, term, tag })
+    return this.linkUp
+  }
+
+  /** The leader of the term of these frames has put what they hold into one entry. */
+  appended(...frames: readonly number[]): void {
+    const found = frames.flatMap((at) => this.frames[at] ?? [])
+    const writes = found.flatMap(({ first, calls }) => {
+      return calls.map((call, i) => ({ call, tag: first + i })).filter(({ call }) => !call.isRead)
+    })
+    const logged = writes.map(({ call: { database, args } }) => ({ database, argv: args }))
+    const runs = writes.map(({ tag }, place) => ({ origin: SELF, place, count: 1, tag }))
+    const data = encodeCommands(1000 + this.now, logged, runs)
+    this.log.push({ term: found[0]?.term ?? 0, payload: { type: 'commands', data } })
+  }
+
+  /** The same of the fence. */
+  fenced(at: number): void {
+    const { term = 0, tag = 0 } = this.fences[at] ?? {}
+    const runs = [{ origin: SELF, place: 0, count: 1, tag }]
+    const data = encodeCommands(1000 + this.now, [{ database: 0, argv: fence.args }], runs)
+    this.log.push({ term, payload: { type: 'commands', data } })
+  }
+
+  /** A leader takes office, and its first entry is applied here. */
+  succeeded(term: Term): void {
+    this.log.push({ term, payload: { type: 'noop' } })
+    this.apply()
+    this.router.flush()
   }
 
   /** This node leads from now on, its no-op applied. */
@@ -207,7 +251,7 @@ export class Caller implements CallOwner {
       protocol: this.#protocol,
       deadline: this.#bench.now + PARK_MS,
       tag: this.calls.length,
-      remote: this.#remote,
+      ...(this.#remote && { origin: OTHER }),
     })
     this.calls.push(call)
     this.#bench.router.submit(call)
@@ -230,6 +274,11 @@ export class Caller implements CallOwner {
   refused(call: Call): void {
     assert.ok(this.#remote, 'a call of a client is never refused')
     this.#answers.set(call, 'refused')
+  }
+
+  dropped(call: Call): void {
+    assert.ok(this.#remote, 'a call of a client is never dropped')
+    this.#answers.set(call, 'dropped')
   }
 
   /** Per call, in order: its reply, shortened to the first word where it is an error. */

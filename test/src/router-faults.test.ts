@@ -136,6 +136,15 @@ async function run(seed: number, config: readonly string[]): Promise<void> {
   await check(cluster, clients)
 }
 
+/** A node that lives gives a command up only after it had as long as commands wait for a leader. */
+function checkErrors({ exchanges }: RespConnection, parkMs: number): void {
+  for (const { words, reply, sentAt, repliedAt } of exchanges) {
+    if (typeof reply !== 'string' || !/^-(?:TIMEOUT|CLUSTERDOWN) /.test(reply)) continue
+    const ms = repliedAt - sentAt
+    assert.ok(ms >= parkMs, `${words.join(' ')} was told ${reply} after ${ms} ms`)
+  }
+}
+
 async function check(cluster: Replicas, clients: readonly Client[]): Promise<void> {
   await cluster.settled()
   const connections = clients.flatMap((client) => client.connections)
@@ -168,6 +177,7 @@ async function check(cluster: Replicas, clients: readonly Client[]): Promise<voi
     )
   }
   for (const connection of connections) {
+    checkErrors(connection, cluster.nodes[0]?.config.get('park-timeout-ms') ?? 0)
     const own = new Set(connection.exchanges.map(({ words }) => words[1]))
     checkConnection(
       connection,

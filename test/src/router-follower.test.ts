@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { encodeCommands } from '../../storage/codec.ts'
 import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
 
 function following(limits: ConstructorParameters<typeof RouterBench>[0] = {}): RouterBench {
@@ -12,14 +13,19 @@ function following(limits: ConstructorParameters<typeof RouterBench>[0] = {}): R
 
 /** Every call of a frame is answered by the leader. */
 function answer(bench: RouterBench, frame: number, reply = '+OK', index = 9): void {
-  for (const call of bench.frames[frame]?.calls ?? []) {
-    bench.router.forwardAnswered(call, Buffer.from(`${reply}\r\n`), index)
+  for (const tag of tagsOf(bench, frame)) {
+    bench.router.forwardAnswered(tag, Buffer.from(`${reply}\r\n`), index)
   }
   bench.router.flush()
 }
 
+function tagsOf(bench: RouterBench, frame: number): number[] {
+  const { first = 0, calls = [] } = bench.frames[frame] ?? {}
+  return calls.map((_, i) => first + i)
+}
+
 function refuse(bench: RouterBench, ...frames: readonly number[]): void {
-  for (const frame of frames) bench.router.forwardRefused(bench.frames[frame]?.calls ?? [])
+  for (const frame of frames) bench.router.forwardRefused(tagsOf(bench, frame))
   bench.router.flush()
 }
 
@@ -255,11 +261,13 @@ describe('what a leader did not take', () => {
     const bench = following()
     const caller = new Caller(bench)
     caller.send('APPEND k 1')
-    bench.lead(2)
+    // It was elected, but has not applied all of the log yet.
+    bench.term = 2
+    bench.route({ kind: 'self', term: 2, established: true })
     caller.send('APPEND k 2')
-    assert.equal(bench.log.length, 1)
+    assert.equal(bench.log.length, 0)
     refuse(bench, 0)
-    assert.deepEqual(bench.entry(2), ['APPEND k 1', 'APPEND k 2'])
+    assert.deepEqual(bench.entry(1), ['APPEND k 1', 'APPEND k 2'])
   })
 
   test('counts as waiting: whoever holds much back is congested', () => {
@@ -285,18 +293,109 @@ describe('what a leader did not take', () => {
 })
 
 describe('a leader that is lost', () => {
-  test('with its link: writes are of unknown outcome, reads are asked again unless a write followed', () => {
+  test('and had appended the commands: they are answered where they stand in the log, reads between them', () => {
+    const bench = following()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('APPEND k 1', 'GET k', 'APPEND k 2')
+    b.send('APPEND k 3')
+    a.send('APPEND k 4', 'GET k')
+    bench.router.forwardLost('b')
+    bench.lose()
+    bench.appended(0, 1)
+    bench.appended(2)
+    bench.apply()
+    assert.deepEqual(a.replies, [':1', '$1 1', ':2', ':4', undefined])
+    assert.deepEqual(b.replies, [':3'])
+    // Nothing stands behind the last read: it may run anywhere.
+    bench.follow('c', 2)
+    bench.succeeded(2)
+    bench.answerRounds(true)
+    assert.equal(a.replies[4], '$4 1234')
+    assert.equal(bench.frames.length, 3)
+    bench.tick(1)
+  })
+
+  test('and had not: once an entry of its successor is applied they are placed there, in order', () => {
+    const bench = following()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('APPEND k 1', 'GET k', 'APPEND k 2')
+    b.send('INCR n')
+    bench.router.forwardLost('b')
+    bench.follow('c', 2)
+    a.send('APPEND k 3')
+    assert.equal(bench.frames.length, 2)
+    bench.succeeded(2)
+    assert.deepEqual(bench.handed.slice(2), [
+      ['APPEND k 1', 'GET k', 'APPEND k 2', 'APPEND k 3', 'INCR n'],
+    ])
+    bench.appended(2)
+    bench.apply()
+    assert.deepEqual(a.replies, [':1', '$1 1', ':2', ':3'])
+    assert.deepEqual(b.replies, [':1'])
+    bench.tick(1)
+  })
+
+  test('and had appended the first of them: only the others are placed at its successor', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('INCR n')
+    caller.send('INCR n', 'GET n')
+    bench.router.forwardLost('b')
+    bench.appended(0)
+    bench.follow('c', 2)
+    bench.succeeded(2)
+    assert.deepEqual(caller.replies, [':1', undefined, undefined])
+    assert.deepEqual(bench.handed.slice(2), [['INCR n', 'GET n']])
+  })
+
+  test('and this node succeeds it: it appends what was not appended, and nothing twice', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('INCR n')
+    caller.send('INCR n')
+    bench.router.forwardLost('b')
+    bench.appended(0)
+    bench.lead(2)
+    assert.deepEqual(caller.replies, [':1', undefined])
+    bench.apply()
+    assert.deepEqual(caller.replies, [':1', ':2'])
+    assert.deepEqual(
+      [1, 2, 3].map((index) => bench.entry(index)),
+      [['INCR n'], [], ['INCR n']],
+    )
+  })
+
+  test('what its entry holds is no business of an earlier process of this node', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('INCR n')
+    bench.router.forwardLost('b')
+    const [{ first: tag = 0, calls = [] } = {}] = bench.frames
+    const logged = calls.map(({ database, args }) => ({ database, argv: args }))
+    const origin = { node: 'self', incarnation: 2 }
+    const data = encodeCommands(1, logged, [{ origin, place: 0, count: 1, tag }])
+    bench.log.push({ term: 1, payload: { type: 'commands', data } })
+    bench.apply()
+    assert.deepEqual(caller.replies, [undefined])
+    bench.follow('c', 2)
+    bench.succeeded(2)
+    assert.deepEqual(bench.handed.slice(1), [['INCR n']])
+  })
+
+  test('its link alone gives back at once what reads only', () => {
     const bench = following()
     const [a, b] = [new Caller(bench), new Caller(bench)]
     a.send('SET k 1', 'GET k')
-    b.send('SET k 2', 'GET k', 'SET k 3')
+    bench.router.forwardAnswered(1, Buffer.from('+OK\r\n'), 1)
+    b.send('SET k 2', 'GET k')
     bench.router.forwardLost('b')
     bench.router.flush()
-    assert.deepEqual(a.replies, ['-TIMEOUT', undefined])
-    assert.deepEqual(b.replies, ['-TIMEOUT', '-TIMEOUT', '-TIMEOUT'])
+    assert.equal(bench.rounds.length, 1)
+    bench.log.push({ term: 1, payload: { type: 'noop' } })
+    bench.apply()
     bench.answerRounds(true)
-    assert.deepEqual(a.replies, ['-TIMEOUT', '$-1'])
-    bench.tick(1)
+    assert.deepEqual(a.replies, ['+OK', '$-1'])
+    assert.deepEqual(b.replies, [undefined, undefined])
   })
 
   test('another link that breaks concerns nobody', () => {
@@ -304,25 +403,35 @@ describe('a leader that is lost', () => {
     const caller = new Caller(bench)
     caller.send('SET k 1')
     bench.router.forwardLost('c')
-    assert.deepEqual(caller.replies, [undefined])
+    bench.router.flush()
+    assert.deepEqual([caller.replies, bench.fences], [[undefined], []])
     answer(bench, 0)
     assert.deepEqual(caller.replies, ['+OK'])
   })
 
-  test('with its office: its answer still counts until the deadline', () => {
+  test('with its office: its answer still counts until the deadline, then the outcome is unknown', () => {
     const bench = following()
     const [a, b] = [new Caller(bench), new Caller(bench)]
     a.send('SET k 1')
-    b.send('SET k 2')
+    b.send('SET k 2', 'GET k')
     bench.lose()
     bench.tick(PARK_MS - 1)
-    const [first, second] = bench.frames.flatMap(({ calls }) => calls)
-    assert.ok(first && second)
-    bench.router.forwardAnswered(first, Buffer.from('+OK\r\n'), 1)
+    bench.router.forwardAnswered(1, Buffer.from('+OK\r\n'), 0)
     bench.tick(1)
-    assert.deepEqual([a.replies, b.replies], [['+OK'], ['-TIMEOUT']])
-    bench.router.forwardAnswered(second, Buffer.from('+OK\r\n'), 1)
-    assert.deepEqual(b.replies, ['-TIMEOUT'])
+    assert.deepEqual([a.replies, b.replies], [['+OK'], ['-TIMEOUT', undefined]])
+    bench.router.forwardAnswered(2, Buffer.from('+OK\r\n'), 1)
+    bench.follow('c', 2)
+    bench.answerRounds(true)
+    assert.deepEqual(b.replies, ['-TIMEOUT', '$-1'])
+  })
+
+  test('a read that a write of unknown outcome would have followed is of no known outcome either', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k', 'SET k 2')
+    bench.lose()
+    bench.tick(PARK_MS)
+    assert.deepEqual(caller.replies, ['-TIMEOUT', '-TIMEOUT', '-TIMEOUT'])
   })
 
   test('and found again in the same term: there is no deadline any more', () => {
@@ -332,27 +441,190 @@ describe('a leader that is lost', () => {
     bench.lose()
     bench.tick(PARK_MS / 2)
     bench.follow('b', 1)
+    caller.send('GET k')
+    assert.equal(bench.frames.length, 2)
     bench.tick(PARK_MS * 3)
-    assert.deepEqual(caller.replies, [undefined])
+    assert.deepEqual(caller.replies, [undefined, undefined])
     answer(bench, 0)
-    assert.deepEqual(caller.replies, ['+OK'])
+    assert.deepEqual(caller.replies, ['+OK', undefined])
   })
 
-  test('a late refusal or answer of a call that was handed on since changes nothing twice', () => {
+  test('nor one of calls that are handed to it after others were given up', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    bench.lose()
+    bench.tick(PARK_MS)
+    bench.follow('b', 1)
+    caller.send('SET k 2')
+    bench.tick(PARK_MS)
+    assert.deepEqual(caller.replies, ['-TIMEOUT', undefined])
+  })
+
+  test('a late refusal or answer of a call that was handed on since changes nothing', () => {
     const bench = following()
     const caller = new Caller(bench)
     caller.send('SET k 1', 'GET k')
-    const [frame] = bench.frames
-    assert.ok(frame)
+    bench.router.forwardLost('b')
+    bench.follow('c', 2)
+    bench.succeeded(2)
+    const tags = tagsOf(bench, 0)
+    bench.router.forwardRefused(tags)
+    for (const tag of tags) bench.router.forwardAnswered(tag, Buffer.from('+X\r\n'), 1)
+    assert.deepEqual(caller.replies, [undefined, undefined])
+    assert.equal(bench.router.parked, 0)
+    answer(bench, 1, '+OK', 1)
+    bench.tick(1)
+    assert.deepEqual(caller.replies, ['+OK', '+OK'])
+  })
+
+  test('entries that a snapshot skipped may have held the commands: nobody knows', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1', 'GET k')
+    bench.router.forwardLost('b')
+    bench.router.skippedTo(7)
+    bench.router.flush()
+    assert.deepEqual(caller.replies, ['-TIMEOUT', undefined])
+    bench.tick(1)
+  })
+})
+
+describe('a link that breaks under a leader that stays', () => {
+  test('what it took is answered from the log, what it did not take is placed again behind a fence', () => {
+    const bench = following()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('APPEND k 1')
+    a.send('APPEND k 2', 'GET k', 'APPEND k 3')
     bench.router.forwardLost('b')
     bench.router.flush()
-    bench.router.forwardRefused(frame.calls)
+    assert.equal(bench.fences.length, 1)
+    a.send('APPEND k 4')
+    // Others need not wait.
+    b.send('APPEND l x')
+    assert.deepEqual(bench.handed.slice(2), [['APPEND l x']])
+    bench.appended(0)
+    bench.apply()
+    assert.deepEqual(a.replies, [':1', undefined, undefined, undefined, undefined])
+    bench.fenced(0)
+    bench.apply()
+    bench.router.flush()
+    assert.deepEqual(bench.handed.slice(3), [['APPEND k 2', 'GET k', 'APPEND k 3', 'APPEND k 4']])
+    // The fence says nothing of what was handed over behind it.
+    assert.deepEqual(b.replies, [undefined])
+    bench.appended(2, 3)
+    bench.apply()
+    assert.deepEqual(a.replies, [':1', ':2', '$2 12', ':3', ':4'])
+    assert.deepEqual(b.replies, [':1'])
+    bench.tick(1)
+    assert.equal(bench.fences.length, 1)
+  })
+
+  test('a fence that found no link is sent at the next tick, before anything else', () => {
+    const bench = following()
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('SET k 1')
+    bench.router.forwardLost('b')
+    bench.linkUp = false
+    b.send('SET l 1')
+    assert.deepEqual([bench.fences.length, bench.router.parked], [0, 1])
+    bench.linkUp = true
+    bench.tick(10)
+    assert.ok((bench.fences[0]?.tag ?? 0) < (bench.frames[1]?.first ?? 0))
+  })
+
+  test('a fence that is refused, answered with an error or lost with its link is sent again', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    bench.router.forwardLost('b')
+    bench.router.flush()
+    bench.router.forwardRefused([2])
+    bench.router.flush()
+    assert.equal(bench.fences.length, 1)
+    bench.tick(10)
+    assert.equal(bench.fences.length, 2)
+    bench.router.forwardAnswered(3, Buffer.from('-CLUSTERDOWN full\r\n'), 1)
+    bench.router.flush()
+    assert.equal(bench.fences.length, 3)
+    bench.router.forwardLost('b')
+    bench.router.flush()
+    assert.equal(bench.fences.length, 4)
+    // That it was appended counts where it is applied, and not before.
+    bench.router.forwardAnswered(5, Buffer.from('+OK\r\n'), 1)
+    bench.router.flush()
+    assert.equal(bench.frames.length, 1)
+    bench.fenced(3)
+    bench.apply()
+    bench.router.flush()
+    assert.deepEqual(bench.handed.slice(1), [['SET k 1']])
+    bench.tick(10)
+    assert.equal(bench.fences.length, 4)
+  })
+
+  test('without a fence in time the outcome is unknown', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    bench.linkUp = false
+    bench.router.forwardLost('b')
+    bench.tick(PARK_MS - 1)
+    assert.deepEqual(caller.replies, [undefined])
+    bench.tick(1)
+    assert.deepEqual(caller.replies, ['-TIMEOUT'])
+  })
+
+  test('a command that the leader had turned down before it took a later one is not executed', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    caller.send('SET k 2')
+    bench.router.forwardLost('b')
+    bench.appended(1)
+    bench.apply()
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN', '+OK'])
+    bench.tick(1)
+  })
+})
+
+describe('a read that a write behind it overtook, because it is a long one', () => {
+  test('runs here, where that write stands in the log, when its leader is lost', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('SET k 1')
+    answer(bench, 0, '+OK', 0)
+    bench.log.push({ term: 1, payload: { type: 'noop' } })
+    bench.apply()
+    caller.send('GET k', 'SET k 2')
+    bench.router.forwardAnswered(3, Buffer.from('+OK\r\n'), 0)
+    bench.router.forwardLost('b')
+    bench.router.flush()
+    assert.deepEqual([caller.replies.slice(1), bench.rounds.length], [[undefined, '+OK'], 0])
+    bench.appended(1)
+    bench.apply()
+    // The first write is in no entry of this log.
+    assert.deepEqual(caller.replies, ['+OK', '$-1', '+OK'])
+    bench.tick(1)
+  })
+
+  test('and given up with it otherwise', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('GET k', 'SET k 2')
+    bench.router.forwardAnswered(2, Buffer.from('+OK\r\n'), 0)
+    bench.lose()
+    bench.tick(PARK_MS)
+    assert.deepEqual(caller.replies, ['-TIMEOUT', '+OK'])
+  })
+
+  test('may run anywhere when that write changed nothing', () => {
+    const bench = following()
+    const caller = new Caller(bench)
+    caller.send('GET k', 'INCR x')
+    bench.router.forwardAnswered(2, Buffer.from('-ERR value\r\n'), 0)
+    bench.router.forwardLost('b')
     bench.router.flush()
     bench.answerRounds(true)
-    assert.deepEqual(caller.replies, ['-TIMEOUT', '$-1'])
-    bench.router.forwardRefused(frame.calls)
-    for (const call of frame.calls) bench.router.forwardAnswered(call, Buffer.from('+X\r\n'), 1)
-    bench.tick(1)
-    assert.equal(bench.router.parked, 0)
+    assert.deepEqual(caller.replies, ['$-1', '-ERR'])
   })
 })

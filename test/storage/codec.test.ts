@@ -17,6 +17,7 @@ import {
   encodeEntry,
   encodeFrame,
   encodeMessage,
+  type ForwardedRun,
   type FrameField,
   type LoggedCommand,
 } from '../../storage/codec.ts'
@@ -221,6 +222,68 @@ describe('commands', () => {
       mustRefuse(() => decodeCommands(encoded.subarray(0, length)), `length ${length}`)
     }
     mustRefuse(() => decodeCommands(Buffer.concat([encoded, Buffer.from([0])])), 'too long')
+  })
+
+  it('keep whose they are, where they were forwarded', () => {
+    const node = fc.stringMatching(/^[0-9a-f]{0,64}$/)
+    const origin = fc.record({ node, incarnation: integer }, { noNullPrototype: true })
+    const tag = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER - 1000 })
+    const gap = fc.integer({ min: 0, max: 3 })
+    const run = fc.record({ of: fc.nat(2), gap, count: fc.integer({ min: 1, max: 5 }), tag })
+    const origins = fc.array(origin, { minLength: 3, maxLength: 3 })
+    fc.assert(
+      fc.property(
+        integer,
+        origins,
+        fc.array(run, { maxLength: 9 }),
+        gap,
+        (at, nodes, runs, rest) => {
+          let end = 0
+          const forwarded: ForwardedRun[] = []
+          for (const { of, gap: local, count, tag: first } of runs) {
+            const place = end + local
+            forwarded.push({
+              origin: nodes[of] ?? { node: '', incarnation: 0 },
+              place,
+              count,
+              tag: first,
+            })
+            end = place + count
+          }
+          const one = { database: 1, argv: [Buffer.from('DEL')] }
+          const commands = Array.from({ length: end + rest }, () => one)
+          const decoded = decodeCommands(encodeCommands(at, commands, forwarded))
+          assert.deepEqual(decoded.forwarded, forwarded)
+          assert.equal(decoded.commands.length, commands.length)
+        },
+      ),
+    )
+  })
+
+  it('are refused where what was forwarded is not among them', () => {
+    const one = { database: 1, argv: [Buffer.from('DEL')] }
+    const plain = encodeCommands(9, [one, one, one])
+    const origins = [1, 1, 97, ...Array.from({ length: 8 }, () => 1)]
+    const tag = [0, 0, 0, 0, 0, 0, 0, 5]
+    const huge = [0xff, 0xff, 0xff, 0xff, 0x0f]
+    const decode = (...bytes: number[]): unknown =>
+      decodeCommands(Buffer.concat([plain, Buffer.from(bytes)]))
+    decode(...origins.slice(0, 3), ...tag, 1, 0, 0, 3, ...tag)
+    for (const [what, bytes] of Object.entries({
+      'an incarnation too large': [1, 1, 97, 255, ...tag.slice(1), 1, 0, 0, 3, ...tag],
+      'no runs': [1, 1, 97, ...tag],
+      'no such origin': [1, 1, 97, ...tag, 1, 1, 0, 3, ...tag],
+      'an empty run': [1, 1, 97, ...tag, 1, 0, 0, 0, ...tag],
+      'past the last command': [1, 1, 97, ...tag, 1, 0, 1, 3, ...tag],
+      'a tag cut short': [1, 1, 97, ...tag, 1, 0, 0, 3, ...tag.slice(1)],
+      'tags too large': [1, 1, 97, ...tag, 1, 0, 0, 3, 0, 31, ...Array(5).fill(255), 254],
+      'a node id too long': [1, 65, ...Array(65).fill(97), ...tag, 1, 0, 0, 3, ...tag],
+      'more origins than bytes': [...huge, 1, 97, ...tag],
+      'more runs than bytes': [1, 1, 97, ...tag, ...huge, 0, 0, 1, ...tag],
+      'too long': [1, 1, 97, ...tag, 1, 0, 0, 3, ...tag, 0],
+    })) {
+      mustRefuse(() => decode(...bytes), what)
+    }
   })
 
   it('never allocate for a count or a length that no bytes back', () => {

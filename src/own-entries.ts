@@ -1,0 +1,224 @@
+/*
+ * The entries that this node makes of calls while it leads: closed at a limit, proposed when there is room, and then
+ * watched until it is known what became of them. It knows what an entry may hold and what its fate is, but not which
+ * call comes next nor where one goes that comes back: router.ts does.
+ *
+ * Invariants: entries are proposed in the order in which they were closed, in the term for which their calls were
+ * taken; an entry that was proposed is answered where it is applied, or comes back when an entry of a later term is
+ * applied (terms never fall in the log, so it never will be), or is given up.
+ */
+
+import { assert } from '../raft/assert.ts'
+import type { Index, Term } from '../raft/types.ts'
+import { encodeCommands, type ForwardedRun } from '../storage/codec.ts'
+import type { Call } from './call.ts'
+import { UNKNOWN_OUTCOME } from './handed-calls.ts'
+import type { Batch } from './keyspace.ts'
+import type { RouterLimits, RouterPorts } from './router.ts'
+
+/** An entry as its proposer remembers it: its commands and the reads that ride between them, in order. */
+interface EntryOfCalls extends Batch {
+  readonly items: Call[]
+  writes: number
+  bytes: number
+  keys: number
+  /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
+  data: Uint8Array | undefined
+  term: Term
+  index: Index
+  /** Monotonic ms at which the outcome is given up; undefined while this node leads the entry's term. */
+  deadline: number | undefined
+}
+
+export class OwnEntries {
+  readonly #ports: RouterPorts
+  readonly #limits: RouterLimits
+  readonly #ledTerm: () => Term | undefined
+  /** Closed entries that were not proposed yet, and the one under construction behind them. */
+  #closed: EntryOfCalls[] = []
+  #open: EntryOfCalls | undefined
+  /** Proposed, in the order of their indices; their outcome is open. */
+  readonly #appended = new Set<EntryOfCalls>()
+
+  constructor(options: {
+    ports: RouterPorts
+    limits: RouterLimits
+    ledTerm: () => Term | undefined
+  }) {
+    this.#ports = options.ports
+    this.#limits = options.limits
+    this.#ledTerm = options.ledTerm
+  }
+
+  /** Entries wait for room in the log: what comes now must wait behind them. */
+  get isFull(): boolean {
+    return this.#closed.length > 0
+  }
+
+  /** Proposed entries whose outcome is open. */
+  get appended(): number {
+    return this.#appended.size
+  }
+
+  // ---- Making them ------------------------------------------------------------------------------
+
+  /** The next write, behind the reads of its stream that must not see it. */
+  add(call: Call, readsBefore: readonly Call[]): void {
+    const entry = this.#entryFor(call)
+    for (const read of readsBefore) {
+      read.place = 'building'
+      entry.items.push(read)
+    }
+    call.place = 'building'
+    call.stream.building = entry
+    entry.items.push(call)
+    entry.writes++
+    entry.bytes += call.bytes
+    entry.keys += call.work
+  }
+
+  #entryFor(call: Call): EntryOfCalls {
+    const { entryCommands, entryBytes, entryKeys } = this.#limits
+    const open = this.#open
+    const hasRoom =
+      open !== undefined &&
+      open.writes < entryCommands &&
+      open.bytes + call.bytes <= entryBytes &&
+      open.keys + call.work <= entryKeys
+    if (hasRoom) return open
+    this.close()
+    this.propose()
+    const entry = newEntry()
+    this.#open = entry
+    return entry
+  }
+
+  /** Nothing more goes into the entry under construction. */
+  close(): void {
+    if (this.#open !== undefined) this.#closed.push(this.#open)
+    this.#open = undefined
+  }
+
+  /** Proposes what is closed, as far as there is room. */
+  propose(): void {
+    let proposed = 0
+    for (const entry of this.#closed) {
+      entry.data ??= this.#encode(entry)
+      const result = this.#ports.propose([entry.data])
+      if (!result.accepted) break
+      assert(
+        result.term === this.#ledTerm(),
+        () => `calls taken for term ${this.#ledTerm()} are proposed in term ${result.term}`,
+      )
+      proposed++
+      entry.data = undefined
+      entry.term = result.term
+      entry.index = result.first
+      for (const call of entry.items) call.appendedTo(entry, entry.term)
+      this.#appended.add(entry)
+      this.#ports.expect(entry.index, entry)
+    }
+    if (proposed > 0) this.#closed.splice(0, proposed)
+  }
+
+  /** See Router.proposeClock. */
+  proposeClock(): Index | undefined {
+    if (this.#closed.length > 0 || this.#open !== undefined) return undefined
+    const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), [])])
+    return result.accepted ? result.first : undefined
+  }
+
+  #encode({ items }: EntryOfCalls): Uint8Array {
+    const commands = items.filter((call) => !call.isRead)
+    const logged = commands.map(({ database, args }) => ({ database, argv: args }))
+    return encodeCommands(this.#ports.logicalNow(), logged, forwardedRuns(commands))
+  }
+
+  /** At the end of an office: the calls of which nothing was proposed, in order. */
+  takeUnproposed(): readonly Call[] {
+    this.close()
+    const calls = this.#closed.flatMap(({ items }) => items)
+    this.#closed = []
+    for (const { stream } of calls) stream.building = undefined
+    return calls
+  }
+
+  // ---- What becomes of them -----------------------------------------------------------------------
+
+  /** Entries were applied; the calls that certainly were not executed and never will be, in order. */
+  afterApply(): readonly Call[] {
+    const applied = this.#ports.appliedTerm()
+    const never: Call[] = []
+    for (const entry of this.#appended) {
+      // Not by its first item: a long read goes on after its entry.
+      const write = entry.items.find((call) => !call.isRead)
+      if (write?.place === 'answered') this.#appended.delete(entry)
+      else if (entry.term < applied) {
+        this.#forget(entry)
+        for (const call of entry.items) never.push(call)
+      }
+    }
+    return never
+  }
+
+  /** Entries up to `index` became part of the state without being applied here. */
+  skippedTo(index: Index): void {
+    for (const entry of this.#appended) if (entry.index <= index) this.#giveUp(entry)
+  }
+
+  /** What was proposed in other terms than the one that this node leads now has until `deadline`. */
+  setDeadline(deadline: number): void {
+    for (const entry of this.#appended) {
+      if (entry.term !== this.#ledTerm()) entry.deadline ??= deadline
+    }
+  }
+
+  expire(now: number): void {
+    for (const entry of this.#appended) {
+      if (entry.deadline !== undefined && entry.deadline <= now) this.#giveUp(entry)
+    }
+  }
+
+  /** Its fate is unknown; a node that forwarded some of it will see that by itself. */
+  #giveUp(entry: EntryOfCalls): void {
+    this.#forget(entry)
+    const applied = this.#ports.appliedIndex()
+    for (const call of entry.items) {
+      if (call.isRemote) call.drop()
+      else call.answer(UNKNOWN_OUTCOME, applied)
+    }
+  }
+
+  #forget(entry: EntryOfCalls): void {
+    this.#appended.delete(entry)
+    this.#ports.forget(entry.index, entry)
+  }
+}
+
+function newEntry(): EntryOfCalls {
+  return {
+    items: [],
+    writes: 0,
+    bytes: 0,
+    keys: 0,
+    data: undefined,
+    term: 0,
+    index: 0,
+    deadline: undefined,
+  }
+}
+
+/** Which of an entry's commands other nodes took from their clients. */
+function forwardedRuns(commands: readonly Call[]): ForwardedRun[] {
+  const runs: { -readonly [Name in keyof ForwardedRun]: ForwardedRun[Name] }[] = []
+  let last = runs[0]
+  for (const [place, { origin, tag }] of commands.entries()) {
+    if (origin === undefined) last = undefined
+    else if (last?.origin === origin && last.tag + last.count === tag) last.count++
+    else {
+      last = { origin, place, count: 1, tag }
+      runs.push(last)
+    }
+  }
+  return runs
+}
