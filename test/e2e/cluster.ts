@@ -296,6 +296,26 @@ export class Cluster {
     return found
   }
 
+  /**
+   * Takes the office from whoever leads, without ending `spared`: kill -9, or where that is `spared` itself, SIGSTOP
+   * until another one leads. Resolves with the old leader, which does not run when it was killed.
+   */
+  async deposeLeader(spared?: NodeProcess): Promise<NodeProcess> {
+    const leader = await this.leader()
+    if (leader !== spared) {
+      await leader.kill()
+      return leader
+    }
+    leader.signal('SIGSTOP')
+    const others = this.running.filter((node) => node !== leader)
+    await until('another leader', async () => {
+      for (const node of others) if ((await node.status())?.role === 'leader') return true
+      return false
+    })
+    leader.signal('SIGCONT')
+    return leader
+  }
+
   async followers(): Promise<readonly NodeProcess[]> {
     const leader = await this.leader()
     return this.running.filter((node) => node !== leader)

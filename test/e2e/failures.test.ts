@@ -105,6 +105,36 @@ describe('three nodes', () => {
   )
 })
 
+describe('a node that lives while one leader after the other does not', () => {
+  before(async () => {
+    cluster = await Cluster.start({ nodes: 3 })
+  })
+  after(async () => {
+    await cluster?.end()
+  })
+
+  test(
+    'its clients see delays, but no error, no outcome that is unknown, and nothing that happens twice',
+    logs(async () => {
+      const spared = await cluster.follower()
+      const workload = new Workload({ nodes: [spared], writersPerNode: 8, name: 'spared' })
+      workload.start()
+      for (let kill = 0; kill < 6; kill++) {
+        await more(workload, 100)
+        const old = await cluster.deposeLeader(spared)
+        await more(workload, 100)
+        if (!old.running) old.start()
+        await cluster.ready()
+        await cluster.caughtUp(old)
+      }
+      await workload.stop()
+      assert.deepEqual(workload.errors, [])
+      assert.deepEqual([workload.refused, workload.unknown], [0, 0])
+      await assertSound(workload)
+    }),
+  )
+})
+
 describe('a follower that is away for three checkpoints', () => {
   const VALUE = 'x'.repeat(4096)
   const KEYS = 200

@@ -56,6 +56,7 @@ export class Workload {
   #acknowledged = 0
   #refused = 0
   #unknown = 0
+  readonly #errors = new Map<string, number>()
   #stopping = false
   #running: Promise<void>[] = []
   #watchers = new Set<(acknowledgement: Acknowledgement) => void>()
@@ -76,6 +77,11 @@ export class Workload {
   /** Commands whose fate their writer does not know. */
   get unknown(): number {
     return this.#unknown
+  }
+
+  /** Error replies, by their text: what a client of a node that lives should never see. */
+  get errors(): readonly string[] {
+    return [...this.#errors].map(([text, count]) => `${count} times ${text}`)
   }
 
   start(): void {
@@ -130,6 +136,9 @@ export class Workload {
         .call(...(isIncrement ? ['INCR', this.#counter] : ['SET', key, valueFor(key)]))
         .catch(connectionClosed)
       const outcome = outcomeOf(reply)
+      if (reply instanceof ReplyError) {
+        this.#errors.set(reply.message, (this.#errors.get(reply.message) ?? 0) + 1)
+      }
       if (!isIncrement) this.#writes.set(key, outcome)
       else if (outcome === 'unknown') this.#unknownIncrements++
       else if (typeof reply === 'number') this.#counted.push(reply)
