@@ -153,8 +153,9 @@ function unplugged(cut: Cut): string {
 const clock: Nemesis = {
   name: 'clock',
   async begin(testbed, random) {
+    const always = Math.floor(random() * testbed.clocks.length)
     const moved = testbed.clocks.flatMap((wall, at) => {
-      if (random() < 0.4) return []
+      if (at !== always && random() < 0.4) return []
       const seconds = Math.round(between(random, -1, 1) * between(random, 1, 10 * HOUR_S))
       wall.set(seconds)
       return [`${testbed.node(at).name} ${seconds} s`]

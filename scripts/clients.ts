@@ -1,0 +1,82 @@
+/*
+ * `npm run test:clients`: unmodified client libraries, plain, as Redis Cluster and as Sentinel clients, while the leader
+ * is killed again and again (test/clients/failovers.ts).
+ *
+ *   -- --failovers 20   how often
+ *   -- --only ioredis   libraries whose name contains this
+ *
+ * The last line is `N passed, M failed`, counted in clients.
+ */
+
+import { parseArgs } from 'node:util'
+import { addressesOf, clientKinds, failOver, Runner } from '../test/clients/failovers.ts'
+import { Cluster } from '../test/e2e/cluster.ts'
+
+const EXPECTED = 'set OK, get one, pipeline two, multi 1, expire 1, ttl true'
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      failovers: { type: 'string', default: '20' },
+      only: { type: 'string', default: '' },
+    },
+  })
+  const count = Number(values.failovers)
+  if (!Number.isInteger(count) || count < 0) throw new Error('--failovers takes a whole number')
+  const cluster = await Cluster.start({
+    nodes: 3,
+    sentinels: true,
+    flags: ['--close-on-step-down', 'yes'],
+  })
+  process.once('exit', () => cluster.kill())
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  try {
+    return await run(cluster, count, values.only)
+  } finally {
+    await cluster.end()
+  }
+}
+
+async function run(cluster: Cluster, count: number, only: string): Promise<number> {
+  const stays = await cluster.follower()
+  const addresses = addressesOf(cluster, stays)
+  const faults = new Map<string, string[]>()
+  const runners: Runner[] = []
+  for (const { name, connect } of clientKinds.filter((kind) => kind.name.includes(only))) {
+    const runner = new Runner(name, await connect(addresses))
+    const seen = (await runner.basics()).join(', ').replace('set true', 'set OK')
+    faults.set(name, seen === EXPECTED ? [] : [`${name}: ${seen}`])
+    runners.push(runner)
+  }
+  process.stdout.write(`${runners.length} clients are connected; ${stays.name} stays up\n`)
+  for (const runner of runners) runner.start()
+  for (let round = 1; round <= count; round++) {
+    const what = await failOver(cluster, stays)
+    await Promise.all(
+      runners.map((runner) =>
+        runner.serves().catch((error: unknown) => {
+          faults.get(runner.tally.name)?.push(String(error))
+        }),
+      ),
+    )
+    process.stdout.write(`failover ${round} of ${count}: ${what}; every client serves\n`)
+  }
+  await Promise.all(runners.map((runner) => runner.stop()))
+  for (const runner of runners) {
+    const { tally } = runner
+    const own = faults.get(tally.name)
+    own?.push(...(await runner.faults(count)))
+    process.stdout.write(
+      `${tally.name}: ${tally.acknowledged} of ${tally.attempted} INCRs, ${tally.errors.length} errors\n`,
+    )
+    await runner.close()
+  }
+  const broken = [...faults.values()].filter((list) => list.length > 0)
+  for (const line of broken.flat()) process.stdout.write(`WRONG: ${line}\n`)
+  process.stdout.write(
+    `clients: ${runners.length - broken.length} passed, ${broken.length} failed\n`,
+  )
+  return broken.length === 0 ? 0 : 1
+}
+
+process.exitCode = await main()
