@@ -5,13 +5,14 @@
  * clients give up on a map without an owner. Shapes are Redis 7.2's.
  */
 
+import { Buffer } from 'node:buffer'
 import { MapReply, type Reply, VerbatimReply } from '../../resp/encoder.ts'
-import { HASH_SLOTS, keySlot } from '../../storage/layout.ts'
+import { HASH_SLOTS, keySlot, POSITIONS } from '../../storage/layout.ts'
 import { parseAddress } from '../network.ts'
 import type { Session } from '../session.ts'
-import { argument } from './arguments.ts'
-import type { Args, ArgumentDoc, Command, TableEntry } from './command.ts'
-import { CommandError } from './command.ts'
+import { argument, parseInt64 } from './arguments.ts'
+import type { Args, ArgumentDoc, Command, ReadDatabase, Slices, TableEntry } from './command.ts'
+import { CommandError, inOneGo, notAnInteger, SLICE_WORK } from './command.ts'
 import { helpCommand } from './help.ts'
 import type { LocalServer, MemberStatus, RaftStatus } from './local-server.ts'
 import { clientHost } from './status.ts'
@@ -165,7 +166,107 @@ function local(
   }
 }
 
+/** The positions of a slot's keys are one range of this size. */
+const SLOT_POSITIONS = POSITIONS / HASH_SLOTS
+const invalidSlot = new CommandError('ERR Invalid slot')
+const invalidSlotOrCount = new CommandError('ERR Invalid slot or number of keys')
+
+function slotArgument(bytes: Uint8Array): number {
+  const slot = parseInt64(bytes)
+  if (slot === undefined) throw notAnInteger
+  if (slot < 0 || slot >= HASH_SLOTS) throw invalidSlot
+  return Number(slot)
+}
+
+/** Looks at the keys of a slot, in slices; `visit` false ends it. */
+function* slotKeys(db: ReadDatabase, slot: number, visit: (key: string) => boolean): Slices {
+  const end = (slot + 1) * SLOT_POSITIONS
+  let from: number | undefined = slot * SLOT_POSITIONS
+  while (from !== undefined) {
+    let work = 0
+    let last = -1
+    let next: number | undefined
+    db.scan(from, (position, key) => {
+      if (position >= end) return false
+      // Keys of one position stay together, so that the next slice can begin behind them.
+      if (position !== last && ++work > SLICE_WORK) {
+        next = position
+        return false
+      }
+      last = position
+      return key === undefined || visit(key)
+    })
+    from = next
+    if (from !== undefined) yield []
+  }
+  return { elements: [] }
+}
+
+function* countKeysInSlot(db: ReadDatabase, args: Args): Slices {
+  let count = 0
+  yield* slotKeys(db, slotArgument(argument(args, 2)), () => {
+    count++
+    return true
+  })
+  return { reply: count }
+}
+
+function* getKeysInSlot(db: ReadDatabase, args: Args): Slices {
+  const slot = parseInt64(argument(args, 2))
+  const most = parseInt64(argument(args, 3))
+  if (slot === undefined || most === undefined) throw notAnInteger
+  if (slot < 0 || slot >= HASH_SLOTS || most < 0) throw invalidSlotOrCount
+  const found: Buffer[] = []
+  if (most > 0) {
+    yield* slotKeys(db, Number(slot), (key) => found.push(Buffer.from(key, 'latin1')) < most)
+  }
+  return { reply: found }
+}
+
+function keysOfSlot(
+  word: string,
+  options: {
+    readonly arity: number
+    readonly summary: string
+    readonly arguments: readonly ArgumentDoc[]
+    slices(db: ReadDatabase, args: Args): Slices
+  },
+): Command {
+  const { arity, summary, arguments: args, slices } = options
+  return {
+    name: `cluster|${word}`,
+    arity,
+    flags: ['stale'],
+    categories: [],
+    unclassed: true,
+    doc: {
+      summary,
+      since: '3.0.0',
+      group: 'cluster',
+      complexity: 'O(N) where N is the number of keys of the slot.',
+      arguments: args,
+    },
+    kind: 'read',
+    slices,
+    run: (db, given) => inOneGo(slices(db, given)),
+  }
+}
+
+const slot: ArgumentDoc = { name: 'slot', type: 'integer' }
+
 const subcommands: readonly Command[] = [
+  keysOfSlot('countkeysinslot', {
+    arity: 3,
+    summary: 'Counts the keys of a slot in the selected database.',
+    arguments: [slot],
+    slices: countKeysInSlot,
+  }),
+  keysOfSlot('getkeysinslot', {
+    arity: 4,
+    summary: 'Returns keys of a slot in the selected database.',
+    arguments: [slot, { name: 'count', type: 'integer' }],
+    slices: getKeysInSlot,
+  }),
   helpCommand('cluster', () => subcommands, { categories: [], since: '5.0.0' }),
   local('info', { summary: 'Tells whether the cluster takes commands.', run: info }),
   local('keyslot', {

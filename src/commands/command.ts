@@ -207,6 +207,8 @@ export interface Spec {
   readonly arity: number
   readonly flags: readonly CommandFlag[]
   readonly categories: readonly OwnCategory[]
+  /** A read that Redis does not call one in COMMAND INFO. */
+  readonly unclassed?: true
   /** Several where the keys are not all of one kind; together they are one row of arguments. */
   readonly keys?: KeySpec | readonly KeySpec[]
   readonly doc: Doc

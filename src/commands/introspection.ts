@@ -46,14 +46,14 @@ type Described = Spec & { readonly kind: TableEntry['kind'] }
 function flagsOf(command: Described): readonly string[] {
   const flags = new Set<string>(command.flags)
   if (command.kind === 'write') flags.add('write')
-  if (command.kind === 'read') flags.add('readonly')
+  if (command.kind === 'read' && !command.unclassed) flags.add('readonly')
   return FLAG_ORDER.filter((flag) => flags.has(flag))
 }
 
 function categoriesOf(command: Described): readonly string[] {
   const categories = new Set<string>(command.categories)
   if (command.kind === 'write') categories.add('write')
-  if (command.kind === 'read') categories.add('read')
+  if (command.kind === 'read' && !command.unclassed) categories.add('read')
   if (command.flags.includes('admin')) categories.add('admin').add('dangerous')
   categories.add(command.flags.includes('fast') ? 'fast' : 'slow')
   return CATEGORY_ORDER.filter((category) => categories.has(category))

@@ -6,10 +6,12 @@
 
 import { MapReply, type Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
-import type { Args, Command, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, syntaxError } from './command.ts'
+import type { Args, Command, ReadonlyDatabase, Slices } from './command.ts'
+import { CommandError, inOneGo, notAnInteger, syntaxError } from './command.ts'
 
-/** Of the table. Redis allows proto-max-bulk-len, half a gigabyte, and stands still for a second. */
+/** Cells of the table that one slice computes, in some milliseconds. */
+const SLICE_CELLS = 500_000
+/** Of the table. Redis allows proto-max-bulk-len, half a gigabyte. */
 const TABLE_BYTES_MAX = 128 * 1024 * 1024
 
 const tooLong = new CommandError(
@@ -44,7 +46,6 @@ class LcsTable {
     this.#b = b
     this.#width = b.length + 1
     this.#lengths = new Uint32Array((a.length + 1) * this.#width)
-    this.#fill()
   }
 
   /** Bytes of memory that the table of two strings takes. */
@@ -52,9 +53,10 @@ class LcsTable {
     return (a.length + 1) * (b.length + 1) * Uint32Array.BYTES_PER_ELEMENT
   }
 
-  #fill(): void {
+  /** Computes the rows of the prefixes of `a` that are `from` to `to` - 1 bytes long, in ascending order. */
+  fill(from: number, to: number): void {
     const lengths = this.#lengths
-    for (let i = 1; i <= this.#a.length; i++) {
+    for (let i = from; i < to; i++) {
       const row = i * this.#width
       const above = row - this.#width
       const byte = this.#a[i - 1]
@@ -67,7 +69,7 @@ class LcsTable {
     }
   }
 
-  /** Of the whole strings. */
+  /** Of the whole strings, once every row is filled. */
   get length(): number {
     return this.#at(this.#a.length, this.#b.length)
   }
@@ -113,24 +115,31 @@ interface Options {
   readonly rangeMin: number
 }
 
-function lcs(db: ReadonlyDatabase, args: Args): Reply {
-  const a = db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES
-  const b = db.get(keyOf(argument(args, 2)))?.value ?? NO_BYTES
+function* lcs(db: ReadonlyDatabase, args: Args): Slices {
+  // Copies: between two slices the store may use the memory of a value again.
+  const a = Uint8Array.from(db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES)
+  const b = Uint8Array.from(db.get(keyOf(argument(args, 2)))?.value ?? NO_BYTES)
   const options = optionsOf(args)
   if (LcsTable.bytes(a, b) > TABLE_BYTES_MAX) throw tooLong
   const table = new LcsTable(a, b)
-  if (options.length) return table.length
+  const rows = Math.max(1, Math.floor(SLICE_CELLS / (b.length + 1)))
+  for (let from = 1; from <= a.length; from += rows) {
+    if (from > 1) yield []
+    table.fill(from, Math.min(from + rows, a.length + 1))
+  }
+  if (options.length) return { reply: table.length }
   const { bytes, ranges } = table.trace()
-  if (!options.ranges) return bytes
+  if (!options.ranges) return { reply: bytes }
   const shown = ranges.filter(({ length }) => length >= options.rangeMin)
   const matches = shown.map(
     ({ a, b, length }): Reply =>
       options.rangeLengths ? [[...a], [...b], length] : [[...a], [...b]],
   )
-  return new MapReply([
+  const reply = new MapReply([
     ['matches', matches],
     ['len', bytes.length],
   ])
+  return { reply }
 }
 
 function optionsOf(args: Args): Options {
@@ -171,5 +180,6 @@ export const lcsCommand: Command = {
     ],
   },
   kind: 'read',
-  run: lcs,
+  slices: lcs,
+  run: (db, args) => inOneGo(lcs(db, args)),
 }

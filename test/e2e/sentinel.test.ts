@@ -126,6 +126,28 @@ describe('a cluster that answers as Sentinels and as a Redis Cluster', () => {
   )
 
   test(
+    'the keys of a slot are counted and returned, on every node alike',
+    logs(async () => {
+      const leader = await cluster.leader()
+      const names = Array.from({ length: 1500 }, (_, at) => `{slot}${at}`)
+      await leader.ask('MSET', ...names.flatMap((name) => [name, 'x']), 'elsewhere', 'x')
+      const slot = Number(await leader.ask('CLUSTER', 'KEYSLOT', '{slot}'))
+      for (const node of cluster.nodes) {
+        assert.equal(await node.ask('CLUSTER', 'COUNTKEYSINSLOT', slot), 1500)
+        const some = await node.ask('CLUSTER', 'GETKEYSINSLOT', slot, 1400)
+        assert.ok(Array.isArray(some))
+        const texts = new Set(some.map((key) => textOf(key)))
+        assert.equal(texts.size, 1400)
+        for (const text of texts) assert.ok(names.includes(text))
+        const all = await node.ask('CLUSTER', 'GETKEYSINSLOT', slot, 5000)
+        assert.ok(Array.isArray(all) && all.length === 1500)
+      }
+      const wrong = await leader.ask('CLUSTER', 'COUNTKEYSINSLOT', 16_384)
+      assert.ok(wrong instanceof Error && wrong.message === 'ERR Invalid slot')
+    }),
+  )
+
+  test(
     'a kill of the leader is published in the order of Redis Sentinel, in both protocols',
     logs(async () => {
       const leader = await cluster.leader()
