@@ -15,12 +15,6 @@ import { createClient } from 'redis'
 import { Cluster } from '../e2e/cluster.ts'
 import { until } from '../processes.ts'
 
-declare module 'express-session' {
-  interface SessionData {
-    views: number
-  }
-}
-
 let cluster: Cluster
 let url: string
 
@@ -93,8 +87,9 @@ test('connect-redis: sessions of an express server live in the cluster', async (
   const app = express()
   app.use(session({ store, resave: false, saveUninitialized: false, secret: 'keyboard cat' }))
   app.get('/', (request, response) => {
-    request.session.views = (request.session.views ?? 0) + 1
-    response.send(`views ${request.session.views}`)
+    const visit = request.session as typeof request.session & { views?: number }
+    visit.views = (visit.views ?? 0) + 1
+    response.send(`views ${visit.views}`)
   })
   const server = app.listen(0, '127.0.0.1')
   try {
