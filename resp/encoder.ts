@@ -31,6 +31,7 @@ export type Reply =
   | DoubleReply
   | VerbatimReply
   | PushReply
+  | EncodedReply
   | readonly Reply[]
 
 /** A status line such as `+OK`. CR and LF in the text become spaces. */
@@ -117,6 +118,16 @@ export class PushReply {
 /** The null array `*-1` of RESP2 (an aborted EXEC, a timed-out BLPOP); plain null in RESP3. */
 export class NullArrayReply {
   readonly kind = 'nullArray'
+}
+
+/** A reply that somebody has encoded already, in the protocol of whoever gets it. */
+export class EncodedReply {
+  readonly kind = 'encoded'
+  readonly bytes: Uint8Array
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+  }
 }
 
 export const OK: SimpleReply = new SimpleReply('OK')
@@ -231,6 +242,9 @@ export class ReplyBuffer {
         return
       case 'verbatim':
         this.#verbatim(reply, protocol)
+        return
+      case 'encoded':
+        this.appendRaw(reply.bytes)
         return
       case 'nullArray':
         this.appendRaw(protocol === 3 ? NULL : NULL_ARRAY)

@@ -6,25 +6,10 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
-import type { Protocol, Reply } from '../resp/encoder.ts'
+import { EncodedReply, type Protocol, type Reply } from '../resp/encoder.ts'
 import type { Origin } from '../storage/codec.ts'
 import { keySlot } from '../storage/layout.ts'
-import {
-  type Args,
-  keyCount,
-  keysOf,
-  type ReadCommand,
-  type WriteCommand,
-} from './commands/command.ts'
-
-/** A reply that another node has encoded already. */
-export class EncodedReply {
-  readonly bytes: Uint8Array
-
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes
-  }
-}
+import { type Args, type CalledCommand, keyCount, keysOf, type Spec } from './commands/command.ts'
 
 /** Whoever waits for the replies of a stream. */
 export interface CallOwner {
@@ -32,7 +17,7 @@ export interface CallOwner {
    * Called once per call, in any order. The memory behind `reply` is only valid during this call. `index` is the
    * applied index the reply reflects: the connection's later reads must not see less.
    */
-  answered(call: Call, reply: Reply | EncodedReply, index: Index): void
+  answered(call: Call, reply: Reply, index: Index): void
   /**
    * Only of calls of another node: the call was certainly not appended and never will be by this node, so that
    * the other one may place it anew.
@@ -80,7 +65,7 @@ export interface Handing {
 export class Call {
   readonly owner: CallOwner
   readonly stream: Stream
-  readonly command: ReadCommand | WriteCommand
+  readonly command: CalledCommand
   readonly args: Args
   readonly database: number
   /** The protocol its connection spoke when it arrived. */
@@ -89,7 +74,7 @@ export class Call {
   readonly deadline: number
   /** The arguments' bytes, as limits count them. */
   readonly bytes: number
-  /** Of a write: the keys that it names, for a command without any 1. */
+  /** Of a write: the keys that it names, for a command without any 1; of a transaction those of its commands. */
   readonly work: number
   /**
    * The other node that took it from its client, and wants it back rather than sent on when this node does not lead;
@@ -116,7 +101,7 @@ export class Call {
   constructor(options: {
     owner: CallOwner
     stream: Stream
-    command: ReadCommand | WriteCommand
+    command: CalledCommand
     args: Args
     database: number
     protocol: Protocol
@@ -124,6 +109,7 @@ export class Call {
     /** Of a call of another node, with its tag there. */
     origin?: Origin
     tag?: number
+    work?: number | undefined
   }) {
     this.owner = options.owner
     this.stream = options.stream
@@ -138,7 +124,7 @@ export class Call {
     let bytes = CALL_OVERHEAD_BYTES
     for (const arg of options.args) bytes += arg.length
     this.bytes = bytes
-    this.work = this.isRead ? 0 : Math.max(1, keyCount(options.command, options.args))
+    this.work = this.isRead ? 0 : (options.work ?? workOf(options.command, options.args))
   }
 
   get isRead(): boolean {
@@ -168,7 +154,7 @@ export class Call {
   }
 
   /** The last word on this call: see CallOwner.answered. */
-  answer(reply: Reply | EncodedReply, index: Index): void {
+  answer(reply: Reply, index: Index): void {
     const { stream } = this
     stream.lastSeen = Math.max(stream.lastSeen, index)
     this.#settle()
@@ -200,18 +186,27 @@ export class Call {
   }
 }
 
-/** The hash slot of the first key that a call names; undefined when it names none. */
-export function firstKeySlot({ command, args }: Call): number | undefined {
+/** The hash slot of the first key that a command names; undefined when it names none. */
+export function firstKeySlot(command: Pick<Spec, 'keys'>, args: Args): number | undefined {
   const [key] = keysOf(command, args)
   return key === undefined ? undefined : keySlot(key)
+}
+
+/** Of a write. */
+export function workOf(command: Pick<Spec, 'keys'>, args: Args): number {
+  return Math.max(1, keyCount(command, args))
 }
 
 /** The bytes of the values in a reply: of what else it takes, every command is modest. */
 export function replyBytes(reply: Reply): number {
   if (reply instanceof Uint8Array) return reply.length
+  if (reply instanceof EncodedReply) return reply.bytes.length
   if (!Array.isArray(reply)) return 0
   let bytes = 0
-  for (const element of reply) if (element instanceof Uint8Array) bytes += element.length
+  for (const element of reply) {
+    if (element instanceof Uint8Array) bytes += element.length
+    else if (element instanceof EncodedReply) bytes += element.bytes.length
+  }
   return bytes
 }
 

@@ -6,25 +6,33 @@
  */
 
 import { Buffer } from 'node:buffer'
+import { assert } from '../raft/assert.ts'
 import type { Index } from '../raft/types.ts'
 import { type Decoder, ProtocolError } from '../resp/decoder.ts'
-import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
-import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
+import { ErrorReply, QUEUED, type Reply } from '../resp/encoder.ts'
+import { Call, type CallOwner, replyBytes, Stream } from './call.ts'
+import { argument, isWord } from './commands/arguments.ts'
 import {
   type Args,
+  type CalledCommand,
   type Command,
   CommandError,
+  DataCall,
   type LocalCommand,
   type LocalReply,
   noReply,
 } from './commands/command.ts'
 import { mustAuthenticate, noAuth } from './commands/connection.ts'
 import type { LocalServer } from './commands/local-server.ts'
+import { execRefused, notInTransaction } from './commands/transactions.ts'
 import { limits } from './config.ts'
+import type { MultiQueue } from './multi.ts'
 import type { Connection, ConnectionHandler } from './network.ts'
 import type { OutputLimit } from './option-kinds.ts'
+import { ReplyQueue } from './reply-queue.ts'
 import type { Router } from './router.ts'
 import type { Session } from './session.ts'
+import { dataReplyOf, internalCommand } from './transaction.ts'
 
 /** What a connection needs of the frontend that owns it. */
 export interface ConnectionOwner {
@@ -37,6 +45,7 @@ export interface ConnectionOwner {
   parkTimeoutMs(): number
   queryBufferBytesMax(): number
   outputLimit(): OutputLimit
+  transactionBytesMax(): number
   /** There is input to work on. */
   ready(connection: ClientConnection): void
   /** It starts no more before the router has room again. */
@@ -57,11 +66,6 @@ export interface FrontendStats {
   outputBytes: number
 }
 
-/** A command of the connection itself that could not be answered at once, or not yet. */
-interface LocalSlot {
-  encoded: Uint8Array | undefined
-}
-
 export class ClientConnection implements ConnectionHandler, CallOwner {
   readonly session: Session
   readonly #connection: Connection
@@ -69,15 +73,11 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   readonly #owner: ConnectionOwner
   readonly #stats: FrontendStats
   readonly #stream = new Stream()
-  readonly #out = new ReplyBuffer()
-  /** Commands without a written reply, oldest first, from `#head` on. */
-  #slots: (Call | LocalSlot)[] = []
-  #head = 0
-  /** Replies of calls that were answered before it was their turn. */
-  readonly #early = new Map<Call, Uint8Array>()
-  #earlyBytes = 0
-  #openMax: number = limits.openCommandsFirst
-  #answered = 0
+  readonly #replies = new ReplyQueue()
+  /** The calls that stand for a local command. */
+  readonly #dataCalls = new Map<Call, DataCall>()
+  /** Of these, what no later command may overtake. */
+  #holding: DataCall | undefined
   #paused = false
   /** The socket took less than it was given: nothing more is started until it drained. */
   #blocked = false
@@ -99,7 +99,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.session.push = (message) => {
       if (this.#ended) return
       this.#answerLocal(message)
-      this.#checkOutput(this.#earlyBytes + this.#out.length)
+      this.#checkOutput(this.#replies.bytes)
     }
     this.#owner = options.owner
     this.#stats = options.stats
@@ -118,7 +118,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     const inputMax = locked
       ? limits.unauthenticatedInputBytesMax
       : this.#owner.queryBufferBytesMax()
-    if (this.#decoder.bufferedBytes > inputMax) {
+    const queued = this.session.multi?.bytes ?? 0
+    if (this.#decoder.bufferedBytes + queued > inputMax) {
       this.#offend(
         `its input exceeds ${locked ? 'what is allowed before AUTH' : 'client-query-buffer-limit'}`,
       )
@@ -151,7 +152,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   work(): boolean {
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
-      if (this.#blocked || this.#isFull() || this.#owner.router.congested) {
+      if (this.#blocked || this.#isWaiting() || this.#owner.router.congested) {
         this.#holdInput()
         if (this.#owner.router.congested) this.#owner.held(this)
         return false
@@ -174,8 +175,8 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     return false
   }
 
-  #isFull(): boolean {
-    return this.#slots.length - this.#head >= this.#openMax
+  #isWaiting(): boolean {
+    return this.#holding !== undefined || this.#replies.isFull
   }
 
   #holdInput(): void {
@@ -201,69 +202,96 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     const { session } = this
     const command = this.#owner.resolve(args, session)
     session.lastCommandAt = this.#owner.server.now()
-    const locked = mustAuthenticate(session, this.#owner.server)
-    if (command instanceof ErrorReply) {
-      if (isHttp(args)) this.#offend('it speaks HTTP')
-      else this.#answerLocal(command)
+    if (command instanceof ErrorReply && isHttp(args)) {
+      this.#offend('it speaks HTTP')
       return
     }
-    session.lastCommand = command.name
-    if (locked && !command.flags.includes('no_auth')) this.#answerLocal(noAuth)
-    else if (command.kind === 'local') this.#runLocal(command, args)
-    else this.#submit(command, args)
+    const refusal = this.#refusalOf(command)
+    if (refusal !== undefined) {
+      session.multi?.break()
+      this.#answerLocal(isWord(argument(args, 0), 'exec') ? execRefused(session, refusal) : refusal)
+    } else if (!(command instanceof ErrorReply)) this.#run(command, args)
   }
 
-  #submit(command: Call['command'], args: Args): void {
+  /** The error for what may not even be queued. */
+  #refusalOf(command: Command | ErrorReply): ErrorReply | undefined {
+    if (command instanceof ErrorReply) return command
+    const { session } = this
+    session.lastCommand = command.name
+    const { flags } = command
+    if (mustAuthenticate(session, this.#owner.server) && !flags.includes('no_auth')) return noAuth
+    if (session.multi !== undefined && flags.includes('no_multi')) return notInTransaction.reply
+    return undefined
+  }
+
+  #run(command: Command, args: Args): void {
+    const { multi } = this.session
+    if (multi !== undefined && command.immediate !== true) this.#queue(multi, command, args)
+    else if (command.kind === 'local') this.#runLocal(command, args)
+    else this.#owner.router.submit(this.#callFor(command, args, this.session))
+  }
+
+  #queue(multi: MultiQueue, command: Command, args: Args): void {
+    const elsewhere = this.#owner.router.redirection(command, args)
+    if (elsewhere !== undefined) multi.break()
+    const refusal = elsewhere ?? multi.queue(command, args, this.#owner.transactionBytesMax())
+    this.#answerLocal(refusal ?? QUEUED)
+  }
+
+  #callFor(
+    command: CalledCommand,
+    args: Args,
+    { database, work }: { database: number; work?: number },
+  ): Call {
     if (command.kind === 'write') this.session.writes.sent++
     const call = new Call({
       owner: this,
       stream: this.#stream,
       command,
       args,
-      database: this.session.database,
+      database,
       protocol: this.session.protocol,
       deadline: this.#owner.now() + this.#owner.parkTimeoutMs(),
+      work,
     })
-    this.#slots.push(call)
-    this.#owner.router.submit(call)
+    this.#replies.expect(call)
+    return call
   }
 
   #runLocal(command: LocalCommand, args: Args): void {
     const { session } = this
-    let reply: LocalReply | Promise<Reply>
+    let reply: LocalReply
     try {
       reply = command.run(session, args, this.#owner.server)
     } catch (error) {
       this.#answerLocal(errorReply(error))
       return
     }
+    if (reply instanceof DataCall) {
+      this.#askData(reply)
+      return
+    }
     if (!(reply instanceof Promise)) {
       if (reply !== noReply) this.#answerLocal(reply)
       return
     }
-    const slot: LocalSlot = { encoded: undefined }
-    this.#slots.push(slot)
+    const slot = this.#replies.expectLater()
     const { protocol } = session
-    reply.catch(errorReply).then((settled) => {
-      slot.encoded = encoded(settled, protocol)
-      this.#drain()
+    void reply.catch(errorReply).then((settled) => {
+      this.#replies.settle(slot, settled, protocol)
+      this.#owner.dirty(this)
     })
   }
 
   #answerLocal(reply: Reply): void {
-    if (this.#head === this.#slots.length) {
-      this.#out.append(reply, this.session.protocol)
-      this.#answered++
-      this.#owner.dirty(this)
-    } else {
-      this.#slots.push({ encoded: encoded(reply, this.session.protocol) })
-    }
+    this.#replies.answer(reply, this.session.protocol)
+    this.#owner.dirty(this)
     if (this.session.closeAfterReply) this.#endAfterReplies()
   }
 
   // ---- Replies out ----------------------------------------------------------------------------------
 
-  answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
+  answered(call: Call, reply: Reply, index: Index): void {
     if (this.#ended) return
     if (!call.isRead) {
       const { writes } = this.session
@@ -271,24 +299,22 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
       writes.index = Math.max(writes.index, index)
     }
     // Before it is encoded: the replies of one turn alone may be more than a process can hold.
-    const bytes = reply instanceof EncodedReply ? reply.bytes.length : replyBytes(reply)
-    this.#checkOutput(this.#earlyBytes + this.#out.length + bytes)
+    this.#checkOutput(this.#replies.bytes + replyBytes(reply))
     if (this.#ended) return
-    if (this.#slots[this.#head] !== call) {
-      this.#keepEarly(call, reply)
-      return
+    if (this.#dataCalls.size > 0) {
+      const asked = this.#dataCalls.get(call)
+      if (asked !== undefined) {
+        this.#dataAnswered(call, asked, reply)
+        return
+      }
     }
-    if (reply instanceof EncodedReply) this.#out.appendRaw(reply.bytes)
-    else this.#out.append(reply, call.protocol)
-    this.#head++
-    this.#answered++
-    this.#drain()
+    this.#place(call, reply)
   }
 
-  #keepEarly(call: Call, reply: Reply | EncodedReply): void {
-    const bytes = reply instanceof EncodedReply ? reply.bytes : encoded(reply, call.protocol)
-    this.#early.set(call, bytes)
-    this.#earlyBytes += bytes.length
+  /** The reply of a call is final: it is written when it is its turn. */
+  #place(call: Call, reply: Reply): void {
+    this.#replies.answered(call, reply)
+    this.#owner.dirty(this)
   }
 
   refused(): void {
@@ -299,32 +325,44 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     throw new Error('a call of a client is never dropped')
   }
 
-  /** What was answered early and is now next. */
-  #drain(): void {
-    while (this.#head < this.#slots.length) {
-      const slot = this.#slots[this.#head] as Call | LocalSlot
-      const bytes = slot instanceof Call ? this.#early.get(slot) : slot.encoded
-      if (bytes === undefined) break
-      if (slot instanceof Call && this.#early.delete(slot)) this.#earlyBytes -= bytes.length
-      this.#out.appendRaw(bytes)
-      this.#head++
-      this.#answered++
+  // ---- Local commands that ask for data ---------------------------------------------------------
+
+  #askData(asked: DataCall): void {
+    const { args, holds } = asked
+    const command = internalCommand(args)
+    assert(command !== undefined, () => 'a local command asks for what is no internal command')
+    if (holds) this.#holding = asked
+    const call = this.#callFor(command, args, asked)
+    this.#dataCalls.set(call, asked)
+    // It may be answered within this call.
+    this.#owner.router.submit(call)
+  }
+
+  #dataAnswered(call: Call, asked: DataCall, reply: Reply): void {
+    this.#dataCalls.delete(call)
+    const made = asked.answered(dataReplyOf(reply))
+    if (!(made instanceof Promise)) {
+      this.#placeData(call, asked, made)
+      return
     }
-    if (this.#head === this.#slots.length || this.#head >= limits.openCommandsMax) {
-      this.#slots.splice(0, this.#head)
-      this.#head = 0
-    }
-    this.#owner.dirty(this)
+    void made.catch(errorReply).then((settled) => this.#placeData(call, asked, settled))
+  }
+
+  #placeData(call: Call, asked: DataCall, reply: Reply): void {
+    if (this.#ended) return
+    this.#place(call, reply)
+    if (this.#holding !== asked) return
+    this.#holding = undefined
+    this.#owner.ready(this)
   }
 
   /** Writes the replies of this turn, in one piece. */
   flush(): void {
     if (this.#ended) return
-    const bytes = this.#out.length
-    if (bytes > 0) {
-      this.#adaptWindow(bytes)
-      this.#stats.outputBytes += bytes
-      if (!this.#connection.write(this.#out.take())) this.#blocked = true
+    const bytes = this.#replies.take()
+    if (bytes.length > 0) {
+      this.#stats.outputBytes += bytes.length
+      if (!this.#connection.write(bytes)) this.#blocked = true
     }
     this.#checkOutput(0)
     if (this.#ended) return
@@ -338,14 +376,6 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
    */
   #hasWork(): boolean {
     return this.#decoder.bufferedBytes > 0 || this.#paused || this.#finished
-  }
-
-  /** As many commands open as their replies, if they stay this large, will find room for. */
-  #adaptWindow(bytes: number): void {
-    const average = Math.max(1, bytes / Math.max(1, this.#answered))
-    this.#answered = 0
-    const fitting = Math.max(1, Math.floor(limits.openReplyBytesMax / average))
-    this.#openMax = Math.min(limits.openCommandsMax, this.#openMax * 2, fitting)
   }
 
   /**
@@ -373,7 +403,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     if (this.#ended) return
     const { session } = this
     const idle = this.#owner.server.now() - session.lastCommandAt
-    if (idleMs > 0 && idle > idleMs && this.#head === this.#slots.length) this.end()
+    if (idleMs > 0 && idle > idleMs && this.#replies.isEmpty) this.end()
   }
 
   /** The counters that CLIENT LIST shows. */
@@ -390,7 +420,7 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
   }
 
   #closesNow(): boolean {
-    if (this.#head < this.#slots.length) return false
+    if (!this.#replies.isEmpty) return false
     return this.session.closeAfterReply || (this.#endsWhenIdle && this.#decoder.bufferedBytes === 0)
   }
 
@@ -411,12 +441,6 @@ export class ClientConnection implements ConnectionHandler, CallOwner {
     this.#ended = true
     this.#connection.destroy()
   }
-}
-
-function encoded(reply: Reply, protocol: Session['protocol']): Uint8Array {
-  const buffer = new ReplyBuffer()
-  buffer.append(reply, protocol)
-  return buffer.take()
 }
 
 /** A browser or a cross-protocol attack: Redis closes on these two words. */

@@ -6,6 +6,7 @@
  */
 
 import { isIP } from 'node:net'
+import { DATABASES } from '../storage/state-meta.ts'
 import type { ConfigPort, ConfigRefusal } from './commands/local-server.ts'
 import { formatAddress, isLoopback, parseAddress } from './network.ts'
 import {
@@ -24,7 +25,6 @@ import {
   path,
   text,
 } from './option-kinds.ts'
-import { DATABASES } from './session.ts'
 
 export const logLevels = ['debug', 'verbose', 'notice', 'warning'] as const
 export type LogLevel = (typeof logLevels)[number]
@@ -47,6 +47,7 @@ export interface Settings {
   readonly 'proto-max-bulk-len': number
   readonly 'client-query-buffer-limit': number
   readonly 'client-output-buffer-limit': OutputLimit
+  readonly 'transaction-max-bytes': number
   readonly 'read-consistency': 'linearizable' | 'stale'
   readonly redirect: 'forward' | 'moved'
   readonly 'cluster-enabled': boolean
@@ -141,6 +142,12 @@ export const limits = {
   longReplyBytesMax: 536_870_912,
   /** Bytes of replies that the open commands of one connection may be expected to produce. */
   openReplyBytesMax: 16_777_216,
+  /** Keys that one connection may watch. */
+  watchedKeysMax: 10_000,
+  /** Commands of one transaction: they run in one go, and everybody else waits for them. */
+  transactionCommandsMax: 10_000,
+  /** Replies of one transaction; a single one may be larger. */
+  transactionReplyBytesMax: 134_217_728,
   /** Undecoded input above which a connection that may start no command is not read any further. */
   pausedInputBytesMax: 65_536,
   /** Views of one moment, for reads in slices: how many, how long each, and the memory that only they hold. */
@@ -248,6 +255,12 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: 'normal 256mb 64mb 60',
     settable: true,
     help: 'unread replies of one client: closed above hard, or above soft for so many seconds',
+  },
+  'transaction-max-bytes': {
+    kind: bytes({ min: MB, max: 512 * MB }),
+    default: '64mb',
+    settable: true,
+    help: 'arguments of all commands of one MULTI',
   },
   'read-consistency': {
     kind: choice(['linearizable', 'stale']),

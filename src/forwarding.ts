@@ -17,7 +17,7 @@ import { Buffer } from 'node:buffer'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply, type Reply, ReplyBuffer } from '../resp/encoder.ts'
 import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
-import { Call, type CallOwner, EncodedReply, replyBytes, Stream } from './call.ts'
+import { Call, type CallOwner, replyBytes, Stream } from './call.ts'
 import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
 import { fence } from './keyspace.ts'
@@ -25,6 +25,7 @@ import type { Body } from './peer-frame.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import type { Router } from './router.ts'
 import { DATABASES } from './session.ts'
+import { internalCommand, transactionWork } from './transaction.ts'
 
 const REQUEST = 1
 const REPLIES = 2
@@ -252,7 +253,9 @@ class ForwardedCalls implements CallOwner {
     if ((protocol !== 2 && protocol !== 3) || args.length === 0) {
       throw new CodecError('a forwarded call is malformed')
     }
-    const command = resolve(args)
+    const internal = internalCommand(args)
+    const work = internal === undefined ? undefined : transactionWork(internal, args)
+    const command = internal ?? resolve(args)
     if (command instanceof ErrorReply || command.kind === 'local' || database >= DATABASES) {
       // A node of another version; ours would have answered this itself.
       throw new CodecError('a forwarded call is none that this node could run')
@@ -260,7 +263,10 @@ class ForwardedCalls implements CallOwner {
     const stream = this.#stream(integerField(streamField))
     const { origin } = this.#channel
     router.submit(
-      new Call({ owner: this, stream, command, args, database, protocol, deadline, origin, tag }),
+      new Call({
+        ...{ owner: this, stream, command, args, database, protocol, deadline, origin, tag },
+        work,
+      }),
     )
   }
 
@@ -282,9 +288,8 @@ class ForwardedCalls implements CallOwner {
     return stream
   }
 
-  answered(call: Call, reply: Reply | EncodedReply, index: Index): void {
-    if (reply instanceof EncodedReply) this.#encoder.appendRaw(reply.bytes)
-    else if (replyBytes(reply) > REPLY_BYTES_MAX) this.#encoder.append(TOO_LARGE, call.protocol)
+  answered(call: Call, reply: Reply, index: Index): void {
+    if (replyBytes(reply) > REPLY_BYTES_MAX) this.#encoder.append(TOO_LARGE, call.protocol)
     else this.#encoder.append(reply, call.protocol)
     const bytes = this.#encoder.take()
     const frame = this.#frameFor(bytes.length)

@@ -86,6 +86,7 @@ export class Frontend {
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
       outputLimit: () => config.get('client-output-buffer-limit'),
+      transactionBytesMax: () => config.get('transaction-max-bytes'),
       ready: (connection) => {
         this.#ready.add(connection)
         options.wake()

@@ -18,8 +18,8 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
-import { ErrorReply } from '../resp/encoder.ts'
-import { type Call, EncodedReply, type Handing, type Stream } from './call.ts'
+import { EncodedReply, ErrorReply } from '../resp/encoder.ts'
+import type { Call, Handing, Stream } from './call.ts'
 import type { Route, RouterLimits, RouterOptions, RouterPorts } from './router.ts'
 
 /** The one text for what may have happened and may not. */

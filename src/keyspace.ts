@@ -10,7 +10,7 @@ import { Buffer } from 'node:buffer'
 import { AssertionError, assert } from '../raft/assert.ts'
 import type { Random, StateMachine } from '../raft/ports.ts'
 import type { Entry, Index, Membership, Term } from '../raft/types.ts'
-import { ErrorReply, OK, type Protocol, type Reply } from '../resp/encoder.ts'
+import { ErrorReply, nullArray, OK, type Protocol, type Reply } from '../resp/encoder.ts'
 import {
   decodeCommands,
   type ForwardedRun,
@@ -20,17 +20,17 @@ import {
 } from '../storage/codec.ts'
 import type { KeyVisitor } from '../storage/layers.ts'
 import { POSITIONS } from '../storage/layout.ts'
+import type { Transaction } from '../storage/logged-command.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import { ViewClosedError } from '../storage/state-views.ts'
-import type { EncodedReply } from './call.ts'
 import { argument, isWord } from './commands/arguments.ts'
 import {
   type Args,
   badDatabase,
+  type CalledCommand,
+  type CalledRead,
   CommandError,
-  type ReadCommand,
   type Version,
-  type WriteCommand,
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
 import type { DatabaseFacts } from './commands/local-server.ts'
@@ -38,6 +38,7 @@ import { resolve } from './commands/table.ts'
 import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
 import { DATABASES } from './session.ts'
+import { internalCommand, isOutdated, TransactionReplies, transactionOf } from './transaction.ts'
 
 /** The part of the state store that applying and reading need. */
 export type KeyspaceStore = Pick<
@@ -67,7 +68,7 @@ export interface BatchItem {
    * A write is the entry's next command. A read rides: it is not in the entry, and runs on this
    * node only, after the items before it and before those behind it.
    */
-  readonly command: ReadCommand | WriteCommand
+  readonly command: CalledCommand
   readonly database: number
   readonly args: Args
   readonly protocol: Protocol
@@ -75,7 +76,7 @@ export interface BatchItem {
    * Called once, inside apply (of a long read: in a later turn): encode and return, start nothing. The
    * memory behind `reply` is only valid during this call. `index` is that of the entry.
    */
-  answer(reply: Reply | EncodedReply, index: Index): void
+  answer(reply: Reply, index: Index): void
 }
 
 /** What this node waits for at one index of the log. */
@@ -117,16 +118,8 @@ const HASH_KEY_NAME = 'holdfast.hash-key'
 const FENCE_NAME = 'holdfast.fence'
 
 /** Does nothing, in a place of the log: see HandedCalls. */
-export const fence: { readonly command: WriteCommand; readonly args: Args } = {
-  command: {
-    kind: 'write',
-    name: FENCE_NAME,
-    arity: 1,
-    flags: [],
-    categories: [],
-    doc: { summary: 'A place in the log.', since: '0.2.0', group: 'server', complexity: 'O(1)' },
-    run: () => OK,
-  },
+export const fence: { readonly command: CalledCommand; readonly args: Args } = {
+  command: { kind: 'write', name: FENCE_NAME },
   args: [Buffer.from(FENCE_NAME)],
 }
 
@@ -278,7 +271,7 @@ export class Keyspace implements StateMachine {
    * Runs a read now and in one go, against what is applied, by the clock of that. The reply's memory is
    * valid until the next call of anything here.
    */
-  read(command: ReadCommand, database: number, args: Args, now: number = this.clock()): Reply {
+  read(command: CalledRead, database: number, args: Args, now: number = this.clock()): Reply {
     if (database >= DATABASES) return badDatabase.reply
     try {
       return command.run(this.#views.begin(database, { now, applied: undefined }), args)
@@ -291,7 +284,7 @@ export class Keyspace implements StateMachine {
    * The same at any moment. One that turns out to be longer than a slice begins anew over a view of the
    * state, and goes on in later turns.
    */
-  readAt(moment: Moment, command: ReadCommand, database: number, args: Args): ReadOutcome {
+  readAt(moment: Moment, command: CalledRead, database: number, args: Args): ReadOutcome {
     if (database >= DATABASES) return badDatabase.reply
     try {
       const db = this.#views.begin(database, moment)
@@ -307,7 +300,7 @@ export class Keyspace implements StateMachine {
 
   #beginLong(
     { now, applied }: Moment,
-    command: ReadCommand,
+    command: CalledRead,
     database: number,
     args: Args,
   ): ReadOutcome {
@@ -351,13 +344,13 @@ export class Keyspace implements StateMachine {
     let place = 0
     for (const run of forwarded) {
       if (own === undefined || !isSameOrigin(run.origin, own.origin)) continue
-      while (place < run.place) this.#write(entry, place++)
+      while (place < run.place) this.#write(entry, place++, false)
       for (const end = run.place + run.count; place < end; place++) {
         const items = own.take(run.tag + place - run.place)
-        if (this.#runItems(entry, items, place) === place) this.#write(entry, place)
+        if (this.#runItems(entry, items, place) === place) this.#write(entry, place, false)
       }
     }
-    while (place < entry.commands.length) this.#write(entry, place++)
+    while (place < entry.commands.length) this.#write(entry, place++, false)
   }
 
   /** Returns the place of the command behind those that it ran. */
@@ -365,13 +358,13 @@ export class Keyspace implements StateMachine {
     let next = place
     for (const item of items) {
       if (item.command.kind === 'read') this.#ride(item, item.command, entry)
-      else item.answer(this.#write(entry, next++), entry.index)
+      else item.answer(this.#write(entry, next++, true), entry.index)
     }
     return next
   }
 
   /** A read between the commands of an entry: it sees those before it and not those behind it. */
-  #ride(item: BatchItem, command: ReadCommand, { index, now }: RunningEntry): void {
+  #ride(item: BatchItem, command: CalledRead, { index, now }: RunningEntry): void {
     const outcome = this.readAt({ now, applied: undefined }, command, item.database, item.args)
     assert(!(outcome instanceof ClockBehind), () => 'a read that rides has the clock of its entry')
     if (outcome instanceof LongRead) {
@@ -388,15 +381,49 @@ export class Keyspace implements StateMachine {
     }
   }
 
-  /** One logged command: all of it or, with an error, nothing of it. */
-  #write({ index, now, commands }: RunningEntry, place: number): Reply {
-    const logged = commands[place]
-    assert(logged !== undefined, () => `entry ${index} has ${commands.length} commands`)
-    const { database, argv } = logged
+  /** One logged command. `wanted`: somebody here waits for its reply. */
+  #write(entry: RunningEntry, place: number, wanted: boolean): Reply {
+    const logged = entry.commands[place]
+    assert(logged !== undefined, () => `entry ${entry.index} has ${entry.commands.length} commands`)
+    const { argv } = logged
+    if (internalCommand(argv) === undefined) return this.#runOne(entry, place, logged)
+    try {
+      return this.#transaction(entry, place, { ...transactionOf(argv), wanted })
+    } catch (error) {
+      return this.#failure(error, this.#views, entry.index, 'exec')
+    }
+  }
+
+  /**
+   * The commands of a transaction, each as if it stood alone: what fails undoes only itself. Nobody sees a part of
+   * it, because nothing is read while an entry is applied.
+   */
+  #transaction(
+    entry: RunningEntry,
+    place: number,
+    { watched, commands, wanted }: Transaction & { readonly wanted: boolean },
+  ): Reply {
+    const moment = { now: entry.now, applied: undefined }
+    if (isOutdated(this.#views.begin(0, moment), watched)) return nullArray
+    const replies = new TransactionReplies(wanted)
+    for (const command of commands) {
+      const called = resolve(command.argv)
+      const isRead = !(called instanceof ErrorReply) && called.kind === 'read'
+      if (!isRead) replies.add(this.#runOne(entry, place, command), command)
+      // A read changes nothing: it runs where somebody waits for it.
+      else if (wanted) {
+        const { database, argv } = command
+        replies.add(this.read(called, database, argv, entry.now), command)
+      }
+    }
+    return replies.finish()
+  }
+
+  /** One command: all of it or, with an error, nothing of it. */
+  #runOne({ index, now }: RunningEntry, place: number, { database, argv }: LoggedCommand): Reply {
     const command = resolve(argv)
     if (command instanceof ErrorReply) return this.#internalCommand(argv) ?? command
-    // The router logs writes only, but what stands in the log must be answered, not survived by a
-    // crash loop.
+    // The router logs no others, but what stands in the log must be answered, not survived by a crash loop.
     if (command.kind !== 'write') return unknownCommand(argv)
     if (database >= DATABASES) return badDatabase.reply
     const overlays = this.#overlays
@@ -404,7 +431,7 @@ export class Keyspace implements StateMachine {
     try {
       reply = command.run(overlays.begin(database, now, versionOf(index, place)), argv)
     } catch (error) {
-      return this.#failure(error, overlays, index, command.name)
+      return this.#failure(error, this.#views, index, command.name)
     }
     if (!(reply instanceof ErrorReply)) overlays.commit()
     return reply
@@ -426,10 +453,10 @@ export class Keyspace implements StateMachine {
   }
 
   /** The reply for whatever a handler threw; throws on what must end the process. */
-  #failure(error: unknown, views: Views | Overlays, index: Index, command: string): Reply {
+  #failure(error: unknown, views: Views, index: Index, command: string): Reply {
     if (error instanceof CommandError) return error.reply
     if (error instanceof ViewClosedError) return viewClosed
-    if (views.storeFailed || isOfThisNode(error)) throw error
+    if (views.storeFailed || this.#overlays.storeFailed || isOfThisNode(error)) throw error
     this.#observer.internalError(index, command, error)
     return internalError
   }

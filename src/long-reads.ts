@@ -5,9 +5,14 @@
  */
 
 import { Buffer } from 'node:buffer'
-import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../resp/encoder.ts'
+import {
+  EncodedReply,
+  ErrorReply,
+  type Protocol,
+  type Reply,
+  ReplyBuffer,
+} from '../resp/encoder.ts'
 import type { StateView } from '../storage/state-store.ts'
-import { EncodedReply } from './call.ts'
 import type { Slices } from './commands/command.ts'
 
 /** Slices of one turn, all reads together. */
@@ -35,7 +40,7 @@ export class LongRead {
   }
 
   /** Goes on in later turns; `done` is called once, from one of them. */
-  start(protocol: Protocol, done: (reply: Reply | EncodedReply) => void): void {
+  start(protocol: Protocol, done: (reply: Reply) => void): void {
     this.#reads.add(new RunningRead(this.#options, protocol, done))
   }
 }
@@ -69,17 +74,13 @@ export class LongReads {
 class RunningRead {
   readonly #options: LongReadOptions
   readonly #protocol: Protocol
-  readonly #done: (reply: Reply | EncodedReply) => void
+  readonly #done: (reply: Reply) => void
   readonly #encoder = new ReplyBuffer()
   readonly #pieces: Uint8Array[] = []
   #bytes = 0
   #elements = 0
 
-  constructor(
-    options: LongReadOptions,
-    protocol: Protocol,
-    done: (reply: Reply | EncodedReply) => void,
-  ) {
+  constructor(options: LongReadOptions, protocol: Protocol, done: (reply: Reply) => void) {
     this.#options = options
     this.#protocol = protocol
     this.#done = done
@@ -94,7 +95,7 @@ class RunningRead {
     return true
   }
 
-  #slice(bytesMax: number): Reply | EncodedReply | undefined {
+  #slice(bytesMax: number): Reply | undefined {
     try {
       const step = this.#options.slices.next()
       if (step.done !== true) this.#encode(step.value)

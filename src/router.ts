@@ -16,6 +16,7 @@ import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Call } from './call.ts'
+import type { Args, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
 import type { Batch, ReadOutcome } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
@@ -49,8 +50,8 @@ export interface RouterPorts {
   appliedIndex(): Index
   /** The term of the last entry that was applied here; 0: none in the life of this process. */
   appliedTerm(): Term
-  /** The hash slot of a call's first key; undefined when it names none. */
-  keySlot(call: Call): number | undefined
+  /** The hash slot of a command's first key; undefined when it names none. */
+  keySlot(command: Pick<Spec, 'keys'>, args: Args): number | undefined
   /** Hands calls, whose tags follow each other, to the leader of `term`; false: certainly nothing of it was sent. */
   forward(leader: NodeId, term: Term, calls: readonly Call[]): boolean
   /** Asks the leader of `term` for a fence with this tag: see HandedCalls. False: certainly not sent. */
@@ -227,7 +228,7 @@ export class Router {
       else this.#entries.add(call, this.#reads.take(call.stream))
       return true
     }
-    return this.#placeAtFollower(call, route.leader)
+    return this.#placeAtFollower(call)
   }
 
   #placeRead(call: Call): void {
@@ -241,16 +242,23 @@ export class Router {
     entry.items.push(call)
   }
 
-  #placeAtFollower(call: Call, leader: NodeId): boolean {
+  /** With `redirect moved`, at a follower: the error that sends the client of a keyed command to the leader. */
+  redirection(command: Pick<Spec, 'keys'>, args: Args): ErrorReply | undefined {
+    const route = this.#route
+    if (this.#options.redirect !== 'moved' || route.kind !== 'leader') return undefined
+    const slot = this.#ports.keySlot(command, args)
+    const address = this.#ports.clientAddress(route.leader)
+    if (slot === undefined || address === undefined) return undefined
+    return new ErrorReply(`MOVED ${slot} ${address}`)
+  }
+
+  #placeAtFollower(call: Call): boolean {
     const { stream } = call
     assert(!call.isRemote, () => `${call.command.name} would be handed on a second time`)
-    if (this.#options.redirect === 'moved') {
-      const slot = this.#ports.keySlot(call)
-      const address = this.#ports.clientAddress(leader)
-      if (slot !== undefined && address !== undefined) {
-        call.answer(new ErrorReply(`MOVED ${slot} ${address}`), this.#ports.appliedIndex())
-        return true
-      }
+    const elsewhere = this.redirection(call.command, call.args)
+    if (elsewhere !== undefined) {
+      call.answer(elsewhere, this.#ports.appliedIndex())
+      return true
     }
     if (call.isRead && stream.handed.length === 0) {
       this.#placeRead(call)

@@ -6,6 +6,7 @@
  */
 
 import type { Protocol, Reply } from '../resp/encoder.ts'
+import { type MultiQueue, WatchSet } from './multi.ts'
 
 /** Databases that SELECT can choose from, numbered from 0. */
 export { DATABASES } from '../storage/state-meta.ts'
@@ -24,6 +25,11 @@ export class Session {
   /** True from the start where no password is set. */
   authenticated: boolean
   database = 0
+  /** What stands since MULTI; undefined outside of one. */
+  multi: MultiQueue | undefined
+  readonly watches: WatchSet = new WatchSet()
+  /** False inside EXEC: a command that would wait answers with what there is. */
+  mayWait = true
   /** CLIENT SETNAME and SETINFO; '' is "none". Printable ASCII without spaces. */
   name = ''
   libName = ''
@@ -63,5 +69,19 @@ export class Session {
     this.createdAt = options.now
     this.lastCommandAt = options.now
     this.authenticated = options.authenticated
+  }
+  /** MULTI and WATCH are over, however they ended. */
+  endTransaction(): void {
+    this.multi = undefined
+    this.watches.clear()
+  }
+
+  /** A session on which commands may be tried: what they decide is seen, and nothing of it happens. */
+  copy(): Session {
+    const { id, address, localAddress, createdAt: now, authenticated } = this
+    const copy = new Session({ id, address, localAddress, now, authenticated })
+    copy.protocol = this.protocol
+    copy.database = this.database
+    return copy
   }
 }

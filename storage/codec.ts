@@ -20,10 +20,11 @@ import type {
   Position,
   Term,
 } from '../raft/types.ts'
-import { allocateBytes, ENTRY_HEADER_BYTES, takeRoomBefore } from './commands-codec.ts'
+import { ENTRY_HEADER_BYTES, takeRoomBefore } from './commands-codec.ts'
 import { FieldReader, type FrameField } from './field-reader.ts'
 import { guardFrame } from './frame-guard.ts'
 import { CodecError, readUint32, readUint64, writeUint32, writeUint64 } from './integers.ts'
+import { allocateBytes } from './varints.ts'
 
 export {
   decodeCommands,

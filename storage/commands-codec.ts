@@ -7,13 +7,11 @@
 import { Buffer } from 'node:buffer'
 import { assert } from '../raft/assert.ts'
 import type { NodeId } from '../raft/types.ts'
-import { CodecError, readUint64, TWO_POW_32, writeUint64 } from './integers.ts'
+import { CodecError, readUint64, writeUint64 } from './integers.ts'
+import { commandLength, type LoggedCommand, readCommand, writeCommand } from './logged-command.ts'
+import { allocateBytes, VarintReader, varintLength, writeVarint } from './varints.ts'
 
-/** One command as the log carries it; `database` is 0 to 255, argv has at least the command's name. */
-export interface LoggedCommand {
-  readonly database: number
-  readonly argv: readonly Uint8Array[]
-}
+export type { LoggedCommand }
 
 /** A process of a node, by the count of its starts: whose commands these are. */
 export interface Origin {
@@ -34,11 +32,8 @@ export interface ForwardedRun {
 
 /** The bytes of an entry before its payload: see codec.ts. */
 export const ENTRY_HEADER_BYTES = 21
-const DATABASE_MAX = 255
 /** Of an origin, as of every member. */
 const NODE_ID_LENGTH_MAX = 64
-/** Above this TypedArray.set is quicker than a loop over the bytes. */
-const LOOP_COPY_BYTES_MAX = 24
 const NO_RUNS: readonly ForwardedRun[] = []
 const NO_ORIGINS: readonly Origin[] = []
 
@@ -47,8 +42,7 @@ const roomBefore = new WeakSet<Uint8Array>()
 
 /**
  * The payload of a 'commands' entry. `at` is the leader's logical clock in ms, a safe integer. Layout: at u64,
- * number of commands, then per command: database u8, number of arguments, then per argument: length, bytes. Only
- * where commands were forwarded, behind them: number of origins, each of them (length, node id, incarnation u64),
+ * number of commands, then the form of each (logged-command.ts). Only where commands were forwarded, behind them: number of origins, each of them (length, node id, incarnation u64),
  * number of runs, each of them (which origin, commands since the run before, count, first tag u64). Numbers without
  * a size are LEB128, so that a short command costs one byte per field.
  */
@@ -58,23 +52,14 @@ export function encodeCommands(
   forwarded: readonly ForwardedRun[] = NO_RUNS,
 ): Uint8Array {
   const origins = originsOf(forwarded)
-  const length = commandsLength(commands) + runsLength(origins, forwarded)
+  let length = 8 + varintLength(commands.length) + runsLength(origins, forwarded)
+  for (const command of commands) length += commandLength(command)
   const memory = allocateBytes(ENTRY_HEADER_BYTES + length)
   const bytes = memory.subarray(ENTRY_HEADER_BYTES)
   roomBefore.add(bytes)
   writeUint64(bytes, 0, at)
   let offset = writeVarint(bytes, 8, commands.length)
-  for (const { database, argv } of commands) {
-    assert(database >= 0 && database <= DATABASE_MAX, () => `database ${database}`)
-    assert(argv.length > 0, () => 'a command without a name')
-    bytes[offset] = database
-    offset = writeVarint(bytes, offset + 1, argv.length)
-    for (const argument of argv) {
-      offset = writeVarint(bytes, offset, argument.length)
-      copyInto(bytes, offset, argument)
-      offset += argument.length
-    }
-  }
+  for (const command of commands) offset = writeCommand(bytes, offset, command)
   if (forwarded.length > 0) offset = writeRuns(bytes, offset, origins, forwarded)
   assert(offset === bytes.length, () => `commands of ${bytes.length} bytes ended at ${offset}`)
   return bytes
@@ -92,14 +77,7 @@ export function decodeCommands(data: Uint8Array): {
   const at = readUint64(data, 0)
   const count = reader.next()
   const commands: LoggedCommand[] = []
-  for (let i = 0; i < count; i++) {
-    const database = reader.byte()
-    const argc = reader.next()
-    if (argc === 0) throw new CodecError('a command without a name')
-    const argv: Uint8Array[] = []
-    for (let j = 0; j < argc; j++) argv.push(reader.bytes(reader.next()))
-    commands.push({ database, argv })
-  }
+  for (let i = 0; i < count; i++) commands.push(readCommand(reader))
   const forwarded = reader.isAtEnd ? NO_RUNS : readRuns(reader, count)
   reader.expectEnd()
   return { at, commands, forwarded }
@@ -199,96 +177,4 @@ function latin1(bytes: Uint8Array): string {
  */
 export function takeRoomBefore(payload: Uint8Array): Uint8Array | undefined {
   return roomBefore.delete(payload) ? new Uint8Array(payload.buffer) : undefined
-}
-
-/** Reads LEB128 numbers below 2^32 and what they count; every step is checked against the bytes at hand. */
-class VarintReader {
-  readonly #data: Uint8Array
-  #offset: number
-
-  constructor(data: Uint8Array, offset: number) {
-    this.#data = data
-    this.#offset = offset
-  }
-
-  byte(): number {
-    const byte = this.#data[this.#offset++]
-    if (byte === undefined) throw new CodecError('commands are cut short')
-    return byte
-  }
-
-  next(): number {
-    let value = 0
-    let scale = 1
-    for (;;) {
-      const byte = this.byte()
-      value += (byte & 0x7f) * scale
-      if (value >= TWO_POW_32) throw new CodecError('a number in commands is too large')
-      if (byte < 0x80) return value
-      scale *= 128
-      if (scale > TWO_POW_32) throw new CodecError('a number in commands is too long')
-    }
-  }
-
-  bytes(length: number): Uint8Array {
-    const end = this.#offset + length
-    if (end > this.#data.length) throw new CodecError('commands are cut short')
-    const view = this.#data.subarray(this.#offset, end)
-    this.#offset = end
-    return view
-  }
-
-  uint64(): number {
-    if (this.#offset + 8 > this.#data.length) throw new CodecError('commands are cut short')
-    const value = readUint64(this.#data, this.#offset)
-    this.#offset += 8
-    return value
-  }
-
-  get isAtEnd(): boolean {
-    return this.#offset === this.#data.length
-  }
-
-  expectEnd(): void {
-    if (!this.isAtEnd) throw new CodecError('bytes follow the last command')
-  }
-}
-
-function commandsLength(commands: readonly LoggedCommand[]): number {
-  let length = 8 + varintLength(commands.length)
-  for (const { argv } of commands) {
-    length += 1 + varintLength(argv.length)
-    for (const argument of argv) length += varintLength(argument.length) + argument.length
-  }
-  return length
-}
-
-function varintLength(value: number): number {
-  let length = 1
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) length++
-  return length
-}
-
-function writeVarint(bytes: Uint8Array, offset: number, value: number): number {
-  let at = offset
-  let rest = value
-  while (rest >= 0x80) {
-    bytes[at++] = (rest % 128) | 0x80
-    rest = Math.floor(rest / 128)
-  }
-  bytes[at++] = rest
-  return at
-}
-
-function copyInto(target: Uint8Array, offset: number, source: Uint8Array): void {
-  if (source.length > LOOP_COPY_BYTES_MAX) {
-    target.set(source, offset)
-    return
-  }
-  for (let i = 0; i < source.length; i++) target[offset + i] = source[i] ?? 0
-}
-
-/** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */
-export function allocateBytes(length: number): Uint8Array {
-  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
 }

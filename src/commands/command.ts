@@ -62,7 +62,7 @@ export interface Database extends ReadonlyDatabase {
 /** A local command that sends what it has to say through the session (SUBSCRIBE), or nothing. */
 export const noReply: unique symbol = Symbol('no reply')
 export type NoReply = typeof noReply
-export type LocalReply = Reply | NoReply
+
 /** A database as a read handler sees it: it can be looked through as well. */
 export interface ReadDatabase extends ReadonlyDatabase {
   /**
@@ -108,14 +108,53 @@ export type Run =
   /** Concerns the connection or this node only. */
   | {
       readonly kind: 'local'
-      run(session: Session, args: Args, server: LocalServer): LocalReply | Promise<Reply>
+      run(session: Session, args: Args, server: LocalServer): LocalReply
     }
+
+/** What a local command answers: at once, later, or when the data it needs has been asked. */
+export type LocalReply = Reply | NoReply | Promise<Reply> | DataCall
+
+/**
+ * What a local command asks of the data. The connection has it run where it belongs, in its turn among the commands
+ * of the connection.
+ */
+export class DataCall {
+  /** Under a name of transaction.ts. */
+  readonly args: Args
+  readonly database: number
+  /** No later command of the connection starts before `answered` has returned (and its promise is settled). */
+  readonly holds: boolean
+  /** Of a write: see Call. */
+  readonly work: number
+  /** Makes the local command's reply of the data's. What `reply` holds may be kept. */
+  readonly answered: (reply: DataReply) => Reply | Promise<Reply>
+
+  constructor(options: {
+    args: Args
+    database: number
+    holds: boolean
+    work: number
+    answered: (reply: DataReply) => Reply | Promise<Reply>
+  }) {
+    this.args = options.args
+    this.database = options.database
+    this.holds = options.holds
+    this.work = options.work
+    this.answered = options.answered
+  }
+}
+
+/** The reply to a DataCall, wherever it ran: strings, nothing (the null array), or an error. */
+export type DataReply = readonly Uint8Array[] | null | ErrorReply
 
 /** Redis' command flags, without `write` and `readonly`: those follow from the kind. */
 export type CommandFlag =
   | 'denyoom'
   | 'admin'
   | 'noscript'
+  | 'skip_monitor'
+  | 'skip_slowlog'
+  | 'asking'
   | 'blocking'
   | 'loading'
   | 'stale'
@@ -127,12 +166,14 @@ export type CommandFlag =
 /** Redis' ACL categories that do not follow from the flags. */
 export type OwnCategory =
   | 'keyspace'
+  | 'read'
   | 'string'
   | 'bitmap'
   | 'blocking'
   | 'admin'
   | 'dangerous'
   | 'connection'
+  | 'transaction'
 
 /** Some of the arguments that are keys, in the words of COMMAND INFO: `last` -1 is the last argument. */
 export interface KeySpec {
@@ -193,7 +234,15 @@ export interface ArgumentDoc {
 export interface Doc {
   readonly summary: string
   readonly since: string
-  readonly group: 'generic' | 'string' | 'bitmap' | 'connection' | 'server' | 'cluster' | 'sentinel'
+  readonly group:
+    | 'generic'
+    | 'string'
+    | 'bitmap'
+    | 'connection'
+    | 'server'
+    | 'cluster'
+    | 'sentinel'
+    | 'transactions'
   readonly complexity: string
   /** Redis advises against the command since that version, and for another. */
   readonly deprecated?: { readonly since: string; readonly replacedBy: string }
@@ -211,17 +260,19 @@ export interface Spec {
   readonly unclassed?: true
   /** Several where the keys are not all of one kind; together they are one row of arguments. */
   readonly keys?: KeySpec | readonly KeySpec[]
+  /** Runs at once also inside MULTI, where every other command is queued. */
+  readonly immediate?: true
   readonly doc: Doc
 }
 
 /** The key specifications of a command, in the order of their arguments; none when it has no keys. */
-export function keySpecsOf({ keys }: Spec): readonly KeySpec[] {
+export function keySpecsOf({ keys }: Pick<Spec, 'keys'>): readonly KeySpec[] {
   if (keys === undefined) return []
   return 'first' in keys ? [keys] : keys
 }
 
 /** How many of the arguments are keys: keysOf() without a list of them. */
-export function keyCount(command: Spec, args: Args): number {
+export function keyCount(command: Pick<Spec, 'keys'>, args: Args): number {
   let count = 0
   for (const { first, last, step } of keySpecsOf(command)) {
     const end = last < 0 ? args.length + last : last
@@ -231,7 +282,7 @@ export function keyCount(command: Spec, args: Args): number {
 }
 
 /** The arguments that are keys, in their order; `args` has as many as the arity asks for. */
-export function keysOf(command: Spec, args: Args): readonly Uint8Array[] {
+export function keysOf(command: Pick<Spec, 'keys'>, args: Args): readonly Uint8Array[] {
   return keySpecsOf(command).flatMap(({ first, last, step }) => {
     const end = last < 0 ? args.length + last : last
     return args.filter((_, at) => at >= first && at <= end && (at - first) % step === 0)
@@ -243,6 +294,15 @@ export type Command = Spec & Run
 export type ReadCommand = Extract<Command, { kind: 'read' }>
 export type WriteCommand = Extract<Command, { kind: 'write' }>
 export type LocalCommand = Extract<Command, { kind: 'local' }>
+
+/** What the router places: a command of the table, or one that a node makes of a client's (transaction.ts). */
+export type CalledCommand = Pick<Spec, 'name' | 'keys'> &
+  (
+    | Extract<Run, { kind: 'read' }>
+    /** It runs from what is logged, under the name that stands there. */
+    | { readonly kind: 'write' }
+  )
+export type CalledRead = Extract<CalledCommand, { kind: 'read' }>
 
 /**
  * An entry of the table: a command, a command with subcommands (COMMAND), or only their container.
@@ -283,7 +343,7 @@ export function inOneGo(slices: Slices): Reply {
   const elements: Reply[] = []
   for (let count = 0; count <= SLICES_IN_ONE_GO; count++) {
     const step = slices.next()
-    if (step.done !== true) elements.push(...step.value)
+    if (step.done !== true) for (const element of step.value) elements.push(element)
     else if ('reply' in step.value) return step.value.reply
     else return elements.concat(step.value.elements)
   }

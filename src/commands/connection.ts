@@ -220,6 +220,7 @@ export const connectionCommands: readonly Command[] = [
   {
     name: 'quit',
     arity: -1,
+    immediate: true,
     flags: ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'],
     categories: ['connection'],
     doc: {

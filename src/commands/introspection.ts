@@ -22,6 +22,9 @@ const FLAG_ORDER = [
   'blocking',
   'loading',
   'stale',
+  'skip_monitor',
+  'skip_slowlog',
+  'asking',
   'fast',
   'no_auth',
   'no_multi',
@@ -39,6 +42,7 @@ const CATEGORY_ORDER = [
   'blocking',
   'dangerous',
   'connection',
+  'transaction',
 ]
 
 type Described = Spec & { readonly kind: TableEntry['kind'] }

@@ -23,6 +23,7 @@ import { scanCommands } from './scan.ts'
 import { serverCommands } from './server.ts'
 import { stringEditCommands } from './string-edits.ts'
 import { stringCommands } from './strings.ts'
+import { transactionCommands } from './transactions.ts'
 import { waitCommands } from './wait.ts'
 
 /** Every command, in the order of its name. */
@@ -42,6 +43,7 @@ export const commandTable: readonly TableEntry[] = [
   objectEntry,
   ...connectionCommands,
   ...serverCommands,
+  ...transactionCommands,
   clientEntry,
   clusterEntry,
   raftEntry,

@@ -21,7 +21,8 @@ const TIMEOUT_MAX = INT64_MAX - 2n ** 45n
 async function wait(session: Session, args: Args, server: LocalServer): Promise<Reply> {
   const replicas = integer(argument(args, 1))
   const timeoutMs = timeout(argument(args, 2))
-  return (await server.replicated(session, { local: 0, replicas }, timeoutMs)).replicas
+  const wanted = session.mayWait ? replicas : 0
+  return (await server.replicated(session, { local: 0, replicas: wanted }, timeoutMs)).replicas
 }
 
 async function waitaof(session: Session, args: Args, server: LocalServer): Promise<Reply> {
@@ -30,7 +31,8 @@ async function waitaof(session: Session, args: Args, server: LocalServer): Promi
   const wanted = integer(argument(args, 2))
   if (wanted < 0) throw notPositive
   const timeoutMs = timeout(argument(args, 3))
-  const copies = await server.replicated(session, { local, replicas: wanted }, timeoutMs)
+  const replicas = session.mayWait ? wanted : 0
+  const copies = await server.replicated(session, { local, replicas }, timeoutMs)
   return [copies.local, copies.replicas]
 }
 

@@ -231,6 +231,8 @@ function seenInResp2(reply: Reply): unknown {
       return `-${reply.text}`
     case 'double':
       return formatDouble(reply.value)
+    case 'encoded':
+      throw new Error('whoever encoded it knows what it says')
     case 'verbatim':
       return Buffer.from(reply.text).toString('latin1')
     case 'map':

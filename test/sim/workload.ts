@@ -11,15 +11,65 @@ export type Words = readonly string[]
 const OK = 'OK'
 const NOT_AN_INTEGER = '-ERR value is not an integer or out of range'
 
-/** The databases as a single client would see them. */
+const IMMEDIATE = ['MULTI', 'EXEC', 'DISCARD', 'WATCH']
+
+/** One database: its values, and for each key the number of the change that made it what it is. */
+class Values {
+  readonly #values = new Map<string, string>()
+  readonly #versions = new Map<string, number>()
+  readonly #changed: () => number
+
+  constructor(changed: () => number) {
+    this.#changed = changed
+  }
+
+  get size(): number {
+    return this.#values.size
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key)
+  }
+
+  get(key: string): string | undefined {
+    return this.#values.get(key)
+  }
+
+  set(key: string, value: string): void {
+    this.#values.set(key, value)
+    this.#versions.set(key, this.#changed())
+  }
+
+  delete(key: string): boolean {
+    this.#versions.delete(key)
+    return this.#values.delete(key)
+  }
+
+  clear(): void {
+    this.#values.clear()
+    this.#versions.clear()
+  }
+
+  /** 0: there is no such key. */
+  versionOf(key: string): number {
+    return this.#versions.get(key) ?? 0
+  }
+}
+
+/** The databases as a single client would see them, and its transaction. */
 export class Model {
-  readonly #databases: readonly Map<string, string>[] = [new Map(), new Map()]
+  #changes = 0
+  readonly #databases: readonly Values[] = [0, 1].map(() => new Values(() => ++this.#changes))
   /** The one that is selected. */
-  keys: Map<string, string> = this.#database('0')
+  keys: Values = this.#database('0')
+  #queue: Words[] | undefined
+  #broken = false
+  #watched: { readonly keys: Values; readonly key: string; readonly version: number }[] = []
 
   /** A new connection. */
   connect(): void {
     this.keys = this.#database('0')
+    this.#endTransaction()
   }
 
   clear(): void {
@@ -27,7 +77,65 @@ export class Model {
   }
 
   /** Runs a command and gives its reply. */
-  run([name = '', key = '', ...rest]: Words): SimReply {
+  run(words: Words): SimReply {
+    const [name = ''] = words
+    if (name === 'STRAY') {
+      this.#broken = this.#queue !== undefined
+      return this.#data(words)
+    }
+    if (this.#queue === undefined || IMMEDIATE.includes(name)) return this.#run(words)
+    this.#queue.push(words)
+    return 'QUEUED'
+  }
+
+  #run(words: Words): SimReply {
+    const [name = '', ...keys] = words
+    switch (name) {
+      case 'MULTI':
+        if (this.#queue !== undefined) return '-ERR MULTI calls can not be nested'
+        this.#queue = []
+        return OK
+      case 'EXEC':
+        return this.#exec()
+      case 'DISCARD':
+        if (this.#queue === undefined) return '-ERR DISCARD without MULTI'
+        this.#endTransaction()
+        return OK
+      case 'WATCH':
+        if (this.#queue !== undefined) return '-ERR WATCH inside MULTI is not allowed'
+        for (const key of keys) this.#watch(key)
+        return OK
+      case 'UNWATCH':
+        this.#watched = []
+        return OK
+      default:
+        return this.#data(words)
+    }
+  }
+
+  #watch(key: string): void {
+    const { keys } = this
+    if (this.#watched.some((one) => one.keys === keys && one.key === key)) return
+    this.#watched.push({ keys, key, version: keys.versionOf(key) })
+  }
+
+  #exec(): SimReply {
+    const queue = this.#queue
+    if (queue === undefined) return '-ERR EXEC without MULTI'
+    const broken = this.#broken
+    const changed = this.#watched.some(({ keys, key, version }) => keys.versionOf(key) !== version)
+    this.#endTransaction()
+    if (broken) return '-EXECABORT Transaction discarded because of previous errors.'
+    return changed ? null : queue.map((words) => this.#run(words))
+  }
+
+  #endTransaction(): void {
+    this.#queue = undefined
+    this.#broken = false
+    this.#watched = []
+  }
+
+  #data([name = '', key = '', ...rest]: Words): SimReply {
     const old = this.keys.get(key)
     switch (name) {
       case 'SET':
@@ -66,7 +174,7 @@ export class Model {
     }
   }
 
-  #database(number: string): Map<string, string> {
+  #database(number: string): Values {
     const database = this.#databases[Number(number)]
     if (database === undefined) throw new Error(`the model has no database ${number}`)
     return database
@@ -127,7 +235,13 @@ export function randomCommand(random: Random, prefix: string, serial: number): W
     () => ['SELECT', ['0', '1', '16'][pick(random, 3)] ?? '0'],
     () => (random() < 0.5 ? ['PING'] : ['PING', value]),
     () => ['ECHO', value],
-    () => ['STRAY', value],
+    () => (random() < 0.5 ? ['STRAY', value] : ['DISCARD']),
+    () => ['MULTI'],
+    () => ['MULTI'],
+    () => ['EXEC'],
+    () => ['EXEC'],
+    () => ['EXEC'],
+    () => (random() < 0.9 ? ['WATCH', key(), key()] : ['UNWATCH']),
   ]
   return makers[pick(random, makers.length)]?.() ?? ['PING']
 }

@@ -7,9 +7,9 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { Entry, Index, Membership, Payload } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply, ReplyBuffer } from '../../resp/encoder.ts'
-import { EncodedReply } from '../../src/call.ts'
 import {
   CommandError,
+  DataCall,
   noReply,
   type ReadCommand,
   type WriteCommand,
@@ -185,10 +185,9 @@ export function argv(words: readonly (string | Uint8Array)[]): readonly Uint8Arr
 }
 
 /** What the client would read. */
-export function wire(reply: Reply | EncodedReply, protocol: Protocol = 2): string {
+export function wire(reply: Reply, protocol: Protocol = 2): string {
   const buffer = new ReplyBuffer()
-  if (reply instanceof EncodedReply) buffer.appendRaw(reply.bytes)
-  else buffer.append(reply, protocol)
+  buffer.append(reply, protocol)
   return Buffer.from(buffer.take()).toString('latin1')
 }
 
@@ -448,7 +447,7 @@ export class FakeServer implements LocalServer {
     assert.ok(command.kind === 'local')
     try {
       const reply = command.run(session, args, this)
-      assert.ok(!(reply instanceof Promise) && reply !== noReply)
+      assert.ok(!(reply instanceof Promise || reply instanceof DataCall) && reply !== noReply)
       return wire(reply, session.protocol)
     } catch (error) {
       if (error instanceof CommandError) return wire(error.reply)
@@ -478,7 +477,7 @@ export function batchOf(
       database: 0,
       args: argv(words),
       protocol: 2 as const,
-      answer: (reply: Reply | EncodedReply, index: Index) => {
+      answer: (reply: Reply, index: Index) => {
         answers.push([wire(reply), index])
       },
     })),

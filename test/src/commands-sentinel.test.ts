@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ErrorReply, type Reply } from '../../resp/encoder.ts'
-import { noReply } from '../../src/commands/command.ts'
+import { DataCall, noReply } from '../../src/commands/command.ts'
 import { resolveSentinel } from '../../src/commands/sentinel.ts'
 import { limits } from '../../src/config.ts'
 import { SentinelEvents } from '../../src/sentinel-events.ts'
@@ -29,6 +29,7 @@ async function run(server: FakeServer, session: Session, ...words: string[]): Pr
   assert.ok(command.kind === 'local')
   try {
     const reply = await command.run(session, args, server)
+    assert.ok(!(reply instanceof DataCall))
     return reply === noReply ? '' : wire(reply, session.protocol)
   } catch (error) {
     assert.ok(error instanceof Object && 'reply' in error && error.reply instanceof ErrorReply)

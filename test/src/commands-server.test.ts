@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
-import { noReply } from '../../src/commands/command.ts'
+import { DataCall, noReply } from '../../src/commands/command.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { argv, FakeServer, facts, following, leaderless, leading, wire } from './command-fixture.ts'
 
@@ -217,6 +217,7 @@ async function later(server: FakeServer, ...words: string[]): Promise<string> {
   assert.ok(!(command instanceof ErrorReply) && command.kind === 'local')
   const reply = await command.run(server.connect(), args, server)
   assert.ok(reply !== noReply)
+  assert.ok(!(reply instanceof DataCall))
   return wire(reply)
 }
 

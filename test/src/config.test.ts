@@ -26,6 +26,7 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'tcp-keepalive': ['0', '-1', '2147483', '2147484'],
   'proto-max-bulk-len': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
   'client-query-buffer-limit': ['1mb', `${MB - 1}`, '1gb', `${1024 * MB + 1}`],
+  'transaction-max-bytes': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
   'sentinel-port': ['0', '-1', '65535', '65536'],
   'park-timeout-ms': ['0', '-1', '60000', '60001'],
   'park-bytes': ['0', '-1', '1gb', `${1024 * MB + 1}`],

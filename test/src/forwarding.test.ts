@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Term } from '../../raft/types.ts'
+import { EXEC_READS, EXEC_WRITES } from '../../src/commands/transactions.ts'
 import { ForwardReceiver, ForwardSender } from '../../src/forwarding.ts'
 import type { Body } from '../../src/peer-frame.ts'
 import { CodecError, encodeFrame } from '../../storage/codec.ts'
+import { encodeTransaction } from '../../storage/logged-command.ts'
 import { Caller, RouterBench } from './router-bench.ts'
 
 function joined(body: Body): Uint8Array {
@@ -310,6 +312,10 @@ describe('what is no frame', () => {
   }
   const [set, k, v] = ['SET', 'k', 'v'].map((word) => Buffer.from(word))
   assert.ok(set && k && v)
+  const transaction = (argv: readonly Uint8Array[], database = 0): Uint8Array =>
+    encodeTransaction({ watched: [], commands: [{ database, protocol: 2, argv }] })
+  const exec = (name: string, body: Uint8Array): Uint8Array =>
+    frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from(name), body])
   const malformed: Record<string, Uint8Array> = {
     empty: new Uint8Array(0),
     'shorter than its header': Buffer.from([0, 0, 0, 9, 1]),
@@ -330,6 +336,18 @@ describe('what is no frame', () => {
     'of a local command': frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from('PING')]),
     'of an unknown command': frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from('NOSUCH')]),
     'of too few arguments': frame(1, 1, 1000, 1, [1, 0, 2, set, k]),
+    'of garbage for a transaction': frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from(EXEC_WRITES), v]),
+    'of a transaction in two parts': frame(1, 1, 1000, 1, [
+      ...[1, 0, 2, Buffer.from(EXEC_WRITES)],
+      ...[transaction([set, k, v]), v],
+    ]),
+    'of a transaction with a local command': exec(EXEC_WRITES, transaction([Buffer.from('PING')])),
+    'of a transaction that only reads, with a write': exec(EXEC_READS, transaction([set, k, v])),
+    'of a transaction in a database that there is not': exec(
+      EXEC_WRITES,
+      transaction([set, k, v], 16),
+    ),
+    'of a name that only the log knows': frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from('holdfast.x')]),
   }
   for (const [what, body] of Object.entries(malformed)) {
     test(`a request ${what}`, () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
-import { CommandError } from '../../src/commands/command.ts'
+import { CommandError, DataCall } from '../../src/commands/command.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { type Copies, type Progress, ReplicationWaits } from '../../src/replication-waits.ts'
 import { argv, FakeServer, wire } from './command-fixture.ts'
@@ -114,7 +114,7 @@ async function run(server: FakeServer, line: string): Promise<string> {
   assert.ok(command.kind === 'local')
   try {
     const reply = await command.run(server.connect(), args, server)
-    assert.ok(typeof reply !== 'symbol')
+    assert.ok(typeof reply !== 'symbol' && !(reply instanceof DataCall))
     return wire(reply)
   } catch (error) {
     assert.ok(error instanceof CommandError)

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import type { ProposeResult } from '../../raft/core.ts'
 import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply } from '../../resp/encoder.ts'
-import { Call, type CallOwner, EncodedReply, Stream } from '../../src/call.ts'
+import { Call, type CallOwner, Stream } from '../../src/call.ts'
 import { resolve } from '../../src/commands/table.ts'
 import { fence, type Keyspace } from '../../src/keyspace.ts'
 import type { LongReads } from '../../src/long-reads.ts'
@@ -85,7 +85,7 @@ export class RouterBench {
         awaitClock: (clock) => void this.awaited.push(clock),
         appliedIndex: () => this.keyspace.appliedIndex(),
         appliedTerm: () => this.keyspace.appliedTerm(),
-        keySlot: ({ command }) => (command.keys === undefined ? undefined : 7),
+        keySlot: (command) => (command.keys === undefined ? undefined : 7),
         forward: (leader, term, calls) => this.forward(leader, term, calls),
         fence: (leader, term, tag) => this.fence(leader, term, tag),
         clientAddress: (id) => `${id}:6379`,
@@ -264,11 +264,9 @@ export class Caller implements CallOwner {
     this.#bench.router.flush()
   }
 
-  answered(call: Call, reply: Reply | EncodedReply, _index: Index): void {
+  answered(call: Call, reply: Reply, _index: Index): void {
     assert.ok(!this.#answers.has(call), 'answered twice')
-    const bytes =
-      reply instanceof EncodedReply ? Buffer.from(reply.bytes).toString('latin1') : wire(reply)
-    this.#answers.set(call, bytes.trimEnd().replaceAll('\r\n', ' '))
+    this.#answers.set(call, wire(reply).trimEnd().replaceAll('\r\n', ' '))
   }
 
   refused(call: Call): void {

@@ -4,6 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { WatchSet } from '../../src/multi.ts'
 import { Session } from '../../src/session.ts'
 
 test('a connection begins in RESP2, in database 0, without names, at the time it was accepted', () => {
@@ -18,6 +19,9 @@ test('a connection begins in RESP2, in database 0, without names, at the time it
     protocol: 2,
     authenticated: false,
     database: 0,
+    multi: undefined,
+    watches: new WatchSet(),
+    mayWait: true,
     name: '',
     libName: '',
     libVersion: '',
@@ -30,4 +34,21 @@ test('a connection begins in RESP2, in database 0, without names, at the time it
     inputBytes: 0,
     outputBytes: 0,
   })
+})
+
+test('a copy decides as the session does, and leaves it as it is', () => {
+  const session = new Session({
+    id: 7,
+    address: 'c:1',
+    localAddress: 's:2',
+    now: 12,
+    authenticated: true,
+  })
+  session.protocol = 3
+  session.database = 5
+  const copy = session.copy()
+  assert.deepEqual([copy.protocol, copy.database, copy.authenticated], [3, 5, true])
+  copy.protocol = 2
+  copy.database = 6
+  assert.deepEqual([session.protocol, session.database], [3, 5])
 })

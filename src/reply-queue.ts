@@ -1,0 +1,120 @@
+/*
+ * The replies of one connection, in the order of its commands: what is answered early waits for what stands before
+ * it. Commands are let in as far as their replies, if they stay as large as they were, will find room. It knows
+ * neither the socket nor the limits of what may wait to be read.
+ */
+
+import { assert } from '../raft/assert.ts'
+import { EncodedReply, type Protocol, type Reply, ReplyBuffer } from '../resp/encoder.ts'
+import type { Call } from './call.ts'
+import { limits } from './config.ts'
+
+/** The place of a command of the connection itself, which is answered later. */
+export interface ReplySlot {
+  encoded: Uint8Array | undefined
+}
+
+export class ReplyQueue {
+  readonly #out = new ReplyBuffer()
+  /** Commands without a written reply, oldest first, from `#head` on. */
+  #slots: (Call | ReplySlot)[] = []
+  #head = 0
+  /** Replies of calls that were answered before it was their turn. */
+  readonly #early = new Map<Call, Uint8Array>()
+  #earlyBytes = 0
+  #openMax: number = limits.openCommandsFirst
+  #answered = 0
+
+  get isEmpty(): boolean {
+    return this.#head === this.#slots.length
+  }
+
+  /** As many commands are open as there may be. */
+  get isFull(): boolean {
+    return this.#slots.length - this.#head >= this.#openMax
+  }
+
+  /** Bytes of replies that were not taken yet. */
+  get bytes(): number {
+    return this.#earlyBytes + this.#out.length
+  }
+
+  /** The next command will be answered by this call. */
+  expect(call: Call): void {
+    this.#slots.push(call)
+  }
+
+  /** The next command will be answered later, through settle(). */
+  expectLater(): ReplySlot {
+    const slot: ReplySlot = { encoded: undefined }
+    this.#slots.push(slot)
+    return slot
+  }
+
+  /** The next command is answered. */
+  answer(reply: Reply, protocol: Protocol): void {
+    if (this.isEmpty) {
+      this.#out.append(reply, protocol)
+      this.#answered++
+    } else {
+      this.#slots.push({ encoded: encoded(reply, protocol) })
+    }
+  }
+
+  settle(slot: ReplySlot, reply: Reply, protocol: Protocol): void {
+    assert(slot.encoded === undefined, () => 'a command is answered twice')
+    slot.encoded = encoded(reply, protocol)
+    this.#drain()
+  }
+
+  /** A call has its reply, whose memory may be used again after this. */
+  answered(call: Call, reply: Reply): void {
+    if (this.#slots[this.#head] !== call) {
+      const bytes = reply instanceof EncodedReply ? reply.bytes : encoded(reply, call.protocol)
+      this.#early.set(call, bytes)
+      this.#earlyBytes += bytes.length
+      return
+    }
+    this.#out.append(reply, call.protocol)
+    this.#head++
+    this.#answered++
+    this.#drain()
+  }
+
+  /** What was answered early and is now next. */
+  #drain(): void {
+    while (this.#head < this.#slots.length) {
+      const slot = this.#slots[this.#head] as Call | ReplySlot
+      const bytes = 'encoded' in slot ? slot.encoded : this.#early.get(slot)
+      if (bytes === undefined) break
+      if (!('encoded' in slot) && this.#early.delete(slot)) this.#earlyBytes -= bytes.length
+      this.#out.appendRaw(bytes)
+      this.#head++
+      this.#answered++
+    }
+    if (this.isEmpty || this.#head >= limits.openCommandsMax) {
+      this.#slots.splice(0, this.#head)
+      this.#head = 0
+    }
+  }
+
+  /** Everything that is to be written now. */
+  take(): Uint8Array {
+    if (this.#out.length > 0) this.#adaptWindow(this.#out.length)
+    return this.#out.take()
+  }
+
+  /** As many commands open as their replies, if they stay this large, will find room for. */
+  #adaptWindow(bytes: number): void {
+    const average = Math.max(1, bytes / Math.max(1, this.#answered))
+    this.#answered = 0
+    const fitting = Math.max(1, Math.floor(limits.openReplyBytesMax / average))
+    this.#openMax = Math.min(limits.openCommandsMax, this.#openMax * 2, fitting)
+  }
+}
+
+function encoded(reply: Reply, protocol: Protocol): Uint8Array {
+  const buffer = new ReplyBuffer()
+  buffer.append(reply, protocol)
+  return buffer.take()
+}

@@ -1,0 +1,123 @@
+/*
+ * The byte form of a command, and of a transaction, which is one command of an entry like any other: its name and
+ * ONE argument, in which stand the watched keys and the commands of a MULTI. What EXEC hands to the log, to the
+ * leader or to the state machine of its own node is always this form. Everything read here is treated as hostile.
+ */
+
+import { assert } from '../raft/assert.ts'
+import { CodecError, writeUint64 } from './integers.ts'
+import {
+  allocateBytes,
+  stringLength,
+  VarintReader,
+  varintLength,
+  writeString,
+  writeVarint,
+} from './varints.ts'
+
+/** One command as the log carries it; `database` is 0 to 255, argv has at least the command's name. */
+export interface LoggedCommand {
+  readonly database: number
+  readonly argv: readonly Uint8Array[]
+}
+
+/** A key as WATCH saw it: the transaction runs only where its version is still this one. */
+export interface WatchedKey {
+  /** 0 to 127. */
+  readonly database: number
+  readonly key: Uint8Array
+  /** A safe integer; 0: there was no such key. */
+  readonly version: number
+}
+
+/** A command of a transaction; `database` is 0 to 127. */
+export interface TransactionCommand extends LoggedCommand {
+  /** What the client speaks by then: the reply is encoded where the command runs. */
+  readonly protocol: 2 | 3
+}
+
+export interface Transaction {
+  readonly watched: readonly WatchedKey[]
+  readonly commands: readonly TransactionCommand[]
+}
+
+const DATABASE_MAX = 255
+/** In a transaction the byte of the database has this bit for RESP3. */
+const RESP3_BIT = 0x80
+
+/** Layout: database u8, number of arguments, then per argument: length, bytes. */
+export function commandLength({ argv }: LoggedCommand): number {
+  let length = 1 + varintLength(argv.length)
+  for (const argument of argv) length += stringLength(argument)
+  return length
+}
+
+/** Gives where the command ends. */
+export function writeCommand(
+  bytes: Uint8Array,
+  offset: number,
+  { database, argv }: LoggedCommand,
+): number {
+  assert(database >= 0 && database <= DATABASE_MAX, () => `database ${database}`)
+  assert(argv.length > 0, () => 'a command without a name')
+  bytes[offset] = database
+  let at = writeVarint(bytes, offset + 1, argv.length)
+  for (const argument of argv) at = writeString(bytes, at, argument)
+  return at
+}
+
+/** Every argument is a view of the reader's data. Throws CodecError. */
+export function readCommand(reader: VarintReader): LoggedCommand {
+  const database = reader.byte()
+  const argc = reader.next()
+  if (argc === 0) throw new CodecError('a command without a name')
+  const argv: Uint8Array[] = []
+  for (let i = 0; i < argc; i++) argv.push(reader.string())
+  return { database, argv }
+}
+
+/**
+ * Layout: number of watched keys, per key: database u8, length, bytes, version u64; number of commands, per command
+ * its form, with RESP3_BIT in the byte of the database.
+ */
+export function encodeTransaction({ watched, commands }: Transaction): Uint8Array {
+  const marked = commands.map(({ database, protocol, argv }) => {
+    assert(database < RESP3_BIT, () => `database ${database} of a transaction`)
+    return { database: protocol === 3 ? database | RESP3_BIT : database, argv }
+  })
+  let length = varintLength(watched.length) + varintLength(commands.length)
+  for (const { key } of watched) length += 1 + stringLength(key) + 8
+  for (const command of marked) length += commandLength(command)
+  const bytes = allocateBytes(length)
+  let offset = writeVarint(bytes, 0, watched.length)
+  for (const { database, key, version } of watched) {
+    assert(database < RESP3_BIT, () => `database ${database} of a watched key`)
+    bytes[offset] = database
+    offset = writeString(bytes, offset + 1, key)
+    writeUint64(bytes, offset, version)
+    offset += 8
+  }
+  offset = writeVarint(bytes, offset, marked.length)
+  for (const command of marked) offset = writeCommand(bytes, offset, command)
+  assert(offset === length, () => `a transaction of ${length} bytes ended at ${offset}`)
+  return bytes
+}
+
+/** The reverse of encodeTransaction; keys and arguments are views of `data`. Throws CodecError. */
+export function decodeTransaction(data: Uint8Array): Transaction {
+  const reader = new VarintReader(data, 0)
+  const watched: WatchedKey[] = []
+  for (let left = reader.next(); left > 0; left--) {
+    const database = reader.byte()
+    if (database >= RESP3_BIT) throw new CodecError('a watched key has a bad database')
+    watched.push({ database, key: reader.string(), version: reader.uint64() })
+  }
+  const commands: TransactionCommand[] = []
+  for (let left = reader.next(); left > 0; left--) {
+    const { database, argv } = readCommand(reader)
+    const protocol = database >= RESP3_BIT ? 3 : 2
+    commands.push({ database: database & ~RESP3_BIT, protocol, argv })
+  }
+  reader.expectEnd()
+  return { watched, commands }
+}
