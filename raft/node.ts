@@ -90,6 +90,8 @@ export class RaftNode {
   #disk: Promise<void> = Promise.resolve()
   #compactTo: Index = 0
   #compacting = false
+  /** As of this tick; undefined: nobody has asked yet. */
+  #logBytes: number | undefined
   /** Members whose sending has neither ended nor been cancelled. */
   readonly #sending = new Set<NodeId>()
   #switching = false
@@ -142,6 +144,7 @@ export class RaftNode {
 
   tick(): void {
     if (this.#stopped) return
+    this.#logBytes = undefined
     this.#core.tick()
     this.#events.wake()
   }
@@ -375,7 +378,10 @@ export class RaftNode {
     const slowest = this.#core.slowest
     if (slowest === undefined) return
     const base = this.#log.base().index
-    const target = Math.min(this.#compactTo, this.#keptFrom(slowest))
+    let target = Math.min(this.#compactTo, slowest.match)
+    if (target <= base && this.#compactTo > base) {
+      target = Math.min(this.#compactTo, this.#keptFrom(slowest))
+    }
     if (target <= base) return
     this.#compacting = true
     const upTo = Math.min(target, base + this.#compactStepEntries)
@@ -383,13 +389,15 @@ export class RaftNode {
       () => this.#log.compact(upTo),
       () => {
         this.#compacting = false
+        this.#logBytes = undefined
       },
     )
   }
 
   /** The log is kept from here on for others. Whoever is further behind is sent a snapshot. */
   #keptFrom(slowest: Slowest): Index {
-    const bytes = this.#retention.bytes()
+    this.#logBytes ??= this.#retention.bytes()
+    const bytes = this.#logBytes
     if (bytes <= this.#retention.bytesMax) return slowest.match
     return bytes <= this.#retention.pinnedBytesMax ? this.#core.pinned : Number.POSITIVE_INFINITY
   }

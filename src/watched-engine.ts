@@ -3,7 +3,7 @@
  * stores above do not know it, nor does the engine below.
  */
 
-import type { Engine, LogEnvironment, StateEnvironment } from '../storage/engine.ts'
+import type { Engine, LogEnvironment, StateBuilder, StateEnvironment } from '../storage/engine.ts'
 import type { CommitWatch, Watchdog } from './watchdog.ts'
 
 export function watchedEngine(engine: Engine, watchdog: Watchdog): Engine {
@@ -22,6 +22,13 @@ export function watchedEngine(engine: Engine, watchdog: Watchdog): Engine {
       return watched(environment, {
         checkpoint: (header, chunks) =>
           settled(watchdog.state, environment.checkpoint(header, chunks)),
+      })
+    },
+    buildState: async (name, databases): Promise<StateBuilder> => {
+      const builder = await engine.buildState(name, databases)
+      return watched(builder, {
+        add: (chunk) => settled(watchdog.state, builder.add(chunk)),
+        finish: () => settled(watchdog.state, builder.finish()),
       })
     },
   }

@@ -306,7 +306,7 @@ function readChunk(chunk: Chunk, diskKeys: DiskKeyWriter, writes: Write[]): void
 }
 
 /** Counts and digest of one place while the job runs. */
-class Tally {
+export class Tally {
   count: number
   expires: number
   #high: number

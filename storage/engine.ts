@@ -42,6 +42,8 @@ export interface Reads {
 export interface Environment extends Reads {
   /** What it occupies on disk, for metrics. */
   bytes(): number
+  /** What its records occupy: free pages, which later records will use, are not counted. */
+  usedBytes(): number
   /** Waits for what was begun, then lets go of everything. Nothing may be called afterwards. */
   close(): Promise<void>
 }
@@ -71,6 +73,32 @@ export interface StateEnvironment extends Environment {
    * nothing of what it holds.
    */
   view(): EnvironmentView
+  /**
+   * All that is visible when it resolves, or was a little earlier, but not before the call. Any number at a time; each
+   * is closed before close().
+   */
+  stream(chunkBytes: number): Promise<StateStream>
+}
+
+/** A whole state as it was at one moment, as state-stream.ts makes it, read off the calling thread where there is one. */
+export interface StateStream {
+  /** undefined behind the last chunk. One call at a time. A rejection is fatal, as for a read. */
+  next(): Promise<Chunk | undefined>
+  /** Until then the disk reuses nothing of what the stream shows. */
+  close(): Promise<void>
+}
+
+/**
+ * A new state environment that is filled from a stream and stands for nothing until it is finished. Rejections with
+ * DamagedStreamError mean that it must be aborted; any other is fatal, as for commit().
+ */
+export interface StateBuilder {
+  /** The next chunk, given away. Resolves when there is room for more; the order is that of the calls. */
+  add(chunk: Chunk): Promise<void>
+  /** Behind the last chunk: resolves when all of it is verified and durable, and openState() may be called. */
+  finish(): Promise<void>
+  /** Removes what was built, also while a call above has not resolved. */
+  abort(): Promise<void>
 }
 
 export interface EnvironmentView extends Reads {
@@ -102,8 +130,10 @@ export interface Engine {
    */
   openLog(name: string, databases: readonly string[]): Promise<LogEnvironment>
   openState(name: string, databases: readonly string[]): Promise<StateEnvironment>
-  /** Removes an environment that is not open, for good. */
-  drop(name: string): void
+  /** A new, empty environment; what was there under this name, and is not open, is removed. */
+  buildState(name: string, databases: readonly string[]): Promise<StateBuilder>
+  /** Removes an environment that is not open, for good: resolves when that is durable. */
+  drop(name: string): Promise<void>
 }
 
 /**

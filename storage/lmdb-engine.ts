@@ -9,6 +9,7 @@
 import {
   existsSync,
   mkdirSync,
+  promises,
   readdirSync,
   renameSync,
   rmSync,
@@ -30,10 +31,14 @@ import {
   type LogEnvironment,
   type OnFatal,
   type Operation,
+  type StateBuilder,
   type StateEnvironment,
+  type StateStream,
   type Visitor,
 } from './engine.ts'
 import { readUint64, writeUint64 } from './integers.ts'
+import { LmdbReads } from './lmdb-reads.ts'
+import { LmdbStateBuilder, LmdbStateStream } from './lmdb-streams.ts'
 
 /** What main and worker open an environment with: the flags must be equal, or the second opener gets the first's. */
 export const LMDB_OPTIONS = {
@@ -96,8 +101,16 @@ export class LmdbEngine implements Engine {
     return environment
   }
 
-  drop(name: string): void {
-    rmSync(this.#path(name), { recursive: true, force: true })
+  async buildState(name: string, databases: readonly string[]): Promise<StateBuilder> {
+    const path = this.#path(name)
+    await this.drop(name)
+    await this.#create(name, databases)
+    return LmdbStateBuilder.open(path, databases, this.#report, () => this.drop(name))
+  }
+
+  async drop(name: string): Promise<void> {
+    // Off this thread: the blocks of a large file are not given back in a moment.
+    await promises.rm(this.#path(name), { recursive: true, force: true })
     syncDirectory(this.location)
   }
 
@@ -181,6 +194,12 @@ class LmdbEnvironment implements Environment {
     return statSync(join(this.path, 'data.mdb')).size
   }
 
+  usedBytes(): number {
+    let bytes = 0
+    for (const database of this.#databases.values()) bytes += pageBytes(database.getStats())
+    return bytes
+  }
+
   async close(): Promise<void> {
     await this.root.close()
   }
@@ -190,10 +209,9 @@ class LmdbEnvironment implements Environment {
    * without a reason in its log. So the end comes here, before that.
    */
   protected requireSpace(bytes: number): void {
-    const { bavail, bsize } = statfsSync(this.path)
-    const free = bavail * bsize
-    if (free >= FREE_BYTES_MIN + FREE_BYTES_PER_BYTE * bytes) return
-    const reason = `no space left for ${this.path}: ${free} bytes are free, ${bytes} are to be written`
+    const missing = spaceMissing(statfsSync(this.path), bytes)
+    if (missing === undefined) return
+    const reason = `no space left for ${this.path}: ${missing}`
     this.report(reason)
     throw new Error(reason)
   }
@@ -222,68 +240,6 @@ class LmdbEnvironment implements Environment {
       boots.putSync(BOOT_KEY, Buffer.from(record))
       return count
     })
-  }
-}
-
-/** Reads of an environment, as of now or within one read transaction. */
-class LmdbReads implements EnvironmentView {
-  readonly #database: (name: string) => Database<Buffer, Uint8Array>
-  readonly #failed: (error: unknown) => void
-  readonly #options: { transaction: Transaction } | undefined
-
-  constructor(
-    database: (name: string) => Database<Buffer, Uint8Array>,
-    failed: (error: unknown) => void,
-    transaction: Transaction | undefined,
-  ) {
-    this.#database = database
-    this.#failed = failed
-    this.#options = transaction && { transaction }
-  }
-
-  get(database: string, key: Uint8Array): Uint8Array | undefined {
-    const from = this.#database(database)
-    return this.#read(() => from.get(key, this.#options))
-  }
-
-  has(database: string, key: Uint8Array): boolean {
-    const from = this.#database(database)
-    return this.#read(() => from.get(key, this.#options) !== undefined)
-  }
-
-  range(database: string, from: Uint8Array, visit: Visitor): void {
-    const pairs = this.#database(database).getRange({ start: from, ...this.#options })
-    this.#visit(pairs, ({ key, value }) => visit(key, value))
-  }
-
-  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
-    this.#visit(this.#database(database).getKeys({ start: from, ...this.#options }), visit)
-  }
-
-  release(): void {
-    this.#options?.transaction.done()
-  }
-
-  #visit<Item>(range: Iterable<Item>, visit: (item: Item) => boolean): void {
-    const items = this.#read(() => range[Symbol.iterator]())
-    try {
-      for (;;) {
-        const { done, value: item } = this.#read(() => items.next())
-        if (done === true || !visit(item)) return
-      }
-    } finally {
-      // An abandoned iterator would hold its read transaction, and the file would grow without end.
-      items.return?.()
-    }
-  }
-
-  #read<Result>(read: () => Result): Result {
-    try {
-      return read()
-    } catch (error) {
-      this.#failed(error)
-      throw error
-    }
   }
 }
 
@@ -338,6 +294,7 @@ class LmdbLogEnvironment extends LmdbEnvironment implements LogEnvironment {
 }
 
 class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
+  readonly #names: readonly string[]
   readonly #worker: Worker
   readonly #exited: Promise<void>
   #waiting: { resolve(reply: CheckpointReply): void; reject(error: Error): void } | undefined
@@ -346,6 +303,7 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
 
   constructor(path: string, databases: readonly string[], report: OnFatal) {
     super(path, databases, report)
+    this.#names = databases
     const workerData: CheckpointWorkerData = { path, databases }
     // The worker lies beside this file, compiled or not.
     const file = new URL(`./checkpoint-worker${extname(import.meta.url)}`, import.meta.url)
@@ -393,6 +351,11 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
     return this.reads(this.root.useReadTransaction())
   }
 
+  stream(chunkBytes: number): Promise<StateStream> {
+    const databases = this.#names
+    return LmdbStateStream.open({ path: this.path, databases, chunkBytes }, this.report)
+  }
+
   override async close(): Promise<void> {
     this.#closing = true
     this.#send({ type: 'close' }, [])
@@ -431,6 +394,16 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
   }
 }
 
+/** Why so many bytes should not be written to a file system; undefined when they may be. */
+export function spaceMissing(
+  { bavail, bsize }: { readonly bavail: number; readonly bsize: number },
+  bytes: number,
+): string | undefined {
+  const free = bavail * bsize
+  if (free >= FREE_BYTES_MIN + FREE_BYTES_PER_BYTE * bytes) return undefined
+  return `${free} bytes are free, ${bytes} are to be written`
+}
+
 /** Makes the directory and its missing parents; returns those in which something new now stands. */
 function createDirectory(path: string): string[] {
   const first = mkdirSync(path, { recursive: true })
@@ -456,6 +429,13 @@ async function commitReason(error: unknown): Promise<string> {
   const reason = await Promise.race([detail, late])
   clearTimeout(timer)
   return reason
+}
+
+/** lmdb-js declares no type for its statistics. */
+function pageBytes(stats: object): number {
+  const pages = ['treeBranchPageCount', 'treeLeafPageCount', 'overflowPages']
+  const count = (name: string): number => Number(Reflect.get(stats, name) ?? 0)
+  return pages.reduce((sum, name) => sum + count(name), 0) * count('pageSize')
 }
 
 function reasonOf(error: unknown): string {

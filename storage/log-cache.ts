@@ -6,7 +6,6 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { LogStore } from '../raft/ports.ts'
 import {
   type Entry,
   entryBytes,
@@ -15,6 +14,7 @@ import {
   type Position,
   type Term,
 } from '../raft/types.ts'
+import type { StateSwitch, SwitchingLog } from './log-store.ts'
 
 export interface LogCacheLimits {
   readonly entries: number
@@ -30,8 +30,8 @@ export interface LogCacheMetrics {
   readonly bytes: number
 }
 
-export class LogCache implements LogStore {
-  readonly #store: LogStore
+export class LogCache implements SwitchingLog {
+  readonly #store: SwitchingLog
   readonly #limits: LogCacheLimits
   readonly #slots: (Entry | undefined)[]
   /** The cached entries are exactly those of [#first, #end); empty when they are equal. */
@@ -41,7 +41,7 @@ export class LogCache implements LogStore {
   #hits = 0
   #misses = 0
 
-  constructor(store: LogStore, limits: LogCacheLimits) {
+  constructor(store: SwitchingLog, limits: LogCacheLimits) {
     assert(limits.entries > 0, () => `a cache of ${limits.entries} entries`)
     this.#store = store
     this.#limits = limits
@@ -99,6 +99,14 @@ export class LogCache implements LogStore {
   async compact(upTo: Index): Promise<void> {
     await this.#store.compact(upTo)
     while (this.#first < this.#end && this.#first <= upTo) this.#dropFirst()
+  }
+
+  async switchState(to: StateSwitch): Promise<void> {
+    await this.#store.switchState(to)
+    // Where the log was dropped nothing of it may be offered any more, and the next entry comes after the new base.
+    const dropped = this.lastIndex() === this.base().index
+    if (dropped) this.#cut(this.#first)
+    if (dropped) this.#first = this.#end = this.lastIndex() + 1
   }
 
   metrics(): LogCacheMetrics {

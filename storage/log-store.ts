@@ -33,6 +33,24 @@ export interface Identity {
   readonly clusterId: string | undefined
 }
 
+/** The switch to a state that was received: see LogStore of raft/ports.ts, SnapshotSink. */
+export interface StateSwitch {
+  /** N of the directory `state-N` that holds it, durable. */
+  readonly stateNumber: number
+  /** The entry at which it stands. */
+  readonly last: Position
+  readonly hardState: HardState | undefined
+}
+
+/** A log that knows which state is in force. */
+export interface SwitchingLog extends LogStore {
+  /**
+   * ONE transaction: the state in force, the hard state, and unless the log holds the entry `last`, an empty log that
+   * begins after it. Rejections are fatal, as for persist; it never overlaps one.
+   */
+  switchState(to: StateSwitch): Promise<void>
+}
+
 /** This node's log is not what it promised to keep. The message tells the operator what to do. */
 export class CorruptLogError extends Error {
   override readonly name = 'CorruptLogError'
@@ -64,7 +82,7 @@ const COMPACT_BATCH_ENTRIES = 256
 const ID_LENGTH_MAX = 64
 const FIRST_STATE_NUMBER = 1
 
-export class DiskLogStore implements LogStore, StableStore {
+export class DiskLogStore implements SwitchingLog, StableStore {
   readonly #environment: LogEnvironment
   readonly #location: string
   #stable: Stable
@@ -184,12 +202,26 @@ export class DiskLogStore implements LogStore, StableStore {
     }
   }
 
+  async switchState({ stateNumber, last, hardState }: StateSwitch): Promise<void> {
+    const stable = { ...this.#stable, stateNumber, hardState: hardState ?? this.#stable.hardState }
+    assert(stateNumber > this.#stable.stateNumber, () => `state ${stateNumber} is not a new one`)
+    assert(last.index > this.base().index, () => `a state at ${last.index} behind the log's base`)
+    // Equal entries have equal predecessors, so what is behind it may stay; what it makes superfluous is compacted.
+    if (this.term(last.index) === last.term) {
+      await this.#transact([putStable(stable)], this.lastIndex() + 1)
+      this.#stable = stable
+    } else await this.#restart({ ...stable, base: last })
+  }
+
   /** Forgets the whole log and starts it anew after `base`, in one transaction; everything else stays. */
   async reset(base: Position): Promise<void> {
-    const stable = { ...this.#stable, base }
+    await this.#restart({ ...this.#stable, base })
+  }
+
+  async #restart(stable: Stable): Promise<void> {
     await this.#transact([{ type: 'clear', database: LOG }, putStable(stable)], 0)
     this.#stable = stable
-    this.#terms = new TermRuns(base)
+    this.#terms = new TermRuns(stable.base)
   }
 
   /** How often this node has been started, this time included. */
@@ -197,9 +229,9 @@ export class DiskLogStore implements LogStore, StableStore {
     return this.#environment.boots
   }
 
-  /** What the log occupies on disk. */
+  /** What its entries occupy. */
   bytes(): number {
-    return this.#environment.bytes()
+    return this.#environment.usedBytes()
   }
 
   close(): Promise<void> {

@@ -6,6 +6,7 @@
 
 import type { Engine } from './engine.ts'
 import { CorruptLogError, DiskLogStore, LOG_ENVIRONMENT } from './log-store.ts'
+import { ReceivedState } from './received-state.ts'
 import { CorruptStateError } from './record.ts'
 import { STATE_DATABASES } from './state-meta.ts'
 import { StateStore, type StateStoreOptions } from './state-store.ts'
@@ -13,6 +14,7 @@ import { StateStore, type StateStoreOptions } from './state-store.ts'
 export interface Storage {
   readonly log: DiskLogStore
   readonly state: StateStore
+  readonly received: ReceivedState
   /** True when the stored log did not fit the state and was dropped: the node catches up from its leader. */
   readonly logDropped: boolean
 }
@@ -28,12 +30,13 @@ export async function openStorage(engine: Engine, options: StateStoreOptions): P
     const name = `state-${log.stateNumber()}`
     for (const other of engine.list()) {
       // Left behind by a switch to another state that did not finish, or did finish just before a crash.
-      if (other !== LOG_ENVIRONMENT && other !== name) engine.drop(other)
+      if (other !== LOG_ENVIRONMENT && other !== name) await engine.drop(other)
     }
     const environment = await engine.openState(name, STATE_DATABASES)
     state = StateStore.open(environment, options)
     const logDropped = await reconcile(log, state, engine.location)
-    return { log, state, logDropped }
+    const received = new ReceivedState(engine, state, log.stateNumber())
+    return { log, state, received, logDropped }
   } catch (error) {
     await state?.close()
     await log.close()

@@ -9,7 +9,7 @@ import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Position, Term } from '../raft/types.ts'
 import { type CheckpointSummary, encodeCheckpointHeader } from './checkpoint.ts'
 import { type DueAt, DueKeys } from './due-keys.ts'
-import type { StateEnvironment } from './engine.ts'
+import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { Memtable } from './memtable.ts'
@@ -66,21 +66,21 @@ export interface StateMetrics {
 }
 
 export class StateStore {
-  readonly #environment: StateEnvironment
+  #environment: StateEnvironment
   readonly #options: StateStoreOptions
   #memtable = new Memtable()
   #frozen: Memtable | undefined
   /** How the two and the disk are read; renewed whenever one of them, or the order of the databases, changes. */
   #layers: Layers
-  readonly #dueKeys: DueKeys
+  #dueKeys: DueKeys
   readonly #views: StateViews
   #running: Promise<Position> | undefined
   /** Where the applied entries have brought the state; durable up to #durable. #durable.index <= #point.index */
   #point: StatePoint
   #durable: Position
   /** Keys per place, and how many of them expire, exact at every moment. */
-  readonly #counts: number[]
-  readonly #expires: number[]
+  #counts: number[]
+  #expires: number[]
   /** How many keys on disk expire, per place. */
   #expiresOnDisk: readonly number[]
   /** True from the first write of an entry until commitEntry: a checkpoint must not cut it in two. */
@@ -111,8 +111,7 @@ export class StateStore {
    * FormatVersionError when another build wrote it.
    */
   static open(environment: StateEnvironment, options: StateStoreOptions): StateStore {
-    const meta = decodeMeta(environment.get(META_DATABASE, META_KEY))
-    return new StateStore(environment, options, meta)
+    return new StateStore(environment, options, readMeta(environment))
   }
 
   /**
@@ -324,6 +323,35 @@ export class StateStore {
     }
   }
 
+  /** What is durable, or became so meanwhile, as a stream for another node. To be closed before the store is. */
+  stream(chunkBytes: number): Promise<StateStream> {
+    return this.#environment.stream(chunkBytes)
+  }
+
+  /**
+   * Everything is that of another environment from now on, which is a later state: what was applied here and is in no
+   * checkpoint is dropped, and views are closed. Not while a checkpoint runs, nor within an entry. Returns the old
+   * environment, which nothing reads any more.
+   */
+  replace(environment: StateEnvironment): StateEnvironment {
+    assert(this.#running === undefined && !this.#inEntry, () => 'the state is being written')
+    const { counts, expires, digests: _, ...point } = readMeta(environment)
+    assert(point.index > this.#point.index, () => `${point.index} after ${this.#point.index}`)
+    const old = this.#environment
+    this.#views.releaseAll()
+    this.#environment = environment
+    this.#memtable = new Memtable()
+    this.#point = point
+    this.#durable = { index: point.index, term: point.term }
+    this.#counts = [...counts]
+    this.#expires = [...expires]
+    this.#expiresOnDisk = expires
+    this.#diskKeys = point.hashKey && new DiskKeyWriter(point.hashKey)
+    this.#dueKeys = new DueKeys(environment, expires)
+    this.#layers = this.#living()
+    return old
+  }
+
   /** Waits for a running checkpoint, and rejects when that failed; what was applied after it is in the log. */
   async close(): Promise<void> {
     this.#views.releaseAll()
@@ -398,6 +426,11 @@ export class StateStore {
     assert(count >= 0, () => `place ${place} holds less than no keys`)
     counts[place] = count
   }
+}
+
+/** What an environment says of the state in it. Throws CorruptStateError, FormatVersionError. */
+export function readMeta(environment: StateEnvironment): StateMeta {
+  return decodeMeta(environment.get(META_DATABASE, META_KEY))
 }
 
 interface Before {

@@ -74,7 +74,12 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
 }
 
 const ONLY_IMPORTERS: Readonly<Record<string, readonly string[]>> = {
-  lmdb: ['storage/lmdb-engine.ts', 'storage/checkpoint-worker.ts'],
+  lmdb: [
+    'storage/lmdb-engine.ts',
+    'storage/lmdb-reads.ts',
+    'storage/checkpoint-worker.ts',
+    'storage/stream-worker.ts',
+  ],
   msgpackr: ['storage/codec.ts'],
   'redis-parser': ['resp/decoder.ts'],
   pino: ['src/logger.ts'],

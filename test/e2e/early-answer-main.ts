@@ -18,6 +18,7 @@ function early(engine: Engine): Engine {
     list: () => engine.list(),
     drop: (name) => engine.drop(name),
     openState: (name, databases) => engine.openState(name, databases),
+    buildState: (name, databases) => engine.buildState(name, databases),
     openLog: async (name, databases): Promise<LogEnvironment> => {
       const environment = await engine.openLog(name, databases)
       let commits = 0
@@ -28,6 +29,7 @@ function early(engine: Engine): Engine {
         range: (database, from, visit) => environment.range(database, from, visit),
         keys: (database, from, visit) => environment.keys(database, from, visit),
         bytes: () => environment.bytes(),
+        usedBytes: () => environment.usedBytes(),
         close: () => environment.close(),
         commit: (operations) => {
           const committed = environment.commit(operations)

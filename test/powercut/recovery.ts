@@ -137,6 +137,7 @@ function seeing(engine: Engine, opened: (environment: Environment) => void): Eng
     list: () => engine.list(),
     drop: (name) => engine.drop(name),
     openLog: (name, databases) => engine.openLog(name, databases),
+    buildState: (name, databases) => engine.buildState(name, databases),
     openState: async (name, databases) => {
       const environment = await engine.openState(name, databases)
       opened(environment)

@@ -17,12 +17,16 @@ import {
   type LogEnvironment,
   type Operation,
   type Reads,
+  type StateBuilder,
   type StateEnvironment,
+  type StateStream,
   type Visitor,
   type WriteTransaction,
 } from '../../storage/engine.ts'
 import { readUint64, writeUint64 } from '../../storage/integers.ts'
 import { CorruptStateError } from '../../storage/record.ts'
+import { StateBuild } from '../../storage/state-build.ts'
+import { StateStreamEncoder } from '../../storage/state-stream.ts'
 import { type Databases, keyText, Table, type Undo, undo } from './disk-table.ts'
 
 /** What the next commit to an environment does instead of its work. */
@@ -93,7 +97,7 @@ export class SimDisk implements Engine {
     return [...this.#stored.keys()]
   }
 
-  drop(name: string): void {
+  async drop(name: string): Promise<void> {
     assert(!this.#open.has(name), () => `${name} is open`)
     this.#stored.delete(name)
   }
@@ -104,6 +108,36 @@ export class SimDisk implements Engine {
 
   openState(name: string, databases: readonly string[]): Promise<StateEnvironment> {
     return this.#openEnvironment(name, databases)
+  }
+
+  /** Each chunk is a commit of its own, so a crash leaves any part of it. */
+  async buildState(name: string, databases: readonly string[]): Promise<StateBuilder> {
+    await this.drop(name)
+    const environment = this.#create(name, databases)
+    let operations: Operation[] = []
+    const build = new StateBuild(databases, (database, key, value) => {
+      operations.push({ type: 'put', database, key: key.slice(), value: value.slice() })
+    })
+    const commit = (): Promise<void> => {
+      const taken = operations
+      operations = []
+      return environment.commit(taken)
+    }
+    return {
+      add: async (chunk) => {
+        build.add(chunk)
+        await commit()
+      },
+      finish: async () => {
+        build.finish()
+        await commit()
+        await environment.close()
+      },
+      abort: async () => {
+        await environment.close()
+        await this.drop(name)
+      },
+    }
   }
 
   /** The next commit to an environment whose name begins so meets this fault. */
@@ -176,6 +210,10 @@ export class SimDisk implements Engine {
   }
 
   #openEnvironment(name: string, databases: readonly string[]): Promise<SimEnvironment> {
+    return this.#create(name, databases).boot()
+  }
+
+  #create(name: string, databases: readonly string[]): SimEnvironment {
     assert(!this.#open.has(name), () => `${name} is open already`)
     const stored = this.#stored.get(name) ?? { databases: new Map(), unflushed: [] }
     this.#stored.set(name, stored)
@@ -191,7 +229,7 @@ export class SimDisk implements Engine {
       closed: () => this.#open.delete(name),
     })
     this.#open.set(name, environment)
-    return environment.boot()
+    return environment
   }
 
   #latency({ min, max }: { readonly min: number; readonly max: number }): number {
@@ -300,6 +338,18 @@ class SimEnvironment extends SimReads implements LogEnvironment, StateEnvironmen
       assert(this.#alive, () => `${this.#name} is not open any more`)
       return tableOf(copies, name)
     })
+  }
+
+  async stream(chunkBytes: number): Promise<StateStream> {
+    const databases = [...this.#stored.databases.keys()].filter((name) => name !== BOOT)
+    const encoder = new StateStreamEncoder(this.view(), databases, chunkBytes)
+    const next = (): Promise<Chunk | undefined> =>
+      new Promise((resolve) => this.#inProcess(0.1, () => resolve(encoder.next())))
+    return { next, close: async () => {} }
+  }
+
+  usedBytes(): number {
+    return this.bytes()
   }
 
   bytes(): number {

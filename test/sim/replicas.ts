@@ -289,6 +289,7 @@ function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine
     list: () => engine.list(),
     drop: (name) => engine.drop(name),
     openState: (name, databases) => engine.openState(name, databases),
+    buildState: (name, databases) => engine.buildState(name, databases),
     openLog: async (name, databases): Promise<LogEnvironment> => {
       const environment = await engine.openLog(name, databases)
       return {
@@ -298,6 +299,7 @@ function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine
         range: (database, from, visit) => environment.range(database, from, visit),
         keys: (database, from, visit) => environment.keys(database, from, visit),
         bytes: () => environment.bytes(),
+        usedBytes: () => environment.usedBytes(),
         close: () => environment.close(),
         commit: async (operations) => {
           await busy()

@@ -9,8 +9,17 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { AssertionError } from '../../raft/assert.ts'
 import { ChunkWriter, encodeCheckpointHeader } from '../../storage/checkpoint.ts'
-import type { Engine, LogEnvironment, Operation } from '../../storage/engine.ts'
+import type {
+  Chunk,
+  Engine,
+  LogEnvironment,
+  Operation,
+  StateEnvironment,
+  StateStream,
+} from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import type { StoredValue } from '../../storage/record.ts'
+import { DamagedStreamError } from '../../storage/state-build.ts'
 import { decodeMeta, EMPTY_META, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { type Scratch, scratchDirectory } from './scratch.ts'
@@ -127,16 +136,113 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       const state = await made.engine.openState('state-3', STATE_DATABASES)
       assert.deepEqual([...made.engine.list()].sort(), ['log', 'state-3'])
       await state.close()
-      made.engine.drop('state-3')
+      await made.engine.drop('state-3')
       assert.deepEqual(made.engine.list(), ['log'])
+      await log.close()
+    })
+
+    const value = (text: string): StoredValue => {
+      return { type: 'string', expireAt: 0, version: 1, value: bytes(text) }
+    }
+
+    /** Writes these values into database 0, as a checkpoint at `index`. */
+    async function write(
+      state: StateEnvironment,
+      index: number,
+      texts: readonly string[],
+    ): Promise<void> {
+      const writer = new ChunkWriter()
+      for (const [i, text] of texts.entries()) assert.ok(writer.add(0, `k${i}`, value(text)))
+      const { counts: _, digests: __, ...point } = EMPTY_META
+      const hashKey = bytes('12345678')
+      const header = encodeCheckpointHeader({ ...point, index, hashKey, cleared: [] })
+      await state.checkpoint(header, [writer.take() ?? assert.fail()])
+    }
+
+    async function dump(state: StateEnvironment): Promise<readonly Chunk[]> {
+      const stream = await state.stream(4096)
+      const chunks = await rest(stream)
+      await stream.close()
+      return chunks
+    }
+
+    async function rest(stream: StateStream): Promise<Chunk[]> {
+      const chunks: Chunk[] = []
+      for (let chunk = await stream.next(); chunk !== undefined; chunk = await stream.next()) {
+        chunks.push(chunk)
+      }
+      return chunks
+    }
+
+    const thousand = (text: string): string[] =>
+      Array.from({ length: 600 }, (_, i) => `${text}${i}`)
+
+    it('streams what was there when the stream was opened, while checkpoints go on', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      await write(state, 1, thousand('old'))
+      const before = await dump(state)
+      const stream = await state.stream(4096)
+      const first = (await stream.next()) ?? assert.fail()
+      await write(state, 2, thousand('new'))
+      assert.deepEqual([first, ...(await rest(stream))], before)
+      assert.equal(await stream.next(), undefined)
+      await stream.close()
+      assert.notDeepEqual(await dump(state), before)
+      await state.close()
+    })
+
+    it('builds the same state from a stream, beside the one in use', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      await write(state, 1, ['x'.repeat(50_000), ...thousand('v')])
+      const chunks = await dump(state)
+      for (let round = 0; round < 2; round++) {
+        // The second time it replaces what the first has left.
+        const builder = await made.engine.buildState('state-2', STATE_DATABASES)
+        await Promise.all(chunks.map((chunk) => builder.add(chunk.slice())))
+        await builder.finish()
+      }
+      const copy = await made.engine.openState('state-2', STATE_DATABASES)
+      assert.equal(decodeMeta(copy.get('meta', META_KEY)).index, 1)
+      assert.deepEqual(await dump(copy), chunks)
+      await copy.close()
+      await state.close()
+    })
+
+    it('refuses a stream that is damaged or cut short, and an aborted build is gone', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      await write(state, 1, thousand('v'))
+      const chunks = await dump(state)
+      const damaged = chunks.map((chunk) => chunk.slice())
+      const [, second = assert.fail()] = damaged
+      second[1000] = (second[1000] ?? 0) ^ 1
+      for (const sent of [damaged, chunks.slice(0, -1).map((chunk) => chunk.slice())]) {
+        const builder = await made.engine.buildState('state-2', STATE_DATABASES)
+        const building = async (): Promise<void> => {
+          for (const chunk of sent) await builder.add(chunk)
+          await builder.finish()
+        }
+        await assert.rejects(building, DamagedStreamError)
+        await builder.abort()
+        assert.deepEqual(made.engine.list(), ['state-1'])
+      }
+      await state.close()
+    })
+
+    it('tells what its records occupy, apart from what is free', async () => {
+      const log = await openLog()
+      await log.commit(Array.from({ length: 300 }, (_, i) => putOf(`k${i}`, 'v'.repeat(1000))))
+      const full = log.usedBytes()
+      assert.ok(full >= 300_000 && full < 600_000, `${full} bytes for 300 kB`)
+      await log.commit([{ type: 'clear', database: 'a' }])
+      await log.commit([putOf('k', 'v')])
+      assert.ok(log.usedBytes() < 50_000, `${log.usedBytes()} bytes for nothing`)
       await log.close()
     })
 
     it('runs a checkpoint in one transaction, visible when it resolves', async () => {
       const state = await made.engine.openState('state-1', STATE_DATABASES)
       const writer = new ChunkWriter()
-      const value = { type: 'string', expireAt: 0, version: 1, value: bytes('v') } as const
-      for (let i = 0; i < 100; i++) assert.ok(writer.add(i % 2, `k${i}`, value))
+      for (let i = 0; i < 100; i++) assert.ok(writer.add(i % 2, `k${i}`, value('v')))
       const chunk = writer.take() ?? assert.fail()
       const { counts: _, digests: __, ...point } = EMPTY_META
       const header = encodeCheckpointHeader({

@@ -7,11 +7,13 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { AssertionError } from '../../raft/assert.ts'
-import type { LogStore } from '../../raft/ports.ts'
 import { type Entry, entryBytes, type HardState } from '../../raft/types.ts'
+import type { SwitchingLog } from '../../storage/log-store.ts'
 
 export interface LogStoreUnderTest {
-  readonly store: LogStore
+  readonly store: SwitchingLog
+  /** N of the state in force. */
+  stateNumber(): number
   /** What is durable about the term and the vote. */
   hardState(): HardState
   /** Closes the store and opens what it left. */
@@ -190,6 +192,64 @@ export function runLogStoreConformance(
       assertLog([])
       await append(entriesOf(801, 803, 5))
       assertLog(entriesOf(801, 803, 5))
+    })
+
+    it('switches to a state and drops a log that does not have its last entry', async () => {
+      for (const [stateNumber, last] of [
+        [2, { index: 3, term: 2 }],
+        [3, { index: 40, term: 2 }],
+      ] as const) {
+        await append(entriesOf(under.store.lastIndex() + 1, under.store.lastIndex() + 6, 1))
+        await under.store.switchState({ stateNumber, last, hardState: { term: 5, vote: 'v' } })
+        for (let round = 0; round < 2; round++) {
+          assert.deepEqual(under.store.base(), last)
+          assertLog([])
+          assert.deepEqual(under.hardState(), { term: 5, vote: 'v' })
+          assert.equal(under.stateNumber(), stateNumber)
+          under = await under.reopen()
+        }
+        await append([entryOf(last.index + 1, 2)])
+        assertLog([entryOf(last.index + 1, 2)])
+        await under.store.switchState({
+          stateNumber: stateNumber + 7,
+          last: { index: last.index + 9, term: 3 },
+          hardState: undefined,
+        })
+        assert.deepEqual(under.hardState(), { term: 5, vote: 'v' })
+        await under.destroy()
+        under = await factory()
+      }
+    })
+
+    it('switches to a state and keeps a log that has its last entry', async () => {
+      const entries = entriesOf(1, 21, 2)
+      await append(entries)
+      await under.store.compact(4)
+      const last = { index: 11, term: 2 }
+      await under.store.switchState({ stateNumber: 2, last, hardState: undefined })
+      for (let round = 0; round < 2; round++) {
+        assert.deepEqual(under.store.base(), { index: 4, term: 2 })
+        assertLog(entries.slice(4))
+        assert.equal(under.stateNumber(), 2)
+        under = await under.reopen()
+      }
+      await append(entriesOf(15, 17, 3))
+      assertLog([...entries.slice(4, 14), ...entriesOf(15, 17, 3)])
+    })
+
+    it('refuses a state that is no new one, or behind its base', async () => {
+      await append(entriesOf(1, 9, 1))
+      await under.store.compact(4)
+      const last = { index: 8, term: 1 }
+      const hardState = undefined
+      const { store } = under
+      await assert.rejects(store.switchState({ stateNumber: 1, last, hardState }), AssertionError)
+      const behind = { index: 4, term: 1 }
+      await assert.rejects(
+        store.switchState({ stateNumber: 2, last: behind, hardState }),
+        AssertionError,
+      )
+      assertLog(entriesOf(5, 9, 1))
     })
 
     it('does whatever a plain array does', async () => {

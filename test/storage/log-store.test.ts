@@ -6,12 +6,16 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { AssertionError } from '../../raft/assert.ts'
-import type { LogStore } from '../../raft/ports.ts'
 import { encodeEntry } from '../../storage/codec.ts'
 import type { Engine } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
-import { CorruptLogError, DiskLogStore, LOG_FORMAT_VERSION } from '../../storage/log-store.ts'
+import {
+  CorruptLogError,
+  DiskLogStore,
+  LOG_FORMAT_VERSION,
+  type SwitchingLog,
+} from '../../storage/log-store.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
 import {
   entriesOf,
@@ -22,13 +26,14 @@ import {
 import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
 
-type Wrap = (store: DiskLogStore) => LogStore
+type Wrap = (store: DiskLogStore) => SwitchingLog
 
 async function under(engine: Engine, wrap: Wrap, remove: () => void): Promise<LogStoreUnderTest> {
   const disk = await DiskLogStore.open(engine)
   return {
     store: wrap(disk),
     hardState: () => disk.hardState(),
+    stateNumber: () => disk.stateNumber(),
     reopen: async () => {
       await disk.close()
       return under(engine, wrap, remove)
@@ -206,7 +211,7 @@ describe('a damaged log is refused', () => {
       return true
     })
     // Refusing closes what was opened: the operator may look at it.
-    engine.drop('log')
+    await engine.drop('log')
   }
 
   it('a hole', () =>

@@ -15,10 +15,14 @@ import {
   type LogEnvironment,
   type OnFatal,
   type Operation,
+  type StateBuilder,
   type StateEnvironment,
+  type StateStream,
   type Visitor,
   type WriteTransaction,
 } from '../../storage/engine.ts'
+import { StateBuild } from '../../storage/state-build.ts'
+import { StateStreamEncoder } from '../../storage/state-stream.ts'
 
 export class MemoryEngine implements Engine {
   readonly location = 'memory'
@@ -45,7 +49,13 @@ export class MemoryEngine implements Engine {
     return this.#openEnvironment(name, databases)
   }
 
-  drop(name: string): void {
+  async buildState(name: string, databases: readonly string[]): Promise<StateBuilder> {
+    await this.drop(name)
+    const environment = this.#openEnvironment(name, databases)
+    return new MemoryBuilder(environment, databases, () => this.drop(name))
+  }
+
+  async drop(name: string): Promise<void> {
     assert(!this.#open.has(name), () => `${name} is open`)
     this.#disks.delete(name)
   }
@@ -237,6 +247,13 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment, Environment
     return view
   }
 
+  async stream(chunkBytes: number): Promise<StateStream> {
+    const view = this.view()
+    const databases = [...this.#databases.keys()]
+    const encoder = new StateStreamEncoder(view, databases, chunkBytes)
+    return { next: async () => encoder.next(), close: async () => view.release() }
+  }
+
   release(): void {
     assert(this.#state !== 'closed', () => 'released twice')
     this.#state = 'closed'
@@ -245,6 +262,10 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment, Environment
 
   bytes(): number {
     return [...this.#databases.values()].reduce((sum, table) => sum + table.bytes(), 0)
+  }
+
+  usedBytes(): number {
+    return this.bytes()
   }
 
   commit(operations: readonly Operation[]): Promise<void> {
@@ -308,6 +329,49 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment, Environment
     const table = this.#databases.get(database)
     assert(table !== undefined, () => `there is no database ${database}`)
     return table
+  }
+}
+
+/** Commits each chunk as it comes, so that what was begun is there after a crash. */
+class MemoryBuilder implements StateBuilder {
+  readonly #environment: MemoryEnvironment
+  readonly #drop: () => Promise<void>
+  readonly #build: StateBuild
+  #operations: Operation[] = []
+
+  constructor(
+    environment: MemoryEnvironment,
+    databases: readonly string[],
+    drop: () => Promise<void>,
+  ) {
+    this.#environment = environment
+    this.#drop = drop
+    this.#build = new StateBuild(databases, (database, key, value) => {
+      const copies = { key: Uint8Array.from(key), value: Uint8Array.from(value) }
+      this.#operations.push({ type: 'put', database, ...copies })
+    })
+  }
+
+  async add(chunk: Chunk): Promise<void> {
+    this.#build.add(structuredClone(chunk, { transfer: [chunk.buffer] }))
+    await this.#commit()
+  }
+
+  async finish(): Promise<void> {
+    this.#build.finish()
+    await this.#commit()
+    await this.#environment.close()
+  }
+
+  async abort(): Promise<void> {
+    await this.#environment.close()
+    await this.#drop()
+  }
+
+  #commit(): Promise<void> {
+    const operations = this.#operations
+    this.#operations = []
+    return this.#environment.commit(operations)
   }
 }
 

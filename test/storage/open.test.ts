@@ -117,7 +117,7 @@ describe('a start is refused', () => {
     const storage = await startedStorage(engine, 50, 40)
     await storage.log.compact(40)
     await close(storage)
-    engine.drop('state-1')
+    await engine.drop('state-1')
     await assert.rejects(openStorage(engine, OPTIONS), (error: Error) => {
       assert.ok(error instanceof CorruptStateError)
       assert.match(error.message, /state ends at entry 0, but the log begins after entry 40/)
@@ -125,14 +125,14 @@ describe('a start is refused', () => {
       return true
     })
     // Everything is closed again.
-    engine.drop('log')
-    engine.drop('state-1')
+    await engine.drop('log')
+    await engine.drop('state-1')
   })
 
   it('when the state belongs to a cluster and the log is a new one', async () => {
     const engine = new MemoryEngine()
     await close(await startedStorage(engine, 50, 40))
-    engine.drop('log')
+    await engine.drop('log')
     await assert.rejects(openStorage(engine, OPTIONS), (error: Error) => {
       assert.ok(error instanceof CorruptLogError)
       assert.match(error.message, /must not vote again/)

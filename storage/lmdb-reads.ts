@@ -1,0 +1,69 @@
+/*
+ * Reading an LMDB environment, on whatever thread: as of now, or within one read transaction, which shows one moment
+ * whatever is written later. It opens nothing and closes nothing but that transaction.
+ */
+
+import type { Database, Transaction } from 'lmdb'
+import type { EnvironmentView, Visitor } from './engine.ts'
+
+/** Reads of an environment, as of now or within one read transaction. */
+export class LmdbReads implements EnvironmentView {
+  readonly #database: (name: string) => Database<Buffer, Uint8Array>
+  readonly #failed: (error: unknown) => void
+  readonly #options: { transaction: Transaction } | undefined
+
+  constructor(
+    database: (name: string) => Database<Buffer, Uint8Array>,
+    failed: (error: unknown) => void,
+    transaction: Transaction | undefined,
+  ) {
+    this.#database = database
+    this.#failed = failed
+    this.#options = transaction && { transaction }
+  }
+
+  get(database: string, key: Uint8Array): Uint8Array | undefined {
+    const from = this.#database(database)
+    return this.#read(() => from.get(key, this.#options))
+  }
+
+  has(database: string, key: Uint8Array): boolean {
+    const from = this.#database(database)
+    return this.#read(() => from.get(key, this.#options) !== undefined)
+  }
+
+  range(database: string, from: Uint8Array, visit: Visitor): void {
+    const pairs = this.#database(database).getRange({ start: from, ...this.#options })
+    this.#visit(pairs, ({ key, value }) => visit(key, value))
+  }
+
+  keys(database: string, from: Uint8Array, visit: (key: Uint8Array) => boolean): void {
+    this.#visit(this.#database(database).getKeys({ start: from, ...this.#options }), visit)
+  }
+
+  release(): void {
+    this.#options?.transaction.done()
+  }
+
+  #visit<Item>(range: Iterable<Item>, visit: (item: Item) => boolean): void {
+    const items = this.#read(() => range[Symbol.iterator]())
+    try {
+      for (;;) {
+        const { done, value: item } = this.#read(() => items.next())
+        if (done === true || !visit(item)) return
+      }
+    } finally {
+      // An abandoned iterator would hold its read transaction, and the file would grow without end.
+      items.return?.()
+    }
+  }
+
+  #read<Result>(read: () => Result): Result {
+    try {
+      return read()
+    } catch (error) {
+      this.#failed(error)
+      throw error
+    }
+  }
+}
