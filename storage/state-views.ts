@@ -7,7 +7,7 @@
 
 import type { EnvironmentView } from './engine.ts'
 import { type KeyVisitor, Layers, type LayersOptions } from './layers.ts'
-import type { Memtable, MemtableReader } from './memtable.ts'
+import type { Memtable } from './memtable.ts'
 import type { StoredValue } from './record.ts'
 
 export interface ViewLimits {
@@ -57,7 +57,6 @@ class View implements StateView {
   readonly openedAt: number
   readonly memtables: readonly Memtable[]
   readonly #options: ViewOptions
-  readonly #bound: MemtableReader
   #layers: Layers | undefined
 
   constructor(options: ViewOptions) {
@@ -66,10 +65,9 @@ class View implements StateView {
     this.clock = options.clock
     this.openedAt = options.openedAt
     this.memtables = frozen === undefined ? [memtable] : [memtable, frozen]
-    this.#bound = memtable.bind()
     this.#layers = new Layers({
       ...options.layers,
-      memtable: this.#bound,
+      memtable: memtable.bind(),
       frozen: frozen?.reader,
       disk,
     })
@@ -90,8 +88,7 @@ class View implements StateView {
   release(): void {
     if (this.#layers === undefined) return
     this.#layers = undefined
-    const { memtable, disk, closed } = this.#options
-    memtable.release(this.#bound)
+    const { disk, closed } = this.#options
     disk.release()
     closed(this)
   }
