@@ -74,6 +74,9 @@ async function main(): Promise<void> {
       firstSeed,
     )
     if (failed > 0) process.exitCode = 1
+  } catch (error) {
+    process.stdout.write(`${cluster.logs()}\n`)
+    throw error
   } finally {
     await cluster.end()
     redis.stop()
@@ -92,7 +95,9 @@ async function compareAll(
   let seed = firstSeed
   for (; commands < wanted; seed++) {
     commands += history(seed).steps.length
-    const difference = await compare(servers, seed)
+    const difference = await compare(servers, seed).catch((error: unknown) => {
+      throw new Error(`history ${seed}: ${String(error)}`)
+    })
     if (difference === undefined) passed++
     else if (++failed <= FAILURES_SHOWN) {
       process.stdout.write(`history ${seed} differs:\n${describe(difference)}\n`)

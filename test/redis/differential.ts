@@ -5,7 +5,7 @@
  */
 
 import { seededRandom } from '../linearizability/simulation.ts'
-import { excused, normalised } from './exceptions.ts'
+import { excused, normalised, parted } from './exceptions.ts'
 import { type Command, generate } from './grammar.ts'
 import { RawConnection } from './raw-connection.ts'
 
@@ -79,6 +79,8 @@ export async function run(
     const context = { steps: steps.slice(0, at + 1), command }
     if (normalised(context, redis).equals(normalised(context, holdfast))) continue
     if (excused(context, redis, holdfast)) continue
+    // From here on the two have different data.
+    if (parted(context, redis, holdfast)) return undefined
     return { steps: context.steps, redis, holdfast }
   }
   return undefined
