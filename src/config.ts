@@ -60,6 +60,7 @@ export interface Settings {
   readonly 'heartbeat-interval-ms': number
   readonly 'commit-timeout-ms': number
   readonly 'log-retain-max': number
+  readonly 'snapshot-log-max': number
   readonly 'log-cache-size': number
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
@@ -113,12 +114,26 @@ export const limits = {
   applySliceBytesMax: 262_144,
   /** Entries removed by one step of a compaction. */
   compactStepEntriesMax: 1024,
+  /** A part of a snapshot, and what may be on its way of one: well below the queue of its link. */
+  snapshotChunkBytes: 262_144,
+  snapshotWindowBytes: 4_194_304,
+  /** Snapshots that this node sends at a time. */
+  snapshotsSendingMax: 2,
+  /** Its link may be away so long, or the other side silent, before a snapshot is given up. */
+  snapshotPatienceMs: 30_000,
+  /** The other side may take so long for what it is building; above the longest commit of a state. */
+  snapshotStallMs: 150_000,
   /** Commands handed to the leader and not answered. */
   forwardBytesMax: 67_108_864,
   /** Commands that wait for room at the leader, above which clients are read no further. */
   backlogBytesMax: 67_108_864,
   /** Bytes that wait on one link to a peer. */
-  peerQueueBytesMax: { control: 1_048_576, append: 67_108_864, forward: 134_217_728 },
+  peerQueueBytesMax: {
+    control: 1_048_576,
+    append: 67_108_864,
+    forward: 134_217_728,
+    snapshot: 16_777_216,
+  },
   /** One message of a peer: above every entry and forwarded batch that the options allow. */
   peerMessageBytesMax: 1_073_741_824,
   /** Arguments of one command, and bytes of a header or inline line, as in Redis. */
@@ -323,10 +338,16 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     help: 'a commit to disk that takes longer ends the process, so that the others go on',
   },
   'log-retain-max': {
-    kind: bytes({ min: MB, max: 1024 * GB }),
+    kind: bytes({ min: KB, max: 1024 * GB }),
     default: '1gb',
     settable: true,
-    help: 'log kept for the slowest member before this node complains',
+    help: 'log kept for members that are behind; one that needs more is sent a snapshot',
+  },
+  'snapshot-log-max': {
+    kind: bytes({ min: KB, max: 1024 * GB }),
+    default: '8gb',
+    settable: true,
+    help: 'log kept for a member that is being sent a snapshot, so that it can go on behind it',
   },
   'log-cache-size': {
     kind: bytes({ min: MB, max: 4 * GB }),
@@ -444,6 +465,10 @@ export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
   if (settings['election-timeout-ms'] < 3 * settings['heartbeat-interval-ms']) {
     const names = ['election-timeout-ms', 'heartbeat-interval-ms'] as const
     yield { names, rule: 'the election timeout must be at least three heartbeats' }
+  }
+  if (settings['snapshot-log-max'] < settings['log-retain-max']) {
+    const names = ['snapshot-log-max', 'log-retain-max'] as const
+    yield { names, rule: 'for a snapshot at least as much log must be kept as without one' }
   }
   if (settings.port === settings['peer-port']) {
     yield { names: ['port', 'peer-port'], rule: 'clients and peers need different ports' }

@@ -245,6 +245,13 @@ export class Keyspace implements StateMachine {
     if (this.#batches.get(index) === batch) this.#batches.delete(index)
   }
 
+  /** The state is a later one that was received: nothing that waited at the indices it passes over can be known. */
+  replaced(): void {
+    const index = this.appliedIndex()
+    this.#forwarded?.skippedTo(index)
+    this.#last = { index, term: this.#last.term }
+  }
+
   apply(entry: Entry): void {
     const { index, term, payload } = entry
     assert(index === this.appliedIndex() + 1, () => `apply ${index} after ${this.appliedIndex()}`)

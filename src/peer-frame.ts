@@ -32,6 +32,8 @@ export const frameKinds = {
   forward: 9,
   forwardReply: 10,
   note: 11,
+  snapshot: 12,
+  snapshotReply: 13,
 } as const
 export type FrameKind = (typeof frameKinds)[keyof typeof frameKinds]
 

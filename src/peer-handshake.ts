@@ -31,8 +31,8 @@ const MEMBERS_MAX = 256
 const ADDRESS_CHARS_MAX = 300
 const REASON_CHARS_MAX = 300
 
-/** Links are apart so that a large entry never delays a heartbeat, nor a forwarded command an append. */
-export const linkKinds = ['control', 'append', 'forward'] as const
+/** Links are apart so that a large entry never delays a heartbeat, nor a snapshot or a forwarded command an append. */
+export const linkKinds = ['control', 'append', 'forward', 'snapshot'] as const
 export type LinkKind = (typeof linkKinds)[number]
 
 /** What a node says of itself. */

@@ -132,6 +132,7 @@ export class Peer {
         control: queued('control'),
         append: queued('append'),
         forward: queued('forward'),
+        snapshot: queued('snapshot'),
       },
       ...total,
       messagesDropped: this.messagesDropped,

@@ -6,20 +6,17 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Random, Transport } from '../raft/ports.ts'
+import type { Transport } from '../raft/ports.ts'
 import type { Member, Message, NodeId } from '../raft/types.ts'
 import { decodeMessage, encodeMessage } from '../storage/codec.ts'
 import type { Acquaintances, Watcher } from './bootstrap.ts'
 import {
   type Cancel,
-  type Clock,
   type Connection,
   isLoopback,
   type Listener,
-  type Network,
   parseAddress,
   sameAddress,
-  type Timers,
 } from './network.ts'
 import { describeEnd, Peer, type PeerStats } from './peer.ts'
 import { Dialler } from './peer-dialler.ts'
@@ -36,9 +33,10 @@ import {
   NONCE_BYTES,
   type Refusal,
 } from './peer-handshake.ts'
-import { type ForwardChannel, type LinkEnd, type PeerLimits, PeerLink } from './peer-link.ts'
+import { type ForwardChannel, type LinkEnd, PeerLink } from './peer-link.ts'
 import { badMessage, decodeNote, decoding, encodeNote, linkOf, type Note } from './peer-messages.ts'
-import { type PeerLog, RefusalLog } from './peer-refusals.ts'
+import type { PeersOptions } from './peer-ports.ts'
+import { RefusalLog } from './peer-refusals.ts'
 
 /** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
 const SWEEP_MS = 500
@@ -49,55 +47,6 @@ const CONNECTIONS_MAX = 1_024
 /** Nodes that may be known while no membership says how many there are. */
 const LEARNED_MAX = 256
 const KEEP_ALIVE_MS = 30_000
-
-/** What the server is told. Never called from within send(), forward(), reply(), flush() or setMembers(). */
-export interface PeerEvents {
-  /** A message of a member of this cluster, for this node, from the latest process of that member. */
-  message(message: Message): void
-  noted(from: NodeId, note: Note): void
-  /** A control link with that member broke, or an append to it was dropped. */
-  unreachable(id: NodeId): void
-  /**
-   * A handshake showed a process of that member not seen before (the first one seen, too): comes before any of
-   * its messages, and no message of an earlier process comes after it.
-   */
-  restarted(id: NodeId, incarnation: number): void
-  /** Both can reach each other, and no longer. */
-  peerUp(id: NodeId, peerAddress: string): void
-  peerDown(id: NodeId, reason: string): void
-  /** These two may throw CodecError on a body that is none: it ends the link, as every broken frame does. */
-  forwarded(from: NodeId, body: Uint8Array, channel: ForwardChannel): void
-  forwardReplied(from: NodeId, body: Uint8Array): void
-  /**
-   * The forward link broke: of everything forwarded on it and not answered the outcome is unknown, but for the
-   * last `unsent` bodies, of which not one byte was handed to the connection.
-   */
-  forwardDown(to: NodeId, unsent: number): void
-}
-
-export interface PeersOptions {
-  readonly network: Network
-  readonly clock: Clock
-  readonly timers: Timers
-  readonly random: Random
-  /** Unpredictable bytes, for the nonces of handshakes. */
-  readonly randomBytes: (count: number) => Uint8Array
-  readonly log: PeerLog
-  readonly events: PeerEvents
-  readonly limits: PeerLimits
-  readonly id: NodeId
-  /** undefined: unbound. */
-  readonly clusterId: string | undefined
-  /** Rises with every start of this node: its boot count. */
-  readonly incarnation: number
-  readonly peerAddress: string
-  readonly clientAddress: string
-  /** The other entries of the `cluster` list and the hash of all of it (bootstrap.ts); of use while unbound. */
-  readonly seeds: readonly string[]
-  readonly listHash: string
-  readonly secret: string | undefined
-  readonly protectedMode: boolean
-}
 
 export class Peers implements Transport, Acquaintances {
   readonly #options: PeersOptions
@@ -318,6 +267,7 @@ export class Peers implements Transport, Acquaintances {
     this.#refusals.forget(peer.address)
     if (peer.id === undefined) this.#watcher?.changed()
     else this.#welcome(peer, peer.id, link)
+    if (link.kind === 'snapshot') this.#options.events.snapshotLink(link.other.id, 'up')
   }
 
   #accepted(link: PeerLink): Peer {
@@ -343,6 +293,7 @@ export class Peers implements Transport, Acquaintances {
     if (peer.id === undefined) this.#watcher?.changed()
     else if (kind === 'control') this.#controlLost(peer, peer.id, end)
     else if (kind === 'forward') this.#options.events.forwardDown(peer.id, link.unsent)
+    else if (kind === 'snapshot') this.#options.events.snapshotLink(peer.id, 'down')
   }
 
   #acceptedEnded(peer: Peer, link: PeerLink, end: LinkEnd): void {
@@ -413,6 +364,14 @@ export class Peers implements Transport, Acquaintances {
     return true
   }
 
+  /** Leaves at once. False: there is no link, or no room on it. */
+  sendSnapshot(to: NodeId, body: Body): boolean {
+    const link = this.#peers.get(to)?.link('snapshot')
+    if (!link?.enqueue(frameKinds.snapshot, body)) return false
+    link.flush()
+    return true
+  }
+
   /** At the end of a turn: what was queued leaves, in one write per link. */
   flush(): void {
     for (const link of this.#unflushed) link.flush()
@@ -443,6 +402,10 @@ export class Peers implements Transport, Acquaintances {
       return
     }
     if (this.#clusterId === undefined) throw badMessage('out of place')
+    if (link.kind === 'snapshot' && kind === frameKinds.snapshot) {
+      decoding(() => events.snapshot(from, bytes, (body) => this.#replySnapshot(link, body)))
+      return
+    }
     if (link.kind === 'control' && kind === frameKinds.note) {
       events.noted(from, decodeNote(bytes))
       return
@@ -455,7 +418,15 @@ export class Peers implements Transport, Acquaintances {
     events.message(message)
   }
 
+  #replySnapshot(link: PeerLink, body: Uint8Array): void {
+    if (link.enqueue(frameKinds.snapshotReply, body)) link.flush()
+  }
+
   #replied(link: PeerLink, kind: FrameKind, bytes: Uint8Array): void {
+    if (kind === frameKinds.snapshotReply && link.kind === 'snapshot') {
+      decoding(() => this.#options.events.snapshotReplied(link.other.id, bytes))
+      return
+    }
     if (kind !== frameKinds.forwardReply || link.kind !== 'forward') {
       throw badMessage('out of place')
     }

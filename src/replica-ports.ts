@@ -3,8 +3,10 @@
  * the server and the simulator compose the same replica.
  */
 
-import type { LogStore, Random, StableStore } from '../raft/ports.ts'
+import type { Random, StableStore } from '../raft/ports.ts'
 import type { Member, NodeId } from '../raft/types.ts'
+import type { SwitchingLog } from '../storage/log-store.ts'
+import type { ReceivedState } from '../storage/received-state.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { BindStore, ClusterList } from './bootstrap.ts'
 import type { Config } from './config.ts'
@@ -26,10 +28,12 @@ export interface ReplicaOptions {
   /** The log environment: identity, hard state, and the one transaction that binds a new node. */
   readonly disk: BindStore & StableStore
   /** The log itself, asked for once this node is bound. */
-  readonly openLog: () => LogStore
+  readonly openLog: () => SwitchingLog
   /** Bytes of log that are kept. */
   readonly logBytes: () => number
   readonly state: StateStore
+  /** Where a state from another node is built, and switched to. */
+  readonly received: ReceivedState
   /** Runs the action once, after the sockets that are readable now were read (setImmediate). */
   readonly afterPoll: (action: () => void) => void
   /** Told of what clients may want to hear of, after it is so. */

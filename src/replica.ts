@@ -26,16 +26,16 @@ import { LeaderClock } from './leader-clock.ts'
 import { LongReads } from './long-reads.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import type { Note } from './peer-messages.ts'
-import { type PeerEvents, Peers } from './peers.ts'
+import type { PeerEvents } from './peer-ports.ts'
+import { Peers } from './peers.ts'
+import { raftSettings, TICKS_PER_HEARTBEAT } from './raft-settings.ts'
 import { whenReady } from './readiness.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
 import { type ReadTime, Router, routeOf } from './router.ts'
 import { routerSettings } from './router-settings.ts'
+import { Snapshots } from './snapshots.ts'
 import { Ticker } from './ticker.ts'
-
-/** Ticks in one heartbeat interval: the grain of every timeout of raft. */
-const TICKS_PER_HEARTBEAT = 5
 
 export class Replica {
   readonly #options: ReplicaOptions
@@ -49,6 +49,7 @@ export class Replica {
   readonly #expiryClock: ExpiryClock
   readonly #checkpoints: Checkpoints
   readonly #waits: ReplicationWaits
+  readonly #snapshots: Snapshots
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -118,8 +119,14 @@ export class Replica {
     this.#checkpoints = new Checkpoints({
       ...options,
       compactTo: (index) => this.#raft?.compactTo(index),
-      slowest: () => this.#raft?.slowest,
       wake: () => this.wake(),
+    })
+    this.#snapshots = new Snapshots({
+      replica: options,
+      peers: () => this.#peers,
+      raft: () => this.#raft,
+      checkpoints: this.#checkpoints,
+      installed: () => this.#keyspace.replaced(),
     })
     this.#sender = new ForwardSender(
       {
@@ -222,6 +229,9 @@ export class Replica {
         this.#options.log.info({ peer: id, reason }, 'peer down')
         this.#watchPeer(id, 'down')
       },
+      snapshot: (...part) => this.#snapshots.events.snapshot(...part),
+      snapshotReplied: (...part) => this.#snapshots.events.snapshotReplied(...part),
+      snapshotLink: (...link) => this.#snapshots.events.snapshotLink(...link),
       forwarded: (_from, body, channel) => this.#forwarded(body, channel),
       forwardReplied: (from, body) => {
         this.#sender.received(from, body)
@@ -270,33 +280,21 @@ export class Replica {
       this.#clusterId = clusterId
     }
     if (this.#stopped) return
+    const raftLog = this.#options.openLog()
+    this.#snapshots.sink.opened(raftLog)
     this.#raft = new RaftNode({
       id,
       hardState: disk.hardState(),
       membership: state.membership(),
       random: this.#options.random,
-      electionTicks: Math.round(config.get('election-timeout-ms') / tickMs),
-      heartbeatTicks: TICKS_PER_HEARTBEAT,
-      limits: {
-        appendBytes: limits.appendFrameBytesMax,
-        window: { messages: limits.appendsInFlightMax, bytes: limits.appendBytesInFlightMax },
-        uncommittedBytes: limits.uncommittedBytesMax,
-        applyBytes: limits.applyQueueBytesMax,
-      },
-      log: this.#options.openLog(),
+      ...raftSettings(config, tickMs),
+      log: raftLog,
       machine: this.#machine(),
       transport: { send: (messages) => this.#send(messages) },
-      // Until states can be sent, everything is kept for the slowest member.
-      source: { send: () => undefined, cancel: () => {} },
-      sink: { install: () => Promise.reject(new Error('no state was received')) },
-      retention: {
-        bytes: this.#options.logBytes,
-        bytesMax: Number.POSITIVE_INFINITY,
-        pinnedBytesMax: Number.POSITIVE_INFINITY,
-      },
+      source: this.#snapshots.source,
+      sink: this.#snapshots.sink,
+      retention: this.#snapshots.retention,
       events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
-      applySliceBytes: limits.applySliceBytesMax,
-      compactStepEntries: limits.compactStepEntriesMax,
     })
     this.#followMembership(this.#raft.membership)
     const warning = this.#membership && listWarning(list, id, this.#membership)
@@ -326,6 +324,7 @@ export class Replica {
     this.#ticker?.stop()
     await this.#peers.close()
     await this.#raft?.stop()
+    await this.#snapshots.close()
     await this.#checkpoints.running
     if (this.#raft !== undefined) await this.#options.state.checkpoint()
   }
@@ -364,7 +363,7 @@ export class Replica {
     this.#raft?.tick()
     this.#router.expire()
     this.#waits.ask()
-    this.#checkpoints.watchLog()
+    this.#snapshots.sink.tick()
     this.wake()
   }
 

@@ -143,6 +143,7 @@ class Server implements RunningServer {
       },
       logBytes: () => log.bytes(),
       state,
+      received: storage.received,
       afterPoll: (action) => void setImmediate(action),
       watch: this.#watch(),
       fatal: (reason) => endProcess(logger, reason),

@@ -101,7 +101,11 @@ const RIM = new Set([
 
 const LINES_MAX = 500
 /** Files whose length was thought about: one idea each, that would be harder to follow in pieces. */
-const LONG_FILES: Readonly<Record<string, number>> = { 'raft/core.ts': 1200 }
+const LONG_FILES: Readonly<Record<string, number>> = {
+  'raft/core.ts': 1200,
+  // One table, of which every line is an option or a limit.
+  'src/config.ts': 700,
+}
 
 const IMPURE =
   /\bDate\b|\bMath\.random\b|\bset(?:Timeout|Interval|Immediate)\b|\bperformance\b|\bprocess\.hrtime\b/g

@@ -110,9 +110,13 @@ export class SimDisk implements Engine {
     return this.#openEnvironment(name, databases)
   }
 
+  /** The environment that is being built from a stream; undefined: none is. */
+  building: string | undefined
+
   /** Each chunk is a commit of its own, so a crash leaves any part of it. */
   async buildState(name: string, databases: readonly string[]): Promise<StateBuilder> {
     await this.drop(name)
+    this.building = name
     const environment = this.#create(name, databases)
     let operations: Operation[] = []
     const build = new StateBuild(databases, (database, key, value) => {
@@ -131,9 +135,11 @@ export class SimDisk implements Engine {
       finish: async () => {
         build.finish()
         await commit()
+        this.building = undefined
         await environment.close()
       },
       abort: async () => {
+        this.building = undefined
         await environment.close()
         await this.drop(name)
       },
@@ -152,6 +158,7 @@ export class SimDisk implements Engine {
   /** kill -9: what is visible stays; of a batch under way either all or nothing has landed. */
   kill(): void {
     this.#fault = undefined
+    this.building = undefined
     for (const environment of this.#open.values()) environment.kill()
     this.#open.clear()
   }

@@ -26,7 +26,15 @@ export interface FaultWorld {
 }
 
 /** A trap springs on the next machine that does the thing it waits for. */
-type TrapKind = 'checkpoint' | 'landing' | 'compaction' | 'vote' | 'truncation'
+type TrapKind =
+  | 'checkpoint'
+  | 'landing'
+  | 'compaction'
+  | 'vote'
+  | 'truncation'
+  | 'receiving'
+  | 'switch'
+  | 'switched'
 
 interface Trap {
   readonly kind: TrapKind
@@ -140,6 +148,10 @@ export class Faults {
         return this.#flip(victim)
       case 'kill in checkpoint':
         return this.#killInCheckpoint()
+      case 'kill in snapshot':
+        return this.#killInSnapshot()
+      case 'leave behind':
+        return this.#leaveBehind()
       case 'kill after vote':
         return this.#trap('vote', undefined, (machine) => this.#kill(machine))
       case 'kill in truncation':
@@ -202,6 +214,9 @@ export class Faults {
     else if (durableAt > (machine.cache?.base().index ?? durableAt)) {
       marks.reach('crash between checkpoint and compaction')
     }
+    if (machine.cache?.switching === 'begun') marks.reach('crash before a switch of states landed')
+    if (machine.cache?.switching === 'landed') marks.reach('crash after a switch of states landed')
+    if (machine.disk.building !== undefined) marks.reach('crash while a snapshot is received')
     const votedAt = this.#vote.get(machine)
     if (votedAt !== undefined && this.#now - votedAt < swarm.electionMs / 2) {
       marks.reach('vote, then crash')
@@ -221,6 +236,56 @@ export class Faults {
         else this.#kill(machine)
       })
     })
+  }
+
+  /** The receiver, its leader, or the link between them, at any moment of a snapshot. */
+  #killInSnapshot(): boolean {
+    const { random } = this.#world
+    const kinds = ['receiving', 'receiving', 'switch', 'switch', 'switched'] as const
+    const kind = kinds[Math.floor(random() * kinds.length)] ?? 'receiving'
+    const ofLeader = kind === 'receiving' && random() < 0.5
+    return this.#trap(kind, undefined, (machine) => {
+      const span = machine.swarm.commitMs.max * machine.disk.slowness
+      const wait = kind === 'receiving' ? random() * span * 6 : random() * span
+      this.#later(kind === 'switched' ? 0 : wait, () => {
+        const dice = random()
+        if (ofLeader) this.#disturbLeader(dice)
+        else if (dice < 0.3) this.#powerCut(machine)
+        else if (dice < 0.8 || kind !== 'receiving') this.#kill(machine)
+        else this.#resetLinks(1)
+      })
+    })
+  }
+
+  #disturbLeader(dice: number): void {
+    const leader = this.#leader()
+    if (leader === undefined) return
+    if (dice < 0.5) this.#kill(leader)
+    else this.#cut((from, to) => from === leader || to === leader, this.#duration())
+  }
+
+  /** One member is away, with what was on its way to it, until it comes back long after. */
+  #leaveBehind(): boolean {
+    const { machines, network, swarm, random } = this.#world
+    const leader = this.#leader()
+    const others = machines.filter((machine) => machine !== leader)
+    const behind = others[Math.floor(random() * others.length)]
+    if (behind === undefined) return false
+    for (const connection of [...network.connections]) {
+      const { localAddress, remoteAddress } = connection
+      const isOf = (address: string): boolean => address.startsWith(`${behind.name}:`)
+      if (isOf(localAddress) || isOf(remoteAddress)) connection.reset()
+    }
+    const cut = this.#cut((from, to) => from === behind || to === behind, swarm.electionMs * 30)
+    const heal = [...this.#repairs].at(-1)
+    const last = behind.status()?.last ?? 0
+    const look = (): void => {
+      const isBehind = (this.#leader()?.cache?.base().index ?? 0) > last
+      if (isBehind) this.#later(random() * swarm.electionMs, () => heal?.())
+      else this.#later(swarm.heartbeatMs, look)
+    }
+    look()
+    return cut
   }
 
   // ---- Disks ------------------------------------------------------------------------------------

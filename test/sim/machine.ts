@@ -120,6 +120,8 @@ export class Machine {
       ...['--election-timeout-ms', String(swarm.electionMs)],
       ...['--park-timeout-ms', String(swarm.parkTimeoutMs)],
       ...['--park-bytes', String(own.parkBytes)],
+      ...['--log-retain-max', String(own.logRetain)],
+      ...['--snapshot-log-max', String(own.snapshotLog)],
       ...['--redirect', swarm.redirectMoved ? 'moved' : 'forward'],
     ]
     this.config = loadConfig({ argv, environment: {}, readFile: () => '' })
@@ -181,7 +183,7 @@ export class Machine {
 
   async #open(host: MachineHost): Promise<void> {
     const { config, swarm } = this
-    const { log, state, logDropped } = await openStorage(this.disk, {
+    const { log, state, received, logDropped } = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
       views: limits.stateViews,
       now: () => host.ownClock.monotonic(),
@@ -210,6 +212,7 @@ export class Machine {
       },
       logBytes: () => log.bytes(),
       state: observed,
+      received,
       afterPoll: (action) => void host.after(0, action),
       fatal: (reason) => this.die(reason),
     })

@@ -3,9 +3,9 @@
  * answer can be checked and every entry applied is seen. They change nothing of what passes through.
  */
 
-import type { LogStore } from '../../raft/ports.ts'
 import type { Entry, HardState, Index, Position, Term } from '../../raft/types.ts'
 import type { LogCache, LogCacheMetrics } from '../../storage/log-cache.ts'
+import type { StateSwitch, SwitchingLog } from '../../storage/log-store.ts'
 import type { EntryEnd, StateStore } from '../../storage/state-store.ts'
 import type { Machine } from './machine.ts'
 
@@ -23,15 +23,20 @@ export interface Observer {
   /** A persist or a step of a compaction begins. */
   persisting(machine: Machine, entries: readonly Entry[]): void
   compacting(machine: Machine, upTo: Index): void
+  /** The log is about to name another state, and has. */
+  switching(machine: Machine, to: StateSwitch): void
+  switched(machine: Machine, to: StateSwitch): void
 }
 
-export class ObservedLog implements LogStore {
+export class ObservedLog implements SwitchingLog {
   readonly #machine: Machine
   readonly #cache: LogCache
   readonly #observer: Observer
   /** The entries of the persist under way; undefined: none is. */
   persisting: readonly Entry[] | undefined
   compacting = false
+  /** Where a switch to another state stands. */
+  switching: 'begun' | 'landed' | undefined
 
   constructor(machine: Machine, cache: LogCache, observer: Observer) {
     this.#machine = machine
@@ -72,6 +77,14 @@ export class ObservedLog implements LogStore {
     this.compacting = true
     await this.#cache.compact(upTo)
     this.compacting = false
+  }
+
+  async switchState(to: StateSwitch): Promise<void> {
+    this.#observer.switching(this.#machine, to)
+    this.switching = 'begun'
+    await this.#cache.switchState(to)
+    this.switching = undefined
+    this.#observer.switched(this.#machine, to)
   }
 
   metrics(): LogCacheMetrics {

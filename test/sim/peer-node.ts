@@ -21,7 +21,12 @@ import { type SimHost, type SimNetwork, seededRandom } from './network.ts'
 export const PEER_PORT = 16379
 
 export const testLimits: PeerLimits = {
-  queueBytes: { control: 1_048_576, append: 67_108_864, forward: 67_108_864 },
+  queueBytes: {
+    control: 1_048_576,
+    append: 67_108_864,
+    forward: 67_108_864,
+    snapshot: 67_108_864,
+  },
   messageBytes: 134_217_728,
 }
 
@@ -56,6 +61,9 @@ export type PeerEvent =
   | { type: 'forwarded'; from: NodeId; text: string }
   | { type: 'replied'; from: NodeId; text: string }
   | { type: 'forwardDown'; to: NodeId; unsent: number }
+  | { type: 'snapshot'; from: NodeId; text: string }
+  | { type: 'snapshotReplied'; from: NodeId; text: string }
+  | { type: 'snapshotLink'; to: NodeId; change: 'up' | 'down' }
   | { type: 'noted'; from: NodeId; note: Note }
 
 export interface NodeOptions {
@@ -110,6 +118,13 @@ export class PeerNode {
         forwarded: echo,
         forwardReplied: (from, body) =>
           this.events.push({ type: 'replied', from, text: Buffer.from(body).toString() }),
+        snapshot: (from, body, reply) => {
+          this.events.push({ type: 'snapshot', from, text: Buffer.from(body).toString() })
+          if (options.echo === true) reply(Buffer.from(`(${Buffer.from(body)})`))
+        },
+        snapshotReplied: (from, body) =>
+          this.events.push({ type: 'snapshotReplied', from, text: Buffer.from(body).toString() }),
+        snapshotLink: (to, change) => this.events.push({ type: 'snapshotLink', to, change }),
         forwardDown: (to, unsent) => this.events.push({ type: 'forwardDown', to, unsent }),
       },
       limits: options.limits ?? testLimits,

@@ -196,7 +196,7 @@ export class SimNode {
       views: limits.stateViews,
       now: () => clock.monotonic(),
     })
-    const { log, state } = storage
+    const { log, state, received } = storage
     const { nodeId, clusterId } = log.identity()
     const replica = new Replica({
       config,
@@ -214,6 +214,7 @@ export class SimNode {
       openLog: () => log,
       logBytes: () => log.bytes(),
       state,
+      received,
       afterPoll: (action) => {
         this.turns++
         host.after(0, action)

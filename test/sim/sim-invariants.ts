@@ -10,6 +10,7 @@ import type { Entry, HardState, Index, Message, NodeId, Term } from '../../raft/
 import { decodeEntry } from '../../storage/codec.ts'
 import type { Operation } from '../../storage/engine.ts'
 import { readUint64, writeUint64 } from '../../storage/integers.ts'
+import type { StateSwitch } from '../../storage/log-store.ts'
 import { LOG_FORMAT_VERSION } from '../../storage/log-store.ts'
 import { openSealedFrame } from '../../storage/sealed-frame.ts'
 import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
@@ -42,6 +43,8 @@ export class Invariants {
   readonly #chains = new Map<string, number>()
   /** Digests of the checkpoints, by the index they stand at. */
   readonly #digests = new Map<Index, string>()
+  /** Where the states stand that nodes have switched to, until all of it was compared. */
+  readonly #switched = new Map<Machine, Index>()
   /** What was marked already: once per thing. */
   readonly #marked = new Set<string>()
   #members: string | undefined
@@ -64,6 +67,11 @@ export class Invariants {
     const seen = this.#seen.get(machine)
     const before = seen?.incarnation === incarnation ? seen : undefined
     const durableAt = process.state.durableAt().index
+    const switchedTo = this.#switched.get(machine)
+    if (switchedTo !== undefined && durableAt >= switchedTo) {
+      this.#switched.delete(machine)
+      this.sameState(machine)
+    }
     if (before === undefined) {
       this.#termAndVoteSurvive(machine, status)
     } else this.#monotone(machine, before, status)
@@ -96,6 +104,9 @@ export class Invariants {
     })
     this.#leaders.set(term, machine)
     this.elections++
+    if (this.#machines.some(({ disk }) => disk.building !== undefined)) {
+      this.#marks.reach('leader changes while a snapshot is received')
+    }
   }
 
   #leaderCompleteness(machine: Machine, { term, last }: CoreStatus): void {
@@ -177,6 +188,13 @@ export class Invariants {
   opened(machine: Machine): void {
     const log = machine.process?.log
     if (log === undefined) return
+    this.#switched.delete(machine)
+    const states = machine.disk.list().filter((name) => name !== 'log')
+    hold(
+      states.join() === `state-${log.stateNumber()}`,
+      'I14 no gap',
+      () => `${machine.name} starts on ${states}, its log names state-${log.stateNumber()}`,
+    )
     const { index: base } = log.base()
     if (base > 0) machine.chains[base] = this.#canon.chains[base] ?? 0
     for (let index = base + 1; index <= log.lastIndex(); index++) {
@@ -238,14 +256,16 @@ export class Invariants {
   }
 
   /** Checkpoints at one index are one state, on whatever node and however they came about. */
-  #checkpoint(machine: Machine, durableAt: Index): void {
+  #checkpoint(machine: Machine, durableAt: Index, number = stateNumber(machine)): void {
     if (durableAt === 0 || machine.damaged !== undefined) return
-    const meta = decodeMeta(machine.disk.durable('state-1', META_DATABASE, META_KEY))
+    const meta = decodeMeta(machine.disk.durable(`state-${number}`, META_DATABASE, META_KEY))
     hold(meta.index >= durableAt, 'I13 checkpoint equivalence', () => {
       return `${machine.name} relies on a checkpoint at ${durableAt}, durable is ${meta.index}`
     })
     const text = JSON.stringify({ ...meta, membership: undefined, hashKey: undefined })
     const known = this.#digests.get(meta.index) ?? text
+    const sends = machine.status()?.peers.some(({ state }) => state === 'snapshot')
+    if (sends === true) this.#marks.reach('checkpoint while a snapshot is sent')
     hold(known === text, 'I13 checkpoint equivalence', () => {
       return `${machine.name} has ${text} at ${meta.index}, another node had ${known}`
     })
@@ -351,21 +371,51 @@ export class Invariants {
     )
   }
 
+  /** A state that was sent takes the place of this node's: ahead of it, committed, and built to the last record. */
+  switching(machine: Machine, { last, stateNumber }: StateSwitch): void {
+    const { index, term } = last
+    const { applied = 0, commit = 0 } = machine.status() ?? {}
+    hold(index > applied && index > commit, 'I14 no backward install', () => {
+      return `${machine.name} switches to ${index}, it has applied ${applied} and committed ${commit}`
+    })
+    hold(this.#canon.terms[index] === term, 'I13 checkpoint equivalence', () => {
+      return `${machine.name} switches to ${index}@${term}, committed is @${this.#canon.terms[index]}`
+    })
+    this.#checkpoint(machine, index, stateNumber)
+  }
+
+  /** The log names the new state now, whose every record is what the entries up to there make of it. */
+  switched(machine: Machine, { last, stateNumber }: StateSwitch): void {
+    if (machine.process === undefined) return
+    const { log } = machine.process
+    hold(
+      log.stateNumber() === stateNumber && log.base().index <= last.index,
+      'I14 no gap',
+      () => `${machine.name} begins after ${log.base().index}, its state stands at ${last.index}`,
+    )
+    const { index: base } = log.base()
+    this.#switched.set(machine, last.index)
+    machine.chains[base] = this.#canon.chains[base] ?? 0
+    this.#marks.reach('snapshot installed')
+  }
+
   // ---- I14, I16, I19, I20 -----------------------------------------------------------------------
 
   /** What was compacted is in a durable checkpoint here, and in the log or state of every member. */
   #noGap(machine: Machine, { first }: CoreStatus): void {
     const base = first - 1
     if (base === 0 || machine.damaged !== undefined) return
-    const meta = decodeMeta(machine.disk.durable('state-1', META_DATABASE, META_KEY))
+    const meta = decodeMeta(
+      machine.disk.durable(`state-${stateNumber(machine)}`, META_DATABASE, META_KEY),
+    )
     hold(meta.index >= base, 'I14 no gap', () => {
       return `${machine.name} begins after ${base}, its durable state ends at ${meta.index}`
     })
     for (const other of this.#machines) {
       if (other === machine || other.damaged !== undefined) continue
       const otherBase = durableStable(other)?.base ?? 0
-      const held = otherBase >= base || durableTerm(other, base) !== undefined
-      hold(held, 'I14 no gap', () => `${machine.name} dropped ${base}, ${other.name} lacks it`)
+      if (otherBase >= base || durableTerm(other, base) !== undefined) continue
+      this.#marks.reach('compaction past a member that is behind')
     }
   }
 
@@ -440,6 +490,11 @@ function termOf(encoded: Uint8Array): Term {
 export function durableTerm(machine: Machine, index: Index): Term | undefined {
   const bytes = machine.disk.durable('log', 'log', logKey(index))
   return bytes === undefined ? undefined : termOf(bytes)
+}
+
+/** Of the state in force, as the process believes it. */
+function stateNumber(machine: Machine): number {
+  return machine.process?.log.stateNumber() ?? 1
 }
 
 function durableHardState(machine: Machine): HardState {

@@ -9,7 +9,10 @@ import { syncBuiltinESMExports } from 'node:module'
 import type { Random } from '../../raft/ports.ts'
 import type { Entry, Message } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
+import type { Peers } from '../../src/peers.ts'
+import type { ToReceiver } from '../../src/snapshot-messages.ts'
 import type { Operation } from '../../storage/engine.ts'
+import type { StateSwitch } from '../../storage/log-store.ts'
 import { Canon } from './canon.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
@@ -96,6 +99,8 @@ class World implements MachineEvents {
   readonly #chaos: Random
   readonly #repeats: Random
   readonly #touched = new Set<Machine>()
+  /** The last session that each node has begun to send. */
+  readonly #snapshots = new Map<Peers, number>()
   #current: Machine | undefined
   #failure: { message: string; transcript: string } | undefined
   #phase: 'founding' | 'faults' | 'healing' | 'over' = 'founding'
@@ -168,6 +173,8 @@ class World implements MachineEvents {
       sent: (message) => this.#sent(message),
       received: (message, deliver) => this.#received(message, deliver),
       refused: () => this.#marks.reach('refused forward re-issued'),
+      snapshotSent: (peers, part) => this.#snapshotSent(peers, part),
+      snapshotReceived: (from, _, deliver) => this.#snapshotReceived(from, deliver),
       forwardLost: () => this.#marks.reach('forward link lost'),
       foundInLog: () => this.#marks.reach('forwarded command found in the log'),
       fenced: () => this.#marks.reach('fence behind a lost link'),
@@ -250,6 +257,8 @@ class World implements MachineEvents {
         const phase = machine.disk.checkpointPhase
         if (phase === 'filling') this.#faults.did('checkpoint', machine)
         else if (phase === 'landed') this.#faults.did('landing', machine)
+        if (machine.disk.building !== undefined) this.#faults.did('receiving', machine)
+        if (machine.cache?.switching === 'landed') this.#faults.did('switched', machine)
       } catch (error) {
         machine.threw(error)
       }
@@ -390,7 +399,9 @@ class World implements MachineEvents {
     this.#trace.note(machine.name, 'disk', [operations.length], () => {
       return `${environment}: ${operations.length} operations are visible`
     })
-    if (environment === 'log') this.#invariants.landing(machine, operations)
+    if (environment !== 'log') return
+    this.#invariants.landing(machine, operations)
+    if (machine.cache?.switching !== undefined) machine.cache.switching = 'landed'
   }
 
   applied(machine: Machine, change: Applied): void {
@@ -413,6 +424,49 @@ class World implements MachineEvents {
   compacting(machine: Machine, upTo: number): void {
     this.#trace.note(machine.name, 'compacts', [upTo], () => `up to ${upTo}`)
     this.#faults.did('compaction', machine)
+  }
+
+  /** A session that is begun twice goes on over a new link. */
+  #snapshotSent(peers: Peers, part: ToReceiver): void {
+    if (this.#current !== undefined) {
+      this.#trace.note(this.#current.name, `snapshot ${part.type}`, [part.session], () =>
+        JSON.stringify({ ...part, bytes: undefined }),
+      )
+    }
+    if (part.type !== 'begin') return
+    const begun = this.#snapshots.get(peers) === part.session
+    this.#snapshots.set(peers, part.session)
+    if (begun) this.#marks.reach('snapshot goes on over a new link')
+  }
+
+  /** In some seeds a part comes twice, or late as well, while the same processes run. */
+  #snapshotReceived(from: string, deliver: () => void): void {
+    deliver()
+    const machine = this.#current
+    const { repeatChance, electionMs } = this.#swarm
+    const host = machine?.host
+    if (host === undefined || this.#phase !== 'faults' || this.#repeats() > repeatChance) return
+    const sender = this.#byId.get(from)?.process?.incarnation
+    this.#marks.reach('snapshot part repeated or late')
+    host.after(this.#repeats() * this.#repeats() * electionMs, () => {
+      if (this.#byId.get(from)?.process?.incarnation === sender) deliver()
+    })
+  }
+
+  switching(machine: Machine, to: StateSwitch): void {
+    this.#faults.did('switch', machine)
+    const { index, term } = to.last
+    this.#trace.note(
+      machine.name,
+      'switches',
+      [index, term],
+      () => `to a state at ${index}@${term}`,
+    )
+    this.#invariants.switching(machine, to)
+  }
+
+  switched(machine: Machine, to: StateSwitch): void {
+    this.#invariants.switched(machine, to)
   }
 
   #sent(message: Message): void {

@@ -23,6 +23,10 @@ export const smallLimits = [
   'compactStepEntriesMax',
   'forwardBytesMax',
   'turnCommandsMax',
+  'snapshotChunkBytes',
+  'snapshotWindowBytes',
+  'snapshotPatienceMs',
+  'snapshotStallMs',
 ] as const
 
 export type SmallLimits = Record<(typeof smallLimits)[number], number>
@@ -32,6 +36,9 @@ export interface NodeSwarm {
   readonly memtableBytes: number
   readonly cache: { readonly entries: number; readonly bytes: number }
   readonly parkBytes: number
+  /** Bytes of log kept for members that are behind, and for a snapshot. */
+  readonly logRetain: number
+  readonly snapshotLog: number
   readonly commitMs: Range
   /** Speed of its monotonic clock: 1 is right. */
   readonly drift: number
@@ -57,6 +64,8 @@ export const faultNames = [
   'disk fault',
   'flip',
   'kill in checkpoint',
+  'kill in snapshot',
+  'leave behind',
   'kill after vote',
   'kill in truncation',
   'figure 8',
@@ -65,7 +74,12 @@ export const faultNames = [
 export type FaultName = (typeof faultNames)[number]
 
 /** What these lead to is rare even when they come, so they come in every seed. */
-const STAGED: ReadonlySet<FaultName> = new Set(['kill in checkpoint', 'figure 8'])
+const STAGED: ReadonlySet<FaultName> = new Set([
+  'kill in checkpoint',
+  'kill in snapshot',
+  'leave behind',
+  'figure 8',
+])
 
 export interface Swarm {
   readonly size: number
@@ -106,12 +120,14 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
   const electionMs = Math.round(heartbeatMs * between(3, 8))
   const weights = Object.fromEntries(
     faultNames.map((name) => {
-      if (STAGED.has(name)) return [name, between(1, 2)]
+      if (STAGED.has(name)) return [name, between(1, name === 'leave behind' ? 4 : 2)]
       return [name, random() < 0.35 ? 0 : between(0.3, 1)]
     }),
   ) as Record<FaultName, number>
   const durationMs = long ? LONG_DURATION_MS : DURATION_MS
   const tiny = random() < 0.6
+  // Then whoever was away needs a snapshot.
+  const shortLogs = random() < 0.8
   return {
     size,
     long,
@@ -132,19 +148,28 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
     weights,
     redirectMoved: random() < 0.1,
     early,
-    nodes: Array.from({ length: size }, () => drawNode(random, tiny, between, whole)),
+    nodes: Array.from({ length: size }, () =>
+      drawNode(random, { tiny, shortLogs, electionMs }, between, whole),
+    ),
   }
+}
+
+interface Pace {
+  readonly tiny: boolean
+  readonly shortLogs: boolean
+  readonly electionMs: number
 }
 
 function drawNode(
   random: Random,
-  tiny: boolean,
+  { tiny, shortLogs, electionMs }: Pace,
   between: (min: number, max: number) => number,
   whole: (min: number, max: number) => number,
 ): NodeSwarm {
   const some = (name: keyof SmallLimits, min: number, max: number): number =>
     tiny && random() < 0.7 ? whole(min, max) : limits[name]
   const slow = random() < 0.25
+  const logRetain = shortLogs ? whole(1024, 6000) : 1_000_000
   return {
     limits: {
       entryCommandsMax: some('entryCommandsMax', 1, 6),
@@ -157,9 +182,16 @@ function drawNode(
       compactStepEntriesMax: some('compactStepEntriesMax', 1, 20),
       forwardBytesMax: some('forwardBytesMax', 200, 4000),
       turnCommandsMax: some('turnCommandsMax', 1, 8),
+      snapshotChunkBytes: whole(60, 400),
+      snapshotWindowBytes: whole(1, 1500),
+      snapshotPatienceMs: electionMs * whole(1, 3),
+      snapshotStallMs: electionMs * whole(3, 6),
     },
-    memtableBytes: random() < 0.2 ? 1_000_000 : whole(3000, 40_000),
+    memtableBytes: random() < 0.2 ? 1_000_000 : whole(3000, shortLogs ? 9000 : 40_000),
     cache: { entries: whole(2, 64), bytes: random() < 0.5 ? 1_000_000 : whole(200, 4000) },
+    logRetain,
+    // In some seeds so little that a snapshot comes too late.
+    snapshotLog: random() < 0.2 ? logRetain * 2 : 10_000_000,
     parkBytes: random() < 0.3 ? whole(200, 3000) : 64 * 1024 * 1024,
     commitMs: slow ? { min: 2, max: between(10, 60) } : { min: 0.2, max: between(0.5, 5) },
     drift: 1 + between(-0.001, 0.001),

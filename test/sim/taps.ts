@@ -12,6 +12,8 @@ import { ExpiryClock } from '../../src/expiry-clock.ts'
 import { ForwardSender } from '../../src/forwarding.ts'
 import { Peers } from '../../src/peers.ts'
 import { Router } from '../../src/router.ts'
+import { decodeToReceiver, type ToReceiver } from '../../src/snapshot-messages.ts'
+import { SnapshotReceiver } from '../../src/snapshot-receiver.ts'
 
 export interface Taps {
   sent(message: Message): void
@@ -26,6 +28,10 @@ export interface Taps {
   /** A command of a client here, appended by this node as a leader, is placed again. */
   overwritten(): void
   readLost(): void
+  /** A part of a snapshot leaves. */
+  snapshotSent(peers: Peers, part: ToReceiver): void
+  /** One arrives: calls `deliver` at once, or otherwise as it likes. */
+  snapshotReceived(from: NodeId, receiver: SnapshotReceiver, deliver: () => void): void
   /** A read met a key that is due by the leader's time only; it runs at the leader, or has to ask. */
   clockAwaited(leads: boolean): void
 }
@@ -37,6 +43,17 @@ export function tap(taps: Taps): () => void {
   const { forwardRefused, forwardLost, takeForwarded } = Router.prototype
   const { waitAgain } = Call.prototype
   const { fence } = ForwardSender.prototype
+  const { sendSnapshot } = Peers.prototype
+  const { received } = SnapshotReceiver.prototype
+  Peers.prototype.sendSnapshot = function (this: Peers, to, body): boolean {
+    const sent = sendSnapshot.call(this, to, body)
+    const parts = body instanceof Uint8Array ? [body] : body
+    if (sent) taps.snapshotSent(this, decodeToReceiver(Buffer.concat(parts)))
+    return sent
+  }
+  SnapshotReceiver.prototype.received = function (this: SnapshotReceiver, from, body, reply): void {
+    taps.snapshotReceived(from, this, () => received.call(this, from, body, reply))
+  }
   Peers.prototype.send = function (this: Peers, messages): void {
     for (const message of messages) taps.sent(message)
     send.call(this, messages)
@@ -86,6 +103,8 @@ export function tap(taps: Taps): () => void {
     ExpiryClock.prototype.want = want
     Peers.prototype.note = note
     Peers.prototype.send = send
+    Peers.prototype.sendSnapshot = sendSnapshot
+    SnapshotReceiver.prototype.received = received
     RaftNode.prototype.step = step
     RaftNode.prototype.read = read
     Router.prototype.forwardRefused = forwardRefused

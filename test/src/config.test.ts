@@ -33,7 +33,8 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'election-timeout-ms': ['50', '49', '60000', '60001'],
   'heartbeat-interval-ms': ['10', '9', '10000', '10001'],
   'commit-timeout-ms': ['100', '99', '600000', '600001'],
-  'log-retain-max': ['1mb', `${MB - 1}`, '1024gb', '1025gb'],
+  'log-retain-max': ['1kb', '1023', '1024gb', '1025gb'],
+  'snapshot-log-max': ['1kb', '1023', '1024gb', '1025gb'],
   'log-cache-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
   'log-cache-entries': ['16', '15', '1048576', '1048577'],
   'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
@@ -175,6 +176,7 @@ test('rules between options are one line that names both and where they came fro
     ],
     [['--election-timeout-ms=149'], /and heartbeat-interval-ms '50' \(default\); /],
     [['--port', '7000', '--peer-port', '7000'], /different ports/],
+    [['--log-retain-max', '9gb'], /snapshot-log-max '8589934592' \(default\)/],
     [['--proto-max-bulk-len', '512mb'], /client-query-buffer-limit '134217728' \(default\)/],
     [
       ['--proto-max-bulk-len', '512mb', '--client-query-buffer-limit', '1gb'],

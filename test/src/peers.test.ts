@@ -413,7 +413,7 @@ test('a forwarded body that is none ends the link with one line; the next one fi
 test('a full forward queue is refused at once and bounded', async () => {
   const limits = {
     ...testLimits,
-    queueBytes: { control: 10_000, append: 10_000, forward: 10_000 },
+    queueBytes: { control: 10_000, append: 10_000, forward: 10_000, snapshot: 10_000 },
   }
   const { a, b, sim, time } = await pair({ limits }, { windowBytes: 1_000 })
   a.peers.flush()
@@ -433,7 +433,7 @@ test('a full forward queue is refused at once and bounded', async () => {
 test('a dropped append is reported, later than the call and once per turn; other drops are not', async () => {
   const limits = {
     ...testLimits,
-    queueBytes: { control: 2_000, append: 10_000, forward: 10_000 },
+    queueBytes: { control: 2_000, append: 10_000, forward: 10_000, snapshot: 10_000 },
   }
   const { a, b, sim, time } = await pair({ limits }, { windowBytes: 1_000 })
   for (const connection of sim.connections) if (connection.host === b.host) connection.pause()
