@@ -38,12 +38,14 @@ export function temporaryDirectory(context: TestContext): string {
   return directory
 }
 
-/** The first of `count` ports in a row that are free on 127.0.0.1 now, and so are those 10,000 above. */
+/** The first of `count` ports in a row that are free on 127.0.0.1 now, and so are those 10,000 and 20,000 above. */
 export async function freePorts(count: number): Promise<number> {
   for (let attempt = 0; attempt < 50; attempt++) {
     const first = 20_000 + Math.floor(Math.random() * 20_000)
     const ports = Array.from({ length: count }, (_, index) => first + index)
-    const free = await Promise.all(ports.flatMap((port) => [isFree(port), isFree(port + 10_000)]))
+    const free = await Promise.all(
+      ports.flatMap((port) => [port, port + 10_000, port + 20_000].map(isFree)),
+    )
     if (free.every((one) => one)) return first
   }
   throw new Error(`no ${count} free ports in a row`)
