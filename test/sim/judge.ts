@@ -26,6 +26,8 @@ export interface JudgeOptions {
   readonly now: () => number
   /** How long commands wait for a leader. */
   readonly parkMs: number
+  /** When a node last took the state of a snapshot, undefined: never. What became of the entries below is told to nobody. */
+  readonly switchedAt: (node: string) => number | undefined
 }
 
 export class ClientJudge implements Judge {
@@ -98,12 +100,18 @@ export class ClientJudge implements Judge {
     }
   }
 
-  /** Only where too many commands wait already, none more may. */
+  /** Only where too many commands wait already, none more may; and nobody can tell what a snapshot has skipped. */
   #wasGivenUp(asked: Asked, reply: string): void {
     const ms = this.now - asked.at
     const inTime = ms < this.#options.parkMs * (1 - CLOCK_ERROR) - TICK_MS
     const isFull = reply.includes('too many commands wait')
-    hold(!inTime || isFull, 'no lost outcome', () => `${describe(asked, reply)}, after ${ms} ms`)
+    const switchedAt = this.#options.switchedAt(asked.session.node) ?? Number.NEGATIVE_INFINITY
+    const isSkipped = switchedAt >= asked.at
+    hold(
+      !inTime || isFull || isSkipped,
+      'no lost outcome',
+      () => `${describe(asked, reply)}, after ${ms} ms`,
+    )
   }
 
   #wasRefused({ words }: Asked, reply: string): void {

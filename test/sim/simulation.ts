@@ -99,6 +99,7 @@ class World implements MachineEvents {
   readonly #chaos: Random
   readonly #repeats: Random
   readonly #touched = new Set<Machine>()
+  readonly #switchedAt = new Map<string, number>()
   /** The last session that each node has begun to send. */
   readonly #snapshots = new Map<Peers, number>()
   #current: Machine | undefined
@@ -125,6 +126,7 @@ class World implements MachineEvents {
       marks: this.#marks,
       now: () => this.#time.now,
       parkMs: this.#swarm.parkTimeoutMs,
+      switchedAt: (node) => this.#switchedAt.get(node),
     })
     this.#invariants = new Invariants(this.#machines, this.#canon, this.#marks)
     this.#faults = new Faults({
@@ -454,6 +456,8 @@ class World implements MachineEvents {
   }
 
   switching(machine: Machine, to: StateSwitch): void {
+    // From here on it applies nothing that lies below.
+    this.#switchedAt.set(machine.name, this.#time.now)
     this.#faults.did('switch', machine)
     const { index, term } = to.last
     this.#trace.note(
@@ -466,6 +470,7 @@ class World implements MachineEvents {
   }
 
   switched(machine: Machine, to: StateSwitch): void {
+    this.#switchedAt.set(machine.name, this.#time.now)
     this.#invariants.switched(machine, to)
   }
 
