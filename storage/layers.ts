@@ -72,8 +72,7 @@ export class Layers {
     if (!memtable.wasCleared(place) && frozen?.wasCleared(place) !== true) {
       this.#onDisk(place, from, (position, key, load) => {
         if (!visitUpTo(position)) return false
-        const hidden = memtable.knows(place, key) || frozen?.knows(place, key) === true
-        if (!hidden) open = visit(position, key, load)
+        if (this.#find(place, key) === undefined) open = visit(position, key, load)
         return open
       })
     }
@@ -98,7 +97,7 @@ export class Layers {
     const { memtable, frozen } = this.#options
     if (frozen === undefined || memtable.wasCleared(place)) return
     for (const slot of frozen.from(place, from)) {
-      if (!memtable.knows(place, slot.key)) yield slot
+      if (memtable.find(place, slot.key) === undefined) yield slot
     }
   }
 

@@ -8,11 +8,11 @@
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Position, Term } from '../raft/types.ts'
 import { type CheckpointSummary, encodeCheckpointHeader } from './checkpoint.ts'
-import { DueKeys } from './due-keys.ts'
+import { type DueAt, DueKeys } from './due-keys.ts'
 import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
-import { type DueAt, type Known, Memtable } from './memtable.ts'
+import { Memtable } from './memtable.ts'
 import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
 import {
   DATABASES,
@@ -392,13 +392,16 @@ export class StateStore {
   }
 
   /** What a write to a key replaces, and where the key lies. */
-  #before(place: number, key: string): Known {
+  #before(place: number, key: string): Before {
     const memtable = this.#memtable
-    const own = memtable.known(place, key)
-    if (own !== undefined) return own
+    const own = memtable.slot(place, key)
+    if (own !== undefined) return { position: own.position, expireAt: own.stored?.expireAt }
     const hidden = memtable.wasCleared(place)
-    const frozen = this.#frozen?.known(place, key)
-    if (frozen !== undefined) return hidden ? { ...frozen, expireAt: undefined } : frozen
+    const frozen = this.#frozen?.slot(place, key)
+    if (frozen !== undefined) {
+      const { position, stored } = frozen
+      return { position, expireAt: hidden ? undefined : stored?.expireAt }
+    }
     // Before there is a hash key the disk holds no key at all.
     const diskKey = this.#diskKeys?.fromText(key)
     if (diskKey === undefined) return { position: 0, expireAt: undefined }
@@ -428,6 +431,12 @@ export class StateStore {
 /** What an environment says of the state in it. Throws CorruptStateError, FormatVersionError. */
 export function readMeta(environment: StateEnvironment): StateMeta {
   return decodeMeta(environment.get(META_DATABASE, META_KEY))
+}
+
+interface Before {
+  readonly position: number
+  /** undefined: there is no such key. 0: it never expires. */
+  readonly expireAt: number | undefined
 }
 
 /** The job counted what is really on disk, the store what it was told: a difference is a bug in one of them. */

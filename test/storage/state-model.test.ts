@@ -22,7 +22,7 @@ import { scratchDirectory } from './scratch.ts'
 
 const HASH_KEY = Buffer.from('hash key')
 const OPTIONS = {
-  memtableBytes: 1 << 30,
+  memtableBytes: 20_000,
   views: { countMax: 3, ageMsMax: 1000, bytesMax: 1 << 30 },
   now: () => 0,
 }
@@ -63,16 +63,6 @@ type Step =
 const database = fc.constantFrom(...USED)
 const key = fc.constantFrom(...KEYS)
 const expireAt = fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 6 }))
-/** Small ones, and some that lie apart, in one chunk of a checkpoint or in several. */
-const value = fc.oneof(
-  { weight: 12, arbitrary: fc.uint8Array({ maxLength: 50 }) },
-  {
-    weight: 1,
-    arbitrary: fc
-      .tuple(fc.constantFrom(16_384, 16_385, 262_144, 600_000), fc.integer({ min: 1, max: 250 }))
-      .map(([length, filling]) => new Uint8Array(length).fill(filling)),
-  },
-)
 const write: fc.Arbitrary<Write> = fc.oneof(
   {
     weight: 8,
@@ -80,7 +70,7 @@ const write: fc.Arbitrary<Write> = fc.oneof(
       type: fc.constant('put'),
       database,
       key,
-      value,
+      value: fc.uint8Array({ maxLength: 50 }),
       expireAt,
     }),
   },

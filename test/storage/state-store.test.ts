@@ -176,8 +176,6 @@ describe('a checkpoint', () => {
     const sizes = Array.from({ length: 130 }, (_, i) => 256 * 1024 - 65 + i).concat(
       600_000,
       524_288,
-      16_384,
-      16_385,
     )
     for (const size of sizes) {
       put(store, `before ${size}`, 'small')
