@@ -12,6 +12,7 @@ import type { Operation } from '../../storage/engine.ts'
 import { readUint64, writeUint64 } from '../../storage/integers.ts'
 import type { StateSwitch } from '../../storage/log-store.ts'
 import { LOG_FORMAT_VERSION } from '../../storage/log-store.ts'
+import { CorruptStateError } from '../../storage/record.ts'
 import { openSealedFrame } from '../../storage/sealed-frame.ts'
 import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
 import { type Canon, chainOf } from './canon.ts'
@@ -251,7 +252,12 @@ export class Invariants {
     hold(index <= this.#canon.lastIndex, 'I13 checkpoint equivalence', () => {
       return `${machine.name} stands at ${index}, committed is ${this.#canon.lastIndex}`
     })
-    for (const key of this.#canon.keys()) this.#sameValue(machine, key, index)
+    try {
+      for (const key of this.#canon.keys()) this.#sameValue(machine, key, index)
+    } catch (error) {
+      // A flipped bit that nobody has read until now is found now: it would not have been served.
+      if (machine.damaged === undefined || !(error instanceof CorruptStateError)) throw error
+    }
     this.#sameSize(machine, index)
   }
 
