@@ -364,6 +364,11 @@ export class Peers implements Transport, Acquaintances {
     return true
   }
 
+  /** Whether a snapshot could be sent to that member now. */
+  reaches(to: NodeId): boolean {
+    return this.#peers.get(to)?.link('snapshot') !== undefined
+  }
+
   /** Leaves at once. False: there is no link, or no room on it. */
   sendSnapshot(to: NodeId, body: Body): boolean {
     const link = this.#peers.get(to)?.link('snapshot')

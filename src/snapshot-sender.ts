@@ -20,7 +20,9 @@ export interface SnapshotSenderOptions {
   readonly clock: Clock
   readonly timers: Timers
   readonly log: Logger
-  /** False: there is no link to that member now. */
+  /** Whether there is a link to that member now. */
+  readonly reaches: (to: NodeId) => boolean
+  /** False: there is none. */
   readonly send: (to: NodeId, body: Body) => boolean
   /** RaftNode.snapshotEnded. */
   readonly ended: (to: NodeId, delivered: boolean) => void
@@ -39,6 +41,8 @@ export class SnapshotSender implements SnapshotSource {
 
   send(to: NodeId, term: Term): Index | undefined {
     this.#end(to)
+    // For a member that is away neither log nor pages of the state are kept.
+    if (!this.#options.reaches(to)) return undefined
     if (this.#sendings.size + this.#closing.size >= limits.snapshotsSendingMax) return undefined
     const { index } = this.#options.state.durableAt()
     this.#options.log.info({ to, index }, 'sending a snapshot')

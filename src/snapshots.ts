@@ -15,7 +15,7 @@ import { SnapshotSender } from './snapshot-sender.ts'
 
 export interface SnapshotsOptions {
   readonly replica: ReplicaOptions
-  readonly peers: () => Pick<Peers, 'sendSnapshot'>
+  readonly peers: () => Pick<Peers, 'reaches' | 'sendSnapshot'>
   /** undefined until this node is bound to a cluster. */
   readonly raft: () => RaftNode | undefined
   readonly checkpoints: Checkpoints
@@ -32,6 +32,7 @@ export class Snapshots {
   constructor({ replica, peers, raft, checkpoints, installed }: SnapshotsOptions) {
     this.source = new SnapshotSender({
       ...replica,
+      reaches: (to) => peers().reaches(to),
       send: (to, body) => peers().sendSnapshot(to, body),
       ended: (to, delivered) => raft()?.snapshotEnded(to, delivered),
     })

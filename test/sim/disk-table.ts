@@ -78,7 +78,8 @@ export class Table {
     const key = this.#sorted[Math.floor(random() * this.#sorted.length)] ?? ''
     const value = this.#values.get(key)
     if (value === undefined || value.length === 0) return key
-    const changed = value.slice()
+    // Of a Buffer, slice() would be a view: the flip would reach into the memory of whoever wrote it.
+    const changed = Uint8Array.from(value)
     const at = Math.floor(random() * changed.length)
     changed[at] = (changed[at] ?? 0) ^ (1 << Math.floor(random() * 8))
     this.#values.set(key, changed)

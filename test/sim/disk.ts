@@ -543,7 +543,7 @@ class SimTransaction implements WriteTransaction {
   }
 
   put(database: string, key: Uint8Array, value: Uint8Array): void {
-    this.#set(tableOf(this.#databases, database), checkedKey(key), value.slice())
+    this.#set(tableOf(this.#databases, database), checkedKey(key), Uint8Array.from(value))
   }
 
   remove(database: string, key: Uint8Array): void {

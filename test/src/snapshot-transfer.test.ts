@@ -97,6 +97,7 @@ class Wire {
       clock,
       timers,
       log,
+      reaches: () => this.up,
       send: (_, body) => {
         if (this.up) this.toReceiver.push(bytesOf(body))
         return this.up
@@ -337,9 +338,12 @@ test('a damaged state is refused with the reason', async () => {
 test('either side gives up when the other is silent for too long', async () => {
   const wire = await Wire.make()
   wire.up = false
+  assert.equal(wire.sender.send('b', 1), undefined, 'nothing is begun without a link')
+  wire.up = true
   wire.sender.send('b', 1)
+  wire.breakLink()
   await wire.time.runFor(limits.snapshotPatienceMs + 1)
-  assert.deepEqual(wire.ended, [false], 'there was never a link')
+  assert.deepEqual(wire.ended, [false], 'the link did not come back')
   wire.up = true
   wire.sender.send('b', 1)
   await wire.run(() => wire.sent.length > 4)
