@@ -5,7 +5,7 @@
 
 import type { Reply } from '../../resp/encoder.ts'
 import { argument, type Int64, isWord, keyOf, parseInt64, textOf } from './arguments.ts'
-import { bitOffset, writableCopy } from './bitmaps.ts'
+import { badOffset, bitOffset, writableCopy } from './bitmaps.ts'
 import { addToField, type FieldType, type Overflow, readField, writeField } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
@@ -23,7 +23,6 @@ type Operation = {
 const badType = new CommandError(
   'ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.',
 )
-const badOffset = new CommandError('ERR bit offset is not an integer or out of range')
 const badOverflow = new CommandError('ERR Invalid OVERFLOW type specified')
 const onlyGet = new CommandError('ERR BITFIELD_RO only supports the GET subcommand')
 const NO_BYTES = new Uint8Array(0)

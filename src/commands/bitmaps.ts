@@ -10,7 +10,9 @@ import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './c
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
-const badOffset = new CommandError('ERR bit offset is not an integer or out of range')
+export const badOffset: CommandError = new CommandError(
+  'ERR bit offset is not an integer or out of range',
+)
 const badBit = new CommandError('ERR bit is not an integer or out of range')
 const badSearchedBit = new CommandError('ERR The bit argument must be 1 or 0.')
 const notTakesOne = new CommandError('ERR BITOP NOT must be called with a single source key.')

@@ -11,6 +11,7 @@ import {
   PONG,
   PushReply,
   type Reply,
+  SimpleReply,
   VerbatimReply,
 } from '../../resp/encoder.ts'
 import { limits } from '../config.ts'
@@ -168,8 +169,9 @@ function ckquorum(_session: Session, args: Args, server: LocalServer): Reply {
   const raft = server.raft()
   const usable = raft.members.filter(({ connected }) => connected).length
   if (usable >= quorum(raft)) {
-    const text = `OK ${usable} usable Sentinels. Quorum and failover authorization can be reached`
-    return new VerbatimReply(text).text
+    return new SimpleReply(
+      `OK ${usable} usable Sentinels. Quorum and failover authorization can be reached`,
+    )
   }
   const text = `NOQUORUM ${usable} usable Sentinels. Not enough available Sentinels to reach the specified quorum for this master`
   return new ErrorReply(text)

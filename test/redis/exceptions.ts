@@ -101,6 +101,12 @@ export const exceptions: readonly Exception[] = [
       name(command) === 'SCAN' && Number(text(command[1])) !== 0 && redis[0] === holdfast[0],
   },
   {
+    reason: 'inside a transaction a read has a bound, because nothing else runs meanwhile',
+    excuses: (_command, redis, holdfast) =>
+      !isError(redis) &&
+      text(holdfast).startsWith('-ERR the command reads too much for a transaction'),
+  },
+  {
     reason: 'help texts are in our own words',
     excuses: (command, redis, holdfast) =>
       text(command[1]).toUpperCase() === 'HELP' && redis[0] === holdfast[0],
@@ -151,14 +157,28 @@ function excusedAlone(
   return exceptions.some((exception) => exception.excuses(command, redis, holdfast, steps))
 }
 
-/**
- * The one exception after which the data differ: a watched key that did not exist, came, and is gone again. It is as
- * it was when it was watched, so its transaction runs here; Redis remembers that it was touched.
- */
-export function parted({ steps, command }: Context, redis: Buffer, holdfast: Buffer): boolean {
-  const watched = steps.some((step) => name(step.command) === 'WATCH')
-  const nil = ['*-1\r\n', '_\r\n'].includes(text(redis))
-  return name(command) === 'EXEC' && watched && nil && elementsOf(holdfast) !== undefined
+/** Whether Redis did nothing for this EXEC and Holdfast ran it: the data differ from here on. */
+export function hasParted({ command }: Context, redis: Buffer, holdfast: Buffer): boolean {
+  const isNil = ['*-1\r\n', '_\r\n'].includes(text(redis))
+  return name(command) === 'EXEC' && isNil && elementsOf(holdfast) !== undefined
+}
+
+/** For the EXEC at the end of the steps: the places of the WATCHes of its client that are in force. */
+export function watchesOf(steps: readonly Step[]): readonly number[] {
+  const client = steps.at(-1)?.client
+  let watches: number[] = []
+  let inMulti = false
+  for (const [place, { command, client: by }] of steps.slice(0, -1).entries()) {
+    if (by !== client) continue
+    const word = name(command)
+    const ends = inMulti ? word === 'EXEC' || word === 'DISCARD' : word === 'UNWATCH'
+    if (ends) {
+      watches = []
+      inMulti = false
+    } else if (word === 'MULTI' && command.length === 1) inMulti = true
+    else if (word === 'WATCH' && !inMulti) watches.push(place)
+  }
+  return watches
 }
 
 /** The reply with what has no order brought into one. */
@@ -205,7 +225,9 @@ function queuedCommands(steps: readonly Step[]): readonly Command[] {
   const ends = own
     .slice(0, -1)
     .findLastIndex((command) => ['EXEC', 'DISCARD'].includes(name(command)))
-  const begin = own.findIndex((command, at) => at > ends && name(command) === 'MULTI')
+  const begin = own.findIndex(
+    (command, at) => at > ends && name(command) === 'MULTI' && command.length === 1,
+  )
   const unqueued = ['MULTI', 'WATCH']
   return own.slice(begin + 1, -1).filter((command) => !unqueued.includes(name(command)))
 }

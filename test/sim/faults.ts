@@ -270,7 +270,9 @@ export class Faults {
     const leader = this.#leader()
     const others = machines.filter((machine) => machine !== leader)
     const behind = others[Math.floor(random() * others.length)]
-    if (behind === undefined) return false
+    // Nobody is left behind by a cluster that stands still: the others must be a majority.
+    const going = machines.filter((one) => one !== behind && one.isUp && one.lost === undefined)
+    if (behind === undefined || going.length <= machines.length / 2) return false
     for (const connection of [...network.connections]) {
       const { localAddress, remoteAddress } = connection
       const isOf = (address: string): boolean => address.startsWith(`${behind.name}:`)

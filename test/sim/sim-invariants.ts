@@ -252,11 +252,13 @@ export class Invariants {
     hold(index <= this.#canon.lastIndex, 'I13 checkpoint equivalence', () => {
       return `${machine.name} stands at ${index}, committed is ${this.#canon.lastIndex}`
     })
-    try {
-      for (const key of this.#canon.keys()) this.#sameValue(machine, key, index)
-    } catch (error) {
-      // A flipped bit that nobody has read until now is found now: it would not have been served.
-      if (machine.damaged === undefined || !(error instanceof CorruptStateError)) throw error
+    for (const key of this.#canon.keys()) {
+      try {
+        this.#sameValue(machine, key, index)
+      } catch (error) {
+        // A flipped bit that nobody has read until now is found now: it would not have been served.
+        if (machine.damaged === undefined || !(error instanceof CorruptStateError)) throw error
+      }
     }
     this.#sameSize(machine, index)
   }

@@ -31,7 +31,7 @@ import { hold } from './violation.ts'
 /** Of each seed: it runs on, within limits, until it has had so much. */
 export const QUOTA = { operations: 1000, faults: 20, simulatedMs: 60_000 } as const
 /** How much longer than drawn a seed may run for the sake of its quota. */
-const OVERTIME_MAX = 15
+const OVERTIME_MAX = 6
 /** I18: within so many election timeouts of the healing. */
 const LIVENESS_ELECTIONS = 20
 const SETTLING_MS = 60_000
