@@ -7,34 +7,37 @@
  *   -- --seed 1 --out FOLDER            chance of the faults; where the report goes
  *   -- --broken                         a server that serves stale reads: exit code 0 when that is found
  *
- * As root, with unshare and ip, it runs itself again in a network namespace of its own and gives each node another.
+ * As root, with unshare and ip, it runs itself again in namespaces of its own (network and processes) and gives each
+ * node another network. However either process ends, the kernel then takes away all that was made.
  */
 
-import { spawnSync } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import type { Interval } from '../test/jepsen/availability.ts'
 import { Clients } from '../test/jepsen/clients.ts'
 import { findLibrary } from '../test/jepsen/fake-clock.ts'
-import { type Fault, type Nemesis, nemeses } from '../test/jepsen/nemeses.ts'
+import { type Nemesis, nemeses } from '../test/jepsen/nemeses.ts'
 import { Recorder } from '../test/jepsen/recorder.ts'
 import { Testbed } from '../test/jepsen/testbed.ts'
+import { Torment } from '../test/jepsen/torment.ts'
 import { judge } from '../test/jepsen/verdict.ts'
 import { createWorkload, type WorkloadName, workloadNames } from '../test/jepsen/workloads.ts'
 import { seededRandom } from '../test/linearizability/simulation.ts'
-import { lapse } from '../test/processes.ts'
 import { requireTool } from '../test/tools.ts'
 
-/** Set in the process that runs in a network namespace of its own. */
+/** Set in the process that runs in namespaces of its own; it stops when its standard input ends. */
 const ISOLATED = 'JEPSEN_ISOLATED'
+const NAMESPACES = ['--net', '--pid', '--fork', '--kill-child', '--mount-proc']
+/** What a run needs of the kernel; a container may allow less than its root expects. */
+const ATTEMPT = 'ip link add probe0 type bridge && ip link add probe1 type veth peer name probe2'
+const HISTORY = 'history.jsonl'
 const CLIENTS_PER_NODE = 4
 const PAUSE_MS = 20
-/** After a heal: time to settle, then some of quiet service. */
-const QUIET_MS = { least: 6500, most: 9000 }
-const FIRST_FAULT_MS = 2000
 const PROGRESS_MS = 5000
+const STRANGE_SHOWN_MAX = 5
 
 interface Plan {
   readonly minutes: number
@@ -101,75 +104,127 @@ function required(tool: string): boolean {
   return (process.env.HOLDFAST_REQUIRE ?? '').split(',').includes(tool)
 }
 
-/** Runs this script again where it may make networks; undefined where it may not. */
-function isolated(): number | undefined {
-  const able = requireTool('unshare') !== undefined && requireTool('ip') !== undefined
-  if (process.getuid?.() !== 0 || !able || requireTool('nsenter') === undefined) return undefined
+/** Why this process cannot make namespaces; undefined if it can. */
+function obstacle(): string | undefined {
+  const missing = ['unshare', 'ip', 'nsenter'].filter((tool) => requireTool(tool) === undefined)
+  if (missing.length > 0) return `${missing.join(' and ')} is missing`
+  if (process.getuid?.() !== 0) return 'not root'
+  const { status, stderr } = spawnSync('unshare', [...NAMESPACES, 'sh', '-c', ATTEMPT])
+  return status === 0 ? undefined : `no namespaces here: ${stderr.toString().trim()}`
+}
+
+/** Runs this script again in namespaces of its own, and passes a wish to stop on to it. */
+async function runIsolated(plan: Plan): Promise<number> {
   const file = fileURLToPath(import.meta.url)
-  const args = ['--net', process.execPath, file, ...process.argv.slice(2)]
-  const { status } = spawnSync('unshare', args, {
-    stdio: 'inherit',
-    env: { ...process.env, [ISOLATED]: 'yes' },
-  })
-  return status ?? 1
+  const given = process.argv.slice(2)
+  const args = [...NAMESPACES, process.execPath, file, ...given, '--seed', String(plan.seed)]
+  const environment = { ...process.env, [ISOLATED]: 'yes' }
+  const child = spawn('unshare', args, { stdio: ['pipe', 'inherit', 'inherit'], env: environment })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.stdin?.end())
+  const [code] = await once(child, 'close')
+  rmSync(nodesFolder(plan), { recursive: true, force: true })
+  return typeof code === 'number' ? code : 1
+}
+
+function nodesFolder(plan: Plan): string {
+  return join(plan.out, 'nodes')
+}
+
+/** Calls `stop` once somebody wants this process to stop. */
+function onStop(stop: () => void): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop)
+  if (process.env[ISOLATED] === undefined) return
+  process.stdin.once('end', stop).resume()
 }
 
 async function main(): Promise<number> {
   const plan = readPlan()
-  if (process.env[ISOLATED] === undefined) {
-    const code = isolated()
-    if (code !== undefined) return code
-    print(
-      'not root, or no ip and unshare: the nodes share loopback, and all cuts are made by the proxy',
-    )
+  const isolated = process.env[ISOLATED] !== undefined
+  if (!isolated) {
+    const reason = obstacle()
+    if (reason === undefined) return await runIsolated(plan)
+    print(`${reason}: the nodes share loopback, and all cuts are made by the proxy`)
   }
-  rmSync(plan.out, { recursive: true, force: true })
-  mkdirSync(plan.out, { recursive: true })
+  clearReport(plan.out)
   const random = seededRandom(plan.seed)
-  const testbed = await Testbed.open({
+  const testbed = await Testbed.prepare({
     nodes: plan.nodes,
-    folder: join(plan.out, 'nodes'),
+    folder: nodesFolder(plan),
     main: plan.broken ? 'test/jepsen/stale-reads-main.js' : 'src/main.js',
-    isolated: process.env[ISOLATED] !== undefined,
+    isolated,
     faketime: plan.faketime,
     flags: [],
     random,
   })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => void testbed.close().then(() => process.exit(1)))
+  const clear = async (): Promise<void> => {
+    await testbed.close()
+    rmSync(nodesFolder(plan), { recursive: true, force: true })
   }
+  onStop(() => {
+    print('stopped before its end')
+    void clear().then(() => process.exit(1))
+  })
   try {
+    await testbed.open()
     return await run(plan, testbed, random)
   } finally {
-    await testbed.close()
-    rmSync(join(plan.out, 'nodes'), { recursive: true, force: true })
+    await clear()
   }
+}
+
+/** An empty folder, where there was at most an earlier report. */
+function clearReport(folder: string): void {
+  const found = existsSync(folder) ? readdirSync(folder) : []
+  if (found.length > 0 && !found.includes(HISTORY)) {
+    throw new Error(`--out ${folder} holds something that is no report; choose another folder`)
+  }
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
 }
 
 async function run(plan: Plan, testbed: Testbed, random: () => number): Promise<number> {
   const wrongClock = testbed.clocks[0]?.fault()
   if (wrongClock !== undefined)
     throw new Error(`libfaketime does not do what it must: ${wrongClock}`)
-  const history = join(plan.out, 'history.jsonl')
+  const history = join(plan.out, HISTORY)
   const recorder = new Recorder({ jsonLines: history, edn: join(plan.out, 'history.edn') })
   const workloads = plan.workloads.map((name) => createWorkload(name, random))
-  const clients = new Clients({
+  const perNode = Math.max(CLIENTS_PER_NODE, workloads.length)
+  const clients = new Clients({ testbed, recorder, workloads, perNode, pauseMs: PAUSE_MS, random })
+  const names = plan.nemeses.map(({ name }) => name)
+  const title = `${plan.nodes} nodes, ${plan.workloads.join(' ')}, ${names.join(' ')}, seed ${plan.seed}`
+  print(`${title}: report in ${plan.out}`)
+  let shownAt = performance.now()
+  const torment = new Torment({
+    ...plan,
     testbed,
     recorder,
-    workloads,
-    perNode: Math.max(CLIENTS_PER_NODE, workloads.length),
-    pauseMs: PAUSE_MS,
     random,
+    say: print,
+    watch: () => {
+      if (performance.now() - shownAt < PROGRESS_MS) return
+      shownAt = performance.now()
+      const seconds = (recorder.now() / 1e9).toFixed(0)
+      print(`${seconds} s: ${tally(clients)}; ${torment.faults.length} faults healed`)
+    },
   })
-  const title = `${plan.nodes} nodes, ${plan.workloads.join(' ')}, ${plan.nemeses.map(({ name }) => name).join(' ')}, seed ${plan.seed}`
-  print(`${title}: report in ${plan.out}`)
+  // Whatever goes wrong belongs into the report, beside what was recorded until then.
+  const wrong: string[] = []
   clients.start()
-  const faults = await torment(plan, { testbed, recorder, clients, random })
+  await torment.run().catch((error: unknown) => wrong.push(String(error)))
   const durationMs = recorder.now() / 1e6
   await clients.stop()
-  await testbed.ready()
-  await clients.readBack()
+  const readBack = testbed.ready().then(() => clients.readBack())
+  await readBack.catch((error: unknown) => wrong.push(String(error)))
   await recorder.close()
+  const { strange } = clients
+  if (strange.length > 0) {
+    const some = strange.slice(0, STRANGE_SHOWN_MAX).join('; ')
+    wrong.push(`${strange.length} replies outside the contract: ${some}`)
+  }
+  for (const { name, output } of testbed.nodes) {
+    writeFileSync(join(plan.out, `${name}.log`), output)
+  }
   const verdict = judge({
     folder: plan.out,
     history,
@@ -177,106 +232,44 @@ async function run(plan: Plan, testbed: Testbed, random: () => number): Promise<
     workloads: plan.workloads,
     nodes: testbed.nodes.map(({ name }) => name),
     samples: clients.samples,
-    faults,
+    faults: torment.faults,
     durationMs,
-    commandsPerClient: [...clients.counts.values()],
+    commandsPerClient: clients.counts,
+    wrong,
   })
-  return report(plan, verdict, clients)
+  print(tally(clients))
+  return report(plan, verdict)
 }
 
-interface Scene {
-  readonly testbed: Testbed
-  readonly recorder: Recorder
-  readonly clients: Clients
-  readonly random: () => number
+function tally({ samples }: Clients): string {
+  const counts = { ok: 0, fail: 0, info: 0, away: 0 }
+  for (const { outcome } of samples) counts[outcome]++
+  const { ok, fail, info, away } = counts
+  return `${ok + fail + info} commands: ${ok} ok, ${fail} refused, ${info} unknown; ${away} connections refused`
 }
 
-/** Faults and quiet times in turn until the time is over; everything is healed then. */
-async function torment(plan: Plan, scene: Scene): Promise<readonly Interval[]> {
-  const { testbed, recorder, clients, random } = scene
-  const faults: Interval[] = []
-  const endNs = recorder.now() + plan.minutes * 60e9
-  let shownAt = performance.now()
-  const spend = async (ms: number): Promise<void> => {
-    const until = performance.now() + ms
-    while (performance.now() < until) {
-      await lapse(Math.min(250, until - performance.now()))
-      if (performance.now() - shownAt < PROGRESS_MS) continue
-      shownAt = performance.now()
-      const bad = clients.samples.filter(({ outcome }) => outcome !== 'ok').length
-      print(
-        `${(recorder.now() / 1e9).toFixed(0)} s: ${clients.samples.length} commands, ${bad} not ok, ${faults.length} faults`,
-      )
-    }
-  }
-  await spend(FIRST_FAULT_MS)
-  for (let _round = 0; ; _round++) {
-    const quietMs = QUIET_MS.least + random() * (QUIET_MS.most - QUIET_MS.least)
-    const leftMs = (endNs - recorder.now()) / 1e6
-    // The last quiet time is part of the run: what follows the last fault must be served too.
-    if (leftMs < quietMs) {
-      await spend(Math.max(0, leftMs))
-      return faults
-    }
-    const nemesis = plan.nemeses[Math.floor(random() * plan.nemeses.length)]
-    if (nemesis === undefined) throw new Error('no nemesis')
-    faults.push(await once(nemesis, { ...scene, spend, mostMs: leftMs - quietMs }))
-    await spend(quietMs)
-    if (testbed.nodes.some((node) => !node.running)) {
-      throw new Error(
-        `a node ended by itself:\n${testbed.nodes.map((node) => node.lastLines()).join('\n')}`,
-      )
-    }
-  }
-}
-
-async function once(
-  nemesis: Nemesis,
-  scene: Scene & { spend(ms: number): Promise<void>; mostMs: number },
-): Promise<Interval> {
-  const { testbed, recorder, random, spend, mostMs } = scene
-  const fromNs = recorder.record({
-    process: 'nemesis',
-    type: 'info',
-    f: nemesis.name,
-    value: 'begins',
-  })
-  const fault: Fault = await nemesis.begin(testbed, random)
-  print(`${(fromNs / 1e9).toFixed(1)} s: ${fault.what}, for ${(fault.ms / 1000).toFixed(1)} s`)
-  await spend(Math.min(fault.ms, mostMs))
-  await fault.heal()
-  const toNs = recorder.record({
-    process: 'nemesis',
-    type: 'info',
-    f: nemesis.name,
-    value: fault.what,
-  })
-  return { what: fault.what, fromMs: fromNs / 1e6, toMs: toNs / 1e6 }
-}
-
-function report(plan: Plan, verdict: ReturnType<typeof judge>, clients: Clients): number {
-  const { samples } = clients
-  const count = (outcome: string): number => samples.filter((one) => one.outcome === outcome).length
-  print(
-    `${samples.length} commands: ${count('ok')} ok, ${count('fail')} refused, ${count('info')} unknown`,
-  )
+function report(plan: Plan, verdict: ReturnType<typeof judge>): number {
   for (const line of verdict.explanation) print(line)
   for (const fault of verdict.faults) print(`WRONG: ${fault}`)
-  if (plan.broken) {
-    const caught = verdict.linearizable === 'invalid'
-    print(caught ? 'the broken server was caught' : 'the broken server was NOT caught')
-    print(`jepsen: ${caught ? '1 passed, 0 failed' : '0 passed, 1 failed'}`)
-    return caught ? 0 : 1
-  }
-  const passed = verdict.faults.length === 0
+  const caught = verdict.linearizable === 'invalid'
+  if (plan.broken) print(`the broken server was ${caught ? '' : 'NOT '}caught`)
+  const passed = plan.broken ? caught : verdict.faults.length === 0
   print(`jepsen: ${passed ? '1 passed, 0 failed' : '0 passed, 1 failed'}`)
-  if (!passed)
-    print(`repeat: npm run jepsen -- ${process.argv.slice(2).join(' ')} --seed ${plan.seed}`)
-  return passed ? 0 : 1
+  if (passed) return 0
+  const given = process.argv.slice(2).join(' ')
+  const seed = given.includes('--seed') ? '' : ` --seed ${plan.seed}`
+  print(`repeat: npm run jepsen -- ${given}${seed}`)
+  return 1
 }
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-process.exitCode = await main()
+const code = await main().catch((error: unknown) => {
+  print(error instanceof Error ? `${error.stack}` : String(error))
+  print('jepsen: 0 passed, 1 failed')
+  return 1
+})
+// The standard input of an isolated run stays open as long as somebody may want it to stop.
+process.exit(code)

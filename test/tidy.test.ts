@@ -356,7 +356,7 @@ const SETTINGS = [
 ]
 const TOP_LEVEL = new Set([...SOURCE_FOLDERS, ...DOCUMENTS, ...SETTINGS, 'docs', '.ci', '.git'])
 /** What .gitignore keeps out of the repository. */
-const IGNORED = /^(?:node_modules|dist|data|coverage|dist-.*|.*\.tgz|.*\.log)$/
+const IGNORED = /^(?:node_modules|dist|data|coverage|jepsen-report|dist-.*|.*\.tgz|.*\.log)$/
 
 function topLevel(): readonly string[] {
   return readdirSync(ROOT).filter((name) => !IGNORED.test(name))

@@ -1,19 +1,21 @@
 /*
  * How well a cluster served while nothing was wrong with it. A fault is over when it is healed and SETTLE_MS more have
- * passed; what was asked and answered between then and the next fault must have succeeded, through every node. Pure.
+ * passed; what was asked between then and the next fault must have succeeded, through every node. Pure.
  */
 
 import type { Outcome } from './recorder.ts'
 
 /** Elections, reconnecting and catching up have this long. */
 export const SETTLE_MS = 5000
+/** A command that the next fault finds unanswered is excused by it only if it had not waited for so long already. */
+export const UNANSWERED_MS = 1000
 
-/** A command as its client saw it; times in ms since the start of the run. */
+/** What a client met with, times in ms since the start of the run. `away`: nobody accepted its connection. */
 export interface Sample {
   readonly node: number
   readonly startMs: number
   readonly endMs: number
-  readonly outcome: Outcome
+  readonly outcome: Outcome | 'away'
 }
 
 /** A fault from its beginning to its heal. */
@@ -28,12 +30,14 @@ export interface Service {
   readonly served: number
 }
 
+interface Quiet {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
 /** The times in which nothing excuses a failure, within a run of `durationMs`. */
-export function quietTimes(
-  faults: readonly Interval[],
-  durationMs: number,
-): readonly { readonly fromMs: number; readonly toMs: number }[] {
-  const quiet: { fromMs: number; toMs: number }[] = []
+export function quietTimes(faults: readonly Interval[], durationMs: number): readonly Quiet[] {
+  const quiet: Quiet[] = []
   let fromMs = 0
   for (const fault of faults.toSorted((a, b) => a.fromMs - b.fromMs)) {
     if (fault.fromMs > fromMs) quiet.push({ fromMs, toMs: fault.fromMs })
@@ -54,12 +58,14 @@ export function serviceOf(
 ): readonly Service[] {
   const quiet = quietTimes(options.faults, options.durationMs)
   const services = Array.from({ length: options.nodes }, () => ({ asked: 0, served: 0 }))
-  for (const { node, startMs, endMs, outcome } of samples) {
-    const service = services[node]
-    if (service === undefined) throw new Error(`no node ${node}`)
-    if (!quiet.some(({ fromMs, toMs }) => startMs >= fromMs && endMs <= toMs)) continue
+  for (const sample of samples) {
+    const service = services[sample.node]
+    if (service === undefined) throw new Error(`no node ${sample.node}`)
+    const time = quiet.find(({ fromMs, toMs }) => fromMs <= sample.startMs && sample.startMs < toMs)
+    const inTime = time !== undefined && sample.endMs <= time.toMs
+    if (time === undefined || (!inTime && time.toMs - sample.startMs < UNANSWERED_MS)) continue
     service.asked++
-    if (outcome === 'ok') service.served++
+    if (inTime && sample.outcome === 'ok') service.served++
   }
   return services
 }

@@ -14,6 +14,8 @@ export interface Fault {
 
 export interface Nemesis {
   readonly name: string
+  /** It leaves the processes alone, so that another fault may happen meanwhile. */
+  readonly isBackground: boolean
   begin(testbed: Testbed, random: () => number): Promise<Fault>
 }
 
@@ -44,9 +46,10 @@ function named(testbed: Testbed, nodes: readonly number[]): string {
 
 const kill: Nemesis = {
   name: 'kill',
+  isBackground: false,
   async begin(testbed, random) {
     const nodes = await victims(testbed, random)
-    await Promise.all(nodes.map((at) => testbed.node(at).kill()))
+    await Promise.all(nodes.map((at) => testbed.kill(at)))
     return {
       what: `kill -9 ${named(testbed, nodes)}`,
       ms: between(random, 200, 4000),
@@ -59,10 +62,10 @@ const kill: Nemesis = {
 
 const restart: Nemesis = {
   name: 'restart',
+  isBackground: false,
   async begin(testbed, random) {
     const nodes = await victims(testbed, random)
-    for (const at of nodes) testbed.node(at).signal('SIGTERM')
-    await Promise.all(nodes.map((at) => testbed.node(at).end()))
+    await Promise.all(nodes.map((at) => testbed.stop(at)))
     return {
       what: `SIGTERM ${named(testbed, nodes)}`,
       ms: between(random, 0, 1000),
@@ -75,6 +78,7 @@ const restart: Nemesis = {
 
 const pause: Nemesis = {
   name: 'pause',
+  isBackground: false,
   async begin(testbed, random) {
     const nodes = await victims(testbed, random)
     for (const at of nodes) testbed.node(at).signal('SIGSTOP')
@@ -91,6 +95,7 @@ const pause: Nemesis = {
 
 const partition: Nemesis = {
   name: 'partition',
+  isBackground: true,
   async begin(testbed, random) {
     const count = testbed.nodes.length
     const order = shuffled(count, random)
@@ -152,6 +157,7 @@ function unplugged(cut: Cut): string {
 
 const clock: Nemesis = {
   name: 'clock',
+  isBackground: true,
   async begin(testbed, random) {
     const always = Math.floor(random() * testbed.clocks.length)
     const moved = testbed.clocks.flatMap((wall, at) => {

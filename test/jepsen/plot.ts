@@ -90,13 +90,15 @@ function dots({ samples, durationMs }: Plot, x: (ms: number) => number): string 
     .filter(({ startMs }) => startMs <= durationMs)
     .filter(({ outcome }, at) => outcome !== 'ok' || at % step === 0)
     .map(({ startMs, endMs, outcome }) => {
+      // No command was sent, so none took any time; the bar below shows it.
+      if (outcome === 'away') return ''
       const at = `cx="${px(x(startMs))}" cy="${px(yOf(endMs - startMs))}"`
       return `<circle ${at} r="1.6" fill="${COLOURS[outcome]}" fill-opacity="0.7"/>`
     })
     .join('')
 }
 
-/** One bar per second: green as far as commands succeeded, red where none did; nothing where none was asked. */
+/** One bar per second: green as far as clients were served, red as far as they were not; none if nobody asked. */
 function service(
   { samples, durationMs }: Plot,
   x: (ms: number) => number,

@@ -11,21 +11,18 @@ import { ConnectionClosedError, ReplyError, type ReplyValue } from '../e2e/resp-
 export type Outcome = 'ok' | 'fail' | 'info'
 
 /** Errors that promise that the command was not and will not be executed. Everything else may be either. */
-const CERTAIN = new Set([
-  'CLUSTERDOWN',
-  'MOVED',
-  'OOM',
-  'BUSY',
-  'LOADING',
-  'NOREPLICAS',
-  'ERR',
-  'WRONGTYPE',
-])
+const CERTAIN = new Set(['CLUSTERDOWN', 'MOVED', 'OOM', 'BUSY', 'LOADING'])
+const UNKNOWN = 'TIMEOUT'
 
 /** What became of a command: its reply, or what its connection threw. */
 export function outcomeOf(answer: ReplyValue | Error): Outcome {
   if (answer instanceof ReplyError) return CERTAIN.has(answer.code) ? 'fail' : 'info'
   return answer instanceof Error ? 'info' : 'ok'
+}
+
+/** A reply that no fault excuses: an error outside the contract, and these commands deserve no other. */
+export function isStrange(answer: ReplyValue | Error): boolean {
+  return answer instanceof ReplyError && !CERTAIN.has(answer.code) && answer.code !== UNKNOWN
 }
 
 /** The reply in the form of a history: a string, an integer or nil. */
@@ -39,7 +36,8 @@ export function recordedValue(answer: ReplyValue | Error): string | number | nul
 }
 
 export interface HistoryEvent {
-  readonly process: string
+  /** A client has a number, which it leaves for ever with a command of unknown outcome. */
+  readonly process: number | 'nemesis'
   readonly type: 'invoke' | Outcome
   readonly f: string
   readonly key?: string

@@ -8,7 +8,7 @@ import type { Server } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NodeProcess, reservePorts } from '../e2e/cluster.ts'
-import { until } from '../processes.ts'
+import { lapse, until } from '../processes.ts'
 import { FakeClock } from './fake-clock.ts'
 import { Namespaces, nodeHost, proxyHost } from './namespaces.ts'
 import { type Address, PeerProxy } from './proxy.ts'
@@ -17,6 +17,8 @@ const CLIENT_PORT = 6379
 const PEER_PORT = 16_379
 const LOOPBACK = '127.0.0.1'
 const START_MS = 30_000
+/** A node that is paused or unplugged answers nobody. */
+const ANSWER_MS = 500
 
 export interface TestbedOptions {
   readonly nodes: number
@@ -43,16 +45,17 @@ export class Testbed {
   readonly nodes: readonly NodeProcess[]
   readonly proxy: PeerProxy
   readonly clocks: readonly FakeClock[]
-  readonly #options: TestbedOptions
   readonly #namespaces: Namespaces | undefined
   readonly #guard: Server | undefined
+  #isClosed = false
+  /** Nodes that a nemesis has ended and not started again yet. */
+  readonly #down = new Set<number>()
 
   private constructor(
     options: TestbedOptions,
     places: readonly Place[],
     guard: Server | undefined,
   ) {
-    this.#options = options
     this.#guard = guard
     this.#namespaces = options.isolated ? new Namespaces() : undefined
     this.proxy = new PeerProxy(places, options.random)
@@ -89,8 +92,8 @@ export class Testbed {
         : places.map((_, at) => new FakeClock(faketime, join(options.folder, `clock-${at + 1}`)))
   }
 
-  /** All nodes run and serve. */
-  static async open(options: TestbedOptions): Promise<Testbed> {
+  /** Chooses addresses; nothing runs yet. */
+  static async prepare(options: TestbedOptions): Promise<Testbed> {
     mkdirSync(options.folder, { recursive: true })
     const reserved = options.isolated ? undefined : await reservePorts()
     const places = Array.from({ length: options.nodes }, (_, at): Place => {
@@ -108,25 +111,47 @@ export class Testbed {
         announced: { host: LOOPBACK, port: port + 2 * options.nodes },
       }
     })
-    const testbed = new Testbed(options, places, reserved?.guard)
-    try {
-      await testbed.#namespaces?.open(options.nodes)
-      await testbed.proxy.open()
-      for (const at of testbed.nodes.keys()) testbed.start(at)
-      await testbed.ready()
-      return testbed
-    } catch (error) {
-      await testbed.close()
-      throw error
-    }
+    return new Testbed(options, places, reserved?.guard)
+  }
+
+  /** Resolves when all nodes run and serve. */
+  async open(): Promise<void> {
+    await this.#namespaces?.open(this.nodes.length)
+    await this.proxy.open()
+    for (const at of this.nodes.keys()) this.start(at)
+    await this.ready()
   }
 
   start(at: number): void {
-    const node = this.node(at)
-    if (node.running) return
+    // A heal may come after a wish to stop.
+    if (this.#isClosed) return
     const under = this.#namespaces?.enter(at) ?? []
     const environment = this.clocks[at]?.environment ?? {}
-    node.start({ under, environment })
+    this.node(at).start({ under, environment })
+    this.#down.delete(at)
+  }
+
+  /** kill -9; resolves when the process is gone. */
+  async kill(at: number): Promise<void> {
+    this.assertAlive()
+    this.#down.add(at)
+    await this.node(at).kill()
+  }
+
+  /** SIGTERM; resolves when the process is gone. Throws when its end was not an orderly one. */
+  async stop(at: number): Promise<void> {
+    this.assertAlive()
+    this.#down.add(at)
+    const { code, signal } = await this.node(at).stop()
+    if (code !== 0) throw new Error(`${this.node(at).name} met SIGTERM with ${signal ?? code}`)
+  }
+
+  /** Throws when a node has ended that no nemesis has ended. */
+  assertAlive(): void {
+    for (const [at, { name, running, ended }] of this.nodes.entries()) {
+      if (running || this.#down.has(at)) continue
+      throw new Error(`${name} ended by itself: ${ended?.signal ?? `exit code ${ended?.code}`}`)
+    }
   }
 
   node(at: number): NodeProcess {
@@ -137,17 +162,25 @@ export class Testbed {
 
   async ready(): Promise<void> {
     for (const node of this.nodes) {
-      await until(`${node.name} serves`, () => node.isReady(), START_MS)
+      const served = async (): Promise<boolean> => {
+        this.assertAlive()
+        return await node.isReady()
+      }
+      await until(`${node.name} serves`, served, START_MS)
     }
   }
 
   /** The number of the node that says it leads, in the highest term. */
   async leader(): Promise<number | undefined> {
-    const states = await Promise.all(this.nodes.map((node) => node.running && node.status()))
+    const states = await Promise.all(
+      this.nodes.map((node) =>
+        Promise.race([node.status(), lapse(ANSWER_MS).then(() => undefined)]),
+      ),
+    )
     let leader: number | undefined
     let term = 0
     for (const [at, state] of states.entries()) {
-      if (state === false || state?.role !== 'leader' || state.term <= term) continue
+      if (state?.role !== 'leader' || state.term <= term) continue
       leader = at
       term = state.term
     }
@@ -178,14 +211,11 @@ export class Testbed {
 
   /** Ends every process by its id. */
   async close(): Promise<void> {
+    this.#isClosed = true
     for (const node of this.nodes) node.signal('SIGKILL')
     await Promise.all(this.nodes.map((node) => node.end()))
     this.proxy.close()
     this.#namespaces?.close()
     this.#guard?.close()
-  }
-
-  get isolated(): boolean {
-    return this.#options.isolated
   }
 }

@@ -30,6 +30,8 @@ export interface Run {
   readonly faults: readonly Interval[]
   readonly durationMs: number
   readonly commandsPerClient: readonly number[]
+  /** What the run itself saw go wrong. */
+  readonly wrong: readonly string[]
 }
 
 export interface Verdict {
@@ -51,6 +53,7 @@ export function judge(run: Run): Verdict {
   }
   const services = serviceOf(run.samples, { ...run, nodes: run.nodes.length })
   const faults = [
+    ...run.wrong,
     ...(check.outcome === 'valid' ? [] : [`the history is ${check.outcome}`]),
     ...setFaults(run, operations),
     ...serviceFaults(run, services),
