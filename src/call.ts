@@ -62,6 +62,9 @@ export interface Handing {
   deadline: number | undefined
 }
 
+/** By which clock a read runs: the leader's time, the clock of what is applied, or this node's own time. */
+export type ReadTime = 'leader' | 'applied' | 'stale'
+
 export class Call {
   readonly owner: CallOwner
   readonly stream: Stream
@@ -95,8 +98,8 @@ export class Call {
   overtaken = false
   /** Of a read: its round was confirmed, so it may run as soon as everything before it has. */
   confirmed = false
-  /** Of a read that met a key due by the leader's time: what is applied has passed that time. */
-  clockCame = false
+  /** Of a confirmed read: by which clock it runs. */
+  time: ReadTime = 'leader'
 
   constructor(options: {
     owner: CallOwner
@@ -150,7 +153,6 @@ export class Call {
     this.#leave()
     this.place = 'waiting'
     this.confirmed = false
-    this.clockCame = false
   }
 
   /** The last word on this call: see CallOwner.answered. */

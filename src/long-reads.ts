@@ -101,7 +101,7 @@ class RunningRead {
       if (step.done !== true) this.#encode(step.value)
       else if ('reply' in step.value) return step.value.reply
       else this.#encode(step.value.elements)
-      if (this.#bytes > bytesMax) return TOO_LARGE
+      if (this.#bytes + this.#encoder.length > bytesMax) return TOO_LARGE
       return step.done === true ? this.#finished() : undefined
     } catch (error) {
       return this.#options.failure(error)

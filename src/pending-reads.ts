@@ -8,11 +8,11 @@
 
 import { assert } from '../raft/assert.ts'
 import { ErrorReply } from '../resp/encoder.ts'
-import type { Call, Stream } from './call.ts'
+import type { Call, ReadTime, Stream } from './call.ts'
 import { ClockBehind } from './database-view.ts'
 import { NO_ROOM } from './keyspace.ts'
 import { LongRead } from './long-reads.ts'
-import type { ReadTime, RouterOptions, RouterPorts } from './router.ts'
+import type { RouterOptions, RouterPorts } from './router.ts'
 
 /** Reads that one round was asked for. */
 interface ReadRound {
@@ -73,13 +73,13 @@ export class PendingReads {
     if (this.#collected.length === 0) return
     const calls = this.#collected.filter((call) => call.place === 'reading')
     const stale = calls.filter((call) => this.mayBeStale(call))
-    if (stale.length > 0) this.#confirm(this.#round(stale))
+    if (stale.length > 0) this.#confirm(this.#round(stale), 'stale')
     this.#collected = stale.length > 0 ? calls.filter((call) => !this.mayBeStale(call)) : calls
     if (this.#collected.length === 0 || !hasLeader) return
     const round = this.#round(this.#collected)
     this.#collected = []
     this.#ports.read((confirmed) => {
-      if (confirmed) this.#confirm(round)
+      if (confirmed) this.#confirm(round, 'leader')
       else this.#unconfirmed(round)
     })
   }
@@ -91,11 +91,12 @@ export class PendingReads {
     return round
   }
 
-  #confirm(round: ReadRound): void {
+  #confirm(round: ReadRound, time: ReadTime): void {
     let open = 0
     for (const call of round.calls) {
       if (call.place !== 'reading') continue
       call.confirmed = true
+      call.time = time
       this.#serve(call.stream)
       if (call.place === 'reading') open++
     }
@@ -112,7 +113,7 @@ export class PendingReads {
         this.#lagging.add(stream)
         return
       }
-      const outcome = this.#ports.run(call, this.#timeOf(call))
+      const outcome = this.#ports.run(call, call.time)
       if (outcome === NO_ROOM) {
         // Another turn comes when one of those that run has ended.
         this.#lagging.add(stream)
@@ -133,12 +134,6 @@ export class PendingReads {
     this.#lagging.delete(stream)
   }
 
-  #timeOf(call: Call): ReadTime {
-    if (this.mayBeStale(call)) return 'stale'
-    // What is applied now has passed the time at which the leader confirmed it.
-    return call.clockCame ? 'applied' : 'leader'
-  }
-
   /** The clock has come, for reads that only waited for that. */
   #serveEarly(): void {
     const clock = this.#ports.appliedClock()
@@ -147,7 +142,8 @@ export class PendingReads {
       this.#early.delete(call)
       if (call.place !== 'reading') continue
       call.confirmed = true
-      call.clockCame = true
+      // What is applied now has passed the time at which the leader confirmed it.
+      call.time = 'applied'
       this.#serve(call.stream)
     }
   }

@@ -15,15 +15,12 @@ import { assert } from '../raft/assert.ts'
 import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
-import type { Call } from './call.ts'
+import type { Call, ReadTime } from './call.ts'
 import type { Args, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
 import type { Batch, ReadOutcome } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
 import { PendingReads } from './pending-reads.ts'
-
-/** By which clock a read runs. */
-export type ReadTime = 'leader' | 'applied' | 'stale'
 
 /** What the router asks of the node it stands in. */
 export interface RouterPorts {

@@ -45,6 +45,17 @@ test('a whole scan finds every key once, whatever COUNT says', () => {
   assert.ok(page(db, '0').keys.length >= 10)
 })
 
+test('a page looks at ten thousand keys at most', () => {
+  const db = new Applied()
+  const keys = Array.from({ length: 10_500 }, (_, i) => [`k${i}`, 'v']).flat()
+  for (let at = 0; at < keys.length; at += 2000) db.run('MSET', ...keys.slice(at, at + 2000))
+  const { next, keys: some } = page(db, '0', 'COUNT', '1000000')
+  assert.notEqual(next, '0')
+  // As many more as share the last position.
+  assert.ok(some.length >= 10_000 && some.length < 10_050, `${some.length} keys`)
+  assert.equal(page(db, next, 'COUNT', '1000000').keys.length, 10_500 - some.length)
+})
+
 test('a page never ends between keys of one position', () => {
   fc.assert(
     fc.property(
