@@ -58,6 +58,8 @@ export interface Handing {
   lastTag: number
   /** The link broke: what became of these calls, only the log can tell. */
   adrift: boolean
+  /** Entries were skipped that may have held these calls: the log cannot tell what became of them, only the leader. */
+  blind: boolean
   /** Monotonic ms at which they are given up; undefined while their link stands and their leader is in office. */
   deadline: number | undefined
 }

@@ -259,15 +259,22 @@ export class HandedCalls {
       handing.adrift = true
       handing.deadline ??= deadline
       this.#takeBack(readsAlone(handing))
+      if (handing.blind) this.#giveUp(handing)
     }
     if (this.#latest?.leader === leader) {
       this.#fence = undefined
-      const next = newHanding(leader, this.#latest.term)
-      if (this.#current === this.#latest) this.#current = next
-      this.#latest = next
+      this.#renewLatest()
     }
     this.release()
     this.#ports.wake()
+  }
+
+  /** What is handed over from now on has a fate of its own. */
+  #renewLatest(): void {
+    const before = this.#latest
+    if (before === undefined) return
+    this.#latest = newHanding(before.leader, before.term)
+    if (this.#current === before) this.#current = this.#latest
   }
 
   // ---- And back, through the log --------------------------------------------------------------------
@@ -302,14 +309,19 @@ export class HandedCalls {
     this.#passed = undefined
     for (const handing of this.#handings) {
       const fenced = handing.term === passed?.term && handing.lastTag < passed.tag
-      if (handing.term < applied || fenced) this.#takeBack([...handing.calls])
+      const isKnown = handing.term < applied || fenced
+      if (isKnown && !handing.blind) this.#takeBack([...handing.calls])
     }
     this.release()
   }
 
-  /** Entries became part of the state without being run here: what became of calls in them cannot be known. */
+  /** Entries became part of the state without being run here: of calls in them only a leader that answers can tell. */
   skipped(): void {
-    for (const handing of this.#handings) this.#giveUp(handing)
+    for (const handing of this.#handings) {
+      handing.blind = true
+      if (handing.adrift) this.#giveUp(handing)
+    }
+    this.#renewLatest()
     this.#overtaking.clear()
   }
 
@@ -401,7 +413,15 @@ export class HandedCalls {
 const MINUS = 45
 
 function newHanding(leader: NodeId, term: Term): Handing {
-  return { leader, term, calls: new Set(), lastTag: 0, adrift: false, deadline: undefined }
+  return {
+    leader,
+    term,
+    calls: new Set(),
+    lastTag: 0,
+    adrift: false,
+    blind: false,
+    deadline: undefined,
+  }
 }
 
 /** The reads of streams of which nothing but reads is out: whether they ran does not matter. */

@@ -167,10 +167,10 @@ export class Router {
       call.answer(new ErrorReply(text), this.#ports.appliedIndex())
       return
     }
-    if (stream.unanswered === 1 && this.#reads.mayBeStale(call)) {
-      // Nothing of its connection is on its way: it needs no place, only what its connection has seen.
+    // Where nothing of its connection is on its way, a read waits for no command of others that has no place yet.
+    if (stream.unanswered === 1 && (this.#reads.mayBeStale(call) || this.#readsHere(call))) {
       this.#reads.add(call)
-      this.#reads.begin(false)
+      this.#ports.wake()
       return
     }
     if (
@@ -184,6 +184,13 @@ export class Router {
     this.#backlog.push(call)
     this.#backlogBytes += call.bytes
     this.#ports.wake()
+  }
+
+  /** Whether a read may run on this node now, by a read round. */
+  #readsHere(call: Call): boolean {
+    const route = this.#route
+    if (!call.isRead || route.kind === 'none') return false
+    return route.kind === 'self' ? route.established : this.#options.redirect === 'forward'
   }
 
   /** Places everything that can be placed. */

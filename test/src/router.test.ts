@@ -362,6 +362,58 @@ describe('stale reads', () => {
   })
 })
 
+describe('reads of connections of which nothing else is on its way', () => {
+  test('wait for no room in the log that others wait for', () => {
+    const bench = leading({ entryCommands: 1 })
+    const [a, b, own, remote] = [false, false, false, true].map(
+      (isRemote) => new Caller(bench, { remote: isRemote }),
+    )
+    bench.room = 0
+    a?.send('SET k 1')
+    b?.send('SET k 2')
+    own?.send('GET k')
+    remote?.send('GET k')
+    bench.answerRounds(true)
+    assert.deepEqual([own?.replies, remote?.replies], [['$-1'], ['$-1']])
+    // Behind a write of their own connection they do.
+    b?.send('GET k')
+    bench.answerRounds(true)
+    bench.room = 3
+    bench.router.flush()
+    bench.apply()
+    bench.answerRounds(true)
+    assert.deepEqual([a?.replies, b?.replies], [['+OK'], ['+OK', '$1 2']])
+  })
+
+  test('nor for a link to the leader, unless a follower is to redirect them', () => {
+    for (const redirect of ['forward', 'moved'] as const) {
+      const bench = new RouterBench()
+      bench.options.redirect = redirect
+      bench.linkUp = false
+      bench.follow('b', 1)
+      const [writer, reader] = [new Caller(bench), new Caller(bench)]
+      writer.send('FLUSHALL')
+      reader.send('GET k')
+      bench.answerRounds(true)
+      const expected = redirect === 'forward' ? '$-1' : undefined
+      assert.deepEqual([writer.replies, reader.replies], [[undefined], [expected]])
+      bench.linkUp = true
+      bench.tick(10)
+      if (redirect === 'moved') assert.deepEqual(reader.replies, ['-MOVED 7 b:6379'])
+    }
+  })
+
+  test('still wait for a leader', () => {
+    const bench = new RouterBench()
+    bench.route({ kind: 'self', term: 1, established: false })
+    const caller = new Caller(bench)
+    caller.send('GET k')
+    assert.equal(bench.rounds.length, 0)
+    bench.tick(PARK_MS)
+    assert.deepEqual(caller.replies, ['-CLUSTERDOWN'])
+  })
+})
+
 describe('the end of an office', () => {
   test('what was not appended is placed at the next leader, before newer commands', () => {
     const bench = leading()
