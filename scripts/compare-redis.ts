@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     return
   }
   const redis = await startRedis(program)
-  const cluster = await Cluster.start({ nodes: 1 })
+  const cluster = await Cluster.start({ nodes: 1, flags: ['--cluster-enabled', 'no'] })
   process.once('exit', () => {
     redis.stop()
     cluster.kill()

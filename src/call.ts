@@ -81,6 +81,8 @@ export class Call {
   readonly bytes: number
   /** Of a write: the keys that it names, for a command without any 1; of a transaction those of its commands. */
   readonly work: number
+  /** Of a read: with `redirect moved` too it runs at a follower. */
+  readonly isReadonly: boolean
   /**
    * The other node that took it from its client, and wants it back rather than sent on when this node does not lead;
    * undefined: the client is connected here.
@@ -115,6 +117,7 @@ export class Call {
     origin?: Origin
     tag?: number
     work?: number | undefined
+    isReadonly?: boolean
   }) {
     this.owner = options.owner
     this.stream = options.stream
@@ -129,6 +132,7 @@ export class Call {
     let bytes = CALL_OVERHEAD_BYTES
     for (const arg of options.args) bytes += arg.length
     this.bytes = bytes
+    this.isReadonly = options.isReadonly ?? false
     this.work = this.isRead ? 0 : (options.work ?? workOf(options.command, options.args))
   }
 

@@ -51,7 +51,9 @@ export function loadConfig(input: ConfigInput): Config {
       const fault = `unknown option ${quoted(name)} with value ${value} (${origin})`
       throw configError(fault, 'holdfast --help lists all options')
     }
-    written.set(name, { value: joined(name, assignment), origin })
+    const before = options[name].kind.addsUp === true ? written.get(name) : undefined
+    const value = joined(name, assignment)
+    written.set(name, { value: before === undefined ? value : `${before.value} ${value}`, origin })
   }
   const settings = settingsFrom(written)
   const [broken] = brokenRules(settings)
@@ -87,11 +89,12 @@ function settingsFrom(
   let settings: Partial<Settings> = {}
   for (const name of optionNames) {
     const option = options[name]
-    const { value, origin } = written.get(name) ?? {
-      // A default sees only options above its own, which are set by now.
-      value:
-        typeof option.default === 'string' ? option.default : option.default(complete(settings)),
-      origin: 'default',
+    // A default sees only options above its own, which are set by now.
+    const defaultValue =
+      typeof option.default === 'string' ? option.default : option.default(complete(settings))
+    const { value, origin } = written.get(name) ?? { value: defaultValue, origin: 'default' }
+    if (option.kind.addsUp === true) {
+      settings = assigned(settings, name, defaultValue) ?? settings
     }
     const next = assigned(settings, name, value)
     if (next === undefined) {

@@ -7,7 +7,8 @@
 
 import { isIP } from 'node:net'
 import { DATABASES } from '../storage/state-meta.ts'
-import type { ConfigPort, ConfigRefusal } from './commands/local-server.ts'
+import type { ConfigPort, ConfigRefusal, RewriteFailure } from './commands/local-server.ts'
+import { rewriteConfigFile, type WrittenOption } from './config-rewrite.ts'
 import { formatAddress, isLoopback, parseAddress } from './network.ts'
 import {
   address,
@@ -20,8 +21,8 @@ import {
   humanBytes,
   integer,
   type OptionKind,
-  type OutputLimit,
-  outputLimit,
+  type OutputLimits,
+  outputLimits,
   path,
   text,
 } from './option-kinds.ts'
@@ -46,8 +47,12 @@ export interface Settings {
   readonly 'tcp-keepalive': number
   readonly 'proto-max-bulk-len': number
   readonly 'client-query-buffer-limit': number
-  readonly 'client-output-buffer-limit': OutputLimit
+  readonly 'client-output-buffer-limit': OutputLimits
+  readonly 'maxmemory-clients': number
   readonly 'transaction-max-bytes': number
+  readonly 'slowlog-log-slower-than': number
+  readonly 'slowlog-max-len': number
+  readonly 'latency-monitor-threshold': number
   readonly 'read-consistency': 'linearizable' | 'stale'
   readonly redirect: 'forward' | 'moved'
   readonly 'cluster-enabled': boolean
@@ -64,7 +69,6 @@ export interface Settings {
   readonly 'log-cache-size': number
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
-  readonly 'maxmemory-cache': number
   readonly loglevel: LogLevel
   readonly logfile: string
 }
@@ -158,6 +162,12 @@ export const limits = {
   longReplyBytesMax: 536_870_912,
   /** Bytes of replies that the open commands of one connection may be expected to produce. */
   openReplyBytesMax: 16_777_216,
+  /** Unread replies of one client, where client-output-buffer-limit says 0. */
+  outputBytesMax: 1_073_741_824,
+  /** Error codes that INFO counts one by one, as in Redis. */
+  errorCodesMax: 128,
+  /** Of a command as MONITOR shows it. */
+  monitorLineBytesMax: 65_536,
   /** Keys that one connection may watch. */
   watchedKeysMax: 10_000,
   /** Commands of one transaction: they run in one go, and everybody else waits for them. */
@@ -267,16 +277,40 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     help: 'unanswered input of one client, above which it is closed',
   },
   'client-output-buffer-limit': {
-    kind: outputLimit({ min: MB, max: GB, maxSeconds: 3600 }),
-    default: 'normal 256mb 64mb 60',
+    kind: outputLimits({ min: MB, max: limits.outputBytesMax, maxSeconds: 3600 }),
+    default: 'normal 256mb 64mb 60 slave 256mb 64mb 60 pubsub 32mb 8mb 60',
     settable: true,
     help: 'unread replies of one client: closed above hard, or above soft for so many seconds',
+  },
+  'maxmemory-clients': {
+    kind: bytes({ min: MB, max: 64 * GB }),
+    default: '512mb',
+    settable: true,
+    help: 'input, transactions and unread replies of all clients: above it those that hold most are closed',
   },
   'transaction-max-bytes': {
     kind: bytes({ min: MB, max: 512 * MB }),
     default: '64mb',
     settable: true,
     help: 'arguments of all commands of one MULTI',
+  },
+  'slowlog-log-slower-than': {
+    kind: integer({ min: -1, max: 1_000_000_000, unit: 'microseconds' }),
+    default: '10000',
+    settable: true,
+    help: 'SLOWLOG keeps commands that took longer, from their arrival to their reply; -1: none',
+  },
+  'slowlog-max-len': {
+    kind: integer({ min: 0, max: 10_000, unit: 'entries' }),
+    default: '128',
+    settable: true,
+    help: 'entries of SLOWLOG',
+  },
+  'latency-monitor-threshold': {
+    kind: integer({ min: 0, max: 1_000_000, unit: 'ms' }),
+    default: '0',
+    settable: true,
+    help: 'LATENCY keeps events that took at least so long; 0: none',
   },
   'read-consistency': {
     kind: choice(['linearizable', 'stale']),
@@ -365,11 +399,6 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: '64mb',
     help: 'applied writes in memory before a checkpoint moves them to disk',
   },
-  'maxmemory-cache': {
-    kind: bytes({ min: 0, max: 64 * GB }),
-    default: '32mb',
-    help: 'memory for values that were read from disk; 0: none are kept',
-  },
   loglevel: {
     kind: choice(logLevels),
     default: 'notice',
@@ -422,6 +451,29 @@ export class Config implements ConfigPort {
     yield* facts
   }
 
+  rewrite(): RewriteFailure | undefined {
+    if (this.file === '') return { reason: undefined }
+    const written = optionNames.map((name): WrittenOption => {
+      const option = options[name]
+      const usual =
+        typeof option.default === 'string' ? option.default : option.default(this.#settings)
+      const value = printed(this.#settings, name)
+      const unchanged = assigned({}, name, usual)
+      return {
+        name,
+        value,
+        isDefault: unchanged !== undefined && printed(unchanged as Settings, name) === value,
+        manyWords: option.kind.manyWords,
+      }
+    })
+    try {
+      rewriteConfigFile(this.file, written)
+    } catch (error) {
+      return { reason: error instanceof Error ? error.message : String(error) }
+    }
+    return undefined
+  }
+
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined {
     let settings = this.#settings
     const names: OptionName[] = []
@@ -451,7 +503,9 @@ export function assigned<Known extends Partial<Settings>>(
   name: OptionName,
   value: string,
 ): Known | undefined {
-  const parsed = options[name].kind.parse(value)
+  const { kind } = options[name]
+  const isPart = kind.addsUp === true && settings[name] !== undefined
+  const parsed = kind.parse(isPart ? `${printed(settings as Settings, name)} ${value}` : value)
   return parsed === undefined ? undefined : { ...settings, [name]: parsed }
 }
 
@@ -489,9 +543,15 @@ export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
     const names = ['client-query-buffer-limit', 'proto-max-bulk-len'] as const
     yield { names, rule: `the buffer must hold the largest argument and ${humanBytes(MB)} more` }
   }
-  if (settings['client-output-buffer-limit'].hardBytes < bulk + MB) {
+  const { hardBytes } = settings['client-output-buffer-limit'].normal
+  if (hardBytes !== 0 && hardBytes < bulk + MB) {
     const names = ['client-output-buffer-limit', 'proto-max-bulk-len'] as const
     yield { names, rule: `the hard limit must hold the largest value and ${humanBytes(MB)} more` }
+  }
+  const clients = settings['maxmemory-clients']
+  if (clients < settings['client-query-buffer-limit']) {
+    const names = ['maxmemory-clients', 'client-query-buffer-limit'] as const
+    yield { names, rule: 'the memory of all clients must hold the input of one' }
   }
   const { cluster } = settings
   if (cluster.length > 0 && !cluster.includes(settings['peer-announce'])) {

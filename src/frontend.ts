@@ -8,6 +8,7 @@ import { Buffer } from 'node:buffer'
 import { Decoder } from '../resp/decoder.ts'
 import type { FramingLimits } from '../resp/framing-guard.ts'
 import { ClientConnection, type ConnectionOwner, type FrontendStats } from './client-connection.ts'
+import type { Command } from './commands/command.ts'
 import type { LocalServer } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { type Config, limits } from './config.ts'
@@ -34,6 +35,18 @@ const DENIED =
   "other machines set requirepass (in the configuration file, or with 'CONFIG SET requirepass <password>' from " +
   "this machine), or disable the protection with 'CONFIG SET protected-mode no' if the network can be trusted.\r\n"
 
+export interface FrontendRates {
+  readonly commandsPerSecond: number
+  readonly inputBytesPerSecond: number
+  readonly outputBytesPerSecond: number
+}
+
+/** CLIENT PAUSE, until a moment of the monotonic clock. */
+export interface Pause {
+  readonly until: number
+  readonly mode: 'all' | 'write'
+}
+
 export interface FrontendOptions {
   readonly network: Network
   readonly clock: Clock
@@ -59,15 +72,17 @@ export class Frontend {
   /** Wait until the router has room. */
   #held = new Set<ClientConnection>()
   #dirty = new Set<ClientConnection>()
+  /** Wait for the end of CLIENT PAUSE. */
+  #postponed = new Set<ClientConnection>()
+  #pause: Pause | undefined
+  #cancelPause: Cancel | undefined
+  /** What all connections hold. */
+  #memoryBytes = 0
   #lastId = 0
   #cancelSweep: Cancel | undefined
-  readonly stats: FrontendStats = {
-    connectionsReceived: 0,
-    connectionsRejected: 0,
-    commandsProcessed: 0,
-    inputBytes: 0,
-    outputBytes: 0,
-  }
+  /** Of the last whole second. */
+  rates: FrontendRates = { commandsPerSecond: 0, inputBytesPerSecond: 0, outputBytesPerSecond: 0 }
+  readonly stats: FrontendStats = noStats()
 
   constructor(options: FrontendOptions) {
     this.#options = options
@@ -85,7 +100,11 @@ export class Frontend {
       now: () => clock.monotonic(),
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
-      outputLimit: () => config.get('client-output-buffer-limit'),
+      outputLimits: () => config.get('client-output-buffer-limit'),
+      memoryChanged: (bytes) => {
+        this.#memoryBytes += bytes
+      },
+      isPaused: (command, session) => this.#isPaused(command, session),
       transactionBytesMax: () => config.get('transaction-max-bytes'),
       ready: (connection) => {
         this.#ready.add(connection)
@@ -93,6 +112,9 @@ export class Frontend {
       },
       held: (connection) => {
         this.#held.add(connection)
+      },
+      postponed: (connection) => {
+        this.#postponed.add(connection)
       },
       dirty: (connection) => {
         this.#dirty.add(connection)
@@ -130,6 +152,7 @@ export class Frontend {
   /** Stops accepting and closes every connection; what was written before still leaves. */
   async close(): Promise<void> {
     this.#cancelSweep?.()
+    this.#cancelPause?.()
     const closed = this.#listeners.map((listener) => listener.close())
     for (const connection of this.#connections) connection.end()
     await Promise.all(closed)
@@ -140,11 +163,18 @@ export class Frontend {
     for (const connection of [...this.#connections]) connection.endWhenIdle()
   }
 
+  /** Those that are there: one that was just closed may still wait for its socket's word. */
   *sessions(): Iterable<Session> {
     for (const connection of this.#connections) {
+      if (connection.session.isClosed) continue
       connection.updateSession()
       yield connection.session
     }
+  }
+
+  /** CONFIG RESETSTAT. */
+  resetStats(): void {
+    Object.assign(this.stats, noStats())
   }
 
   get connectedClients(): number {
@@ -192,10 +222,57 @@ export class Frontend {
     this.#ready.delete(connection)
     this.#held.delete(connection)
     this.#dirty.delete(connection)
+    this.#postponed.delete(connection)
+  }
+
+  // ---- CLIENT PAUSE ---------------------------------------------------------------------------------
+
+  /** Commands wait for so long: all, or those that write. What is paused already stays so at least as long. */
+  pause(ms: number, mode: Pause['mode']): void {
+    const { clock, timers } = this.#options
+    const until = Math.max(this.#pause?.until ?? 0, clock.monotonic() + ms)
+    this.#pause = { until, mode: this.#pause?.mode === 'all' ? 'all' : mode }
+    this.#cancelPause?.()
+    this.#cancelPause = timers.after(until - clock.monotonic(), () => this.unpause())
+  }
+
+  unpause(): void {
+    this.#pause = undefined
+    this.#cancelPause?.()
+    for (const connection of this.#postponed) this.#owner.ready(connection)
+    this.#postponed.clear()
+  }
+
+  #isPaused(command: Command, { multi }: Session): boolean {
+    const pause = this.#pause
+    if (pause === undefined || this.#options.clock.monotonic() >= pause.until) return false
+    if (pause.mode === 'all' || command.kind === 'write') return true
+    return command.name === 'exec' && multi?.writes === true
+  }
+
+  // ---- Memory ---------------------------------------------------------------------------------------
+
+  /** What all connections hold: input, transactions and replies. */
+  get memoryBytes(): number {
+    return this.#memoryBytes
+  }
+
+  /** Above maxmemory-clients those that hold most have to go, until the others fit. */
+  #evict(): void {
+    const most = this.#options.config.get('maxmemory-clients')
+    if (this.#memoryBytes <= most) return
+    const holders = [...this.#connections].filter(({ session }) => !session.noEvict)
+    holders.sort((a, b) => b.memory - a.memory)
+    for (const connection of holders) {
+      if (this.#memoryBytes <= most) return
+      connection.evict()
+      this.stats.connectionsEvicted++
+    }
   }
 
   /** First half of a turn: every connection that has input starts its share of commands. */
   work(): void {
+    this.#evict()
     if (this.#held.size > 0 && !this.#options.router.congested) {
       for (const connection of this.#held) this.#ready.add(connection)
       this.#held.clear()
@@ -218,9 +295,23 @@ export class Frontend {
     if (this.#ready.size > 0 || mayGoOn) this.#options.wake()
   }
 
+  #measure(before: FrontendStats, ms: number): void {
+    const { commandsProcessed, inputBytes, outputBytes } = this.stats
+    const perSecond = (now: number, then: number): number => ((now - then) * 1000) / Math.max(1, ms)
+    this.rates = {
+      commandsPerSecond: perSecond(commandsProcessed, before.commandsProcessed),
+      inputBytesPerSecond: perSecond(inputBytes, before.inputBytes),
+      outputBytesPerSecond: perSecond(outputBytes, before.outputBytes),
+    }
+  }
+
   #armSweep(): void {
-    this.#cancelSweep = this.#options.timers.after(SWEEP_MS, () => {
+    const { timers, clock } = this.#options
+    const before = { ...this.stats }
+    const armedAt = clock.monotonic()
+    this.#cancelSweep = timers.after(SWEEP_MS, () => {
       this.#armSweep()
+      this.#measure(before, clock.monotonic() - armedAt)
       const idleMs = this.#options.config.get('timeout') * 1000
       for (const connection of [...this.#connections]) connection.sweep(idleMs)
     })
@@ -234,4 +325,15 @@ class Refused {
   finished(): void {}
   drained(): void {}
   closed(): void {}
+}
+
+function noStats(): FrontendStats {
+  return {
+    connectionsReceived: 0,
+    connectionsRejected: 0,
+    connectionsEvicted: 0,
+    commandsProcessed: 0,
+    inputBytes: 0,
+    outputBytes: 0,
+  }
 }

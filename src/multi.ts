@@ -32,6 +32,7 @@ export class MultiQueue {
   #commands: QueuedCommand[] = []
   #bytes = 0
   #broken = false
+  #writes = false
 
   get commands(): readonly QueuedCommand[] {
     return this.#commands
@@ -45,6 +46,11 @@ export class MultiQueue {
   /** A command was refused, so EXEC refuses the whole; nothing is kept any more. */
   get broken(): boolean {
     return this.#broken
+  }
+
+  /** A command in it writes. */
+  get writes(): boolean {
+    return this.#writes
   }
 
   break(): void {
@@ -63,6 +69,7 @@ export class MultiQueue {
       return full ? tooManyCommands : tooManyBytes
     }
     this.#bytes += bytes
+    if (command.kind === 'write') this.#writes = true
     this.#commands.push({ command, args: args.map(kept) })
     return undefined
   }

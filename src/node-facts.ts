@@ -12,6 +12,7 @@ import type { InfoFacts, LocalServer, RaftStatus } from './commands/local-server
 import type { Config } from './config.ts'
 import type { Frontend } from './frontend.ts'
 import type { Clock } from './network.ts'
+import { Observer } from './observer.ts'
 import type { Replica } from './replica.ts'
 import type { Copies } from './replication-waits.ts'
 import { DATABASES, type Session } from './session.ts'
@@ -37,6 +38,7 @@ export interface NodeFactsOptions {
 export class NodeFacts implements LocalServer {
   readonly #options: NodeFactsOptions
   readonly config: Config
+  readonly observer: Observer
   readonly #startedAt: number
   #passwordDigest: Uint8Array | undefined
   #memoryPeak = 0
@@ -44,7 +46,15 @@ export class NodeFacts implements LocalServer {
   constructor(options: NodeFactsOptions) {
     this.#options = options
     this.config = options.config
-    this.#startedAt = options.clock.monotonic()
+    const { clock, config } = options
+    this.#startedAt = clock.monotonic()
+    this.observer = new Observer({
+      wall: () => clock.wall(),
+      slowerThanMicros: () => config.get('slowlog-log-slower-than'),
+      slowlogMax: () => config.get('slowlog-max-len'),
+      latencyThresholdMs: () => config.get('latency-monitor-threshold'),
+    })
+    config.watch('slowlog-max-len', () => this.observer.slowlog.trim(config.get('slowlog-max-len')))
     const digest = (): void => {
       const password = this.config.get('requirepass')
       this.#passwordDigest =
@@ -56,6 +66,24 @@ export class NodeFacts implements LocalServer {
 
   now(): number {
     return this.#options.clock.monotonic()
+  }
+
+  wall(): number {
+    return this.#options.clock.wall()
+  }
+
+  resetStats(): void {
+    this.observer.reset()
+    this.#options.frontend().resetStats()
+    this.#memoryPeak = 0
+  }
+
+  pause(ms: number, mode: 'all' | 'write'): void {
+    this.#options.frontend().pause(ms, mode)
+  }
+
+  unpause(): void {
+    this.#options.frontend().unpause()
   }
 
   passwordDigest(): Uint8Array | undefined {
@@ -143,6 +171,7 @@ export class NodeFacts implements LocalServer {
     const { config, replica } = this.#options
     const frontend = this.#options.frontend()
     const { heapUsed, external, rss } = process.memoryUsage()
+    const { system, user } = process.cpuUsage()
     this.#memoryPeak = Math.max(this.#memoryPeak, heapUsed + external)
     return {
       holdfastVersion: version,
@@ -158,7 +187,13 @@ export class NodeFacts implements LocalServer {
       usedMemoryBytes: heapUsed + external,
       usedMemoryPeakBytes: this.#memoryPeak,
       residentMemoryBytes: rss,
+      monitors: this.observer.monitors,
+      clientMemoryBytes: frontend.memoryBytes,
+      clientMemoryMax: config.get('maxmemory-clients'),
       ...frontend.stats,
+      ...frontend.rates,
+      systemSeconds: system / 1e6,
+      userSeconds: user / 1e6,
       databases: Array.from({ length: DATABASES }, (_, database) =>
         replica.keyspace.facts(database),
       ),

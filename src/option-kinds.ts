@@ -15,6 +15,8 @@ export interface OptionKind<Value> {
   readonly refusal: string
   /** True when the value is made of several words, as in redis.conf's `bind 127.0.0.1 ::1`. */
   readonly manyWords: boolean
+  /** A text says a part of the value: behind another text, it changes that part of the whole. */
+  readonly addsUp?: true
   /** Undefined: not allowed. */
   parse(text: string): Value | undefined
   print(value: Value): string
@@ -26,12 +28,17 @@ export interface BindAddress {
   readonly optional: boolean
 }
 
-/** Redis' client-output-buffer-limit of class normal: closed above `hardBytes`, or `softSeconds` above `softBytes`. */
+/** A client is closed above `hardBytes`, or `softSeconds` above `softBytes`; 0: as much as any may have. */
 export interface OutputLimit {
   readonly hardBytes: number
   readonly softBytes: number
   readonly softSeconds: number
 }
+
+/** Redis' classes of clients, by the names that it prints. There are no clients of class slave here. */
+export const outputClasses = ['normal', 'slave', 'pubsub'] as const
+export type OutputClass = (typeof outputClasses)[number]
+export type OutputLimits = Readonly<Record<OutputClass, OutputLimit>>
 
 const KIB = 1024
 const UNITS = new Map([
@@ -52,7 +59,7 @@ export function integer(bounds: { min: number; max: number; unit: string }): Opt
     allowed: `${min} to ${max}${unit === '' ? '' : ` ${unit}`}`,
     refusal: `argument must be between ${min} and ${max} inclusive`,
     manyWords: false,
-    parse: (text) => within(/^\d{1,15}$/.test(text) ? Number(text) : undefined, min, max),
+    parse: (text) => within(/^-?\d{1,15}$/.test(text) ? Number(text) : undefined, min, max),
     print: String,
   }
 }
@@ -169,31 +176,54 @@ export function addresses(bounds: { max: number }): OptionKind<readonly string[]
   }
 }
 
-/** `normal <hard bytes> <soft bytes> <soft seconds>`; unlike in Redis 0 (no limit) is refused. */
-export function outputLimit(bounds: {
+/** `<class> <hard bytes> <soft bytes> <soft seconds>` once per class, as in Redis. */
+export function outputLimits(bounds: {
   min: number
   max: number
   maxSeconds: number
-}): OptionKind<OutputLimit> {
+}): OptionKind<OutputLimits> {
   const { min, max, maxSeconds } = bounds
-  const sizes = `${humanBytes(min)} <= soft <= hard <= ${humanBytes(max)}`
-  return {
-    allowed: `normal <hard> <soft> <seconds>, ${sizes}, seconds 1 to ${maxSeconds}`,
-    refusal: `argument must be 'normal <hard> <soft> <seconds>' with ${sizes}`,
-    manyWords: true,
-    parse(value) {
-      const [name, hard, soft, seconds, ...rest] = words(value)
-      if (name?.toLowerCase() !== 'normal' || rest.length > 0) return undefined
-      const hardBytes = within(parseBytes(hard ?? ''), min, max)
-      const softBytes = within(parseBytes(soft ?? ''), min, max)
-      const softSeconds = integer({ min: 1, max: maxSeconds, unit: '' }).parse(seconds ?? '')
-      if (hardBytes === undefined || softBytes === undefined || softSeconds === undefined) {
-        return undefined
-      }
-      return softBytes <= hardBytes ? { hardBytes, softBytes, softSeconds } : undefined
-    },
-    print: (value) => `normal ${value.hardBytes} ${value.softBytes} ${value.softSeconds}`,
+  const sizes = `${humanBytes(min)} to ${humanBytes(max)} or 0`
+  const seconds = integer({ min: 0, max: maxSeconds, unit: '' })
+  const size = (text: string): number | undefined => {
+    const amount = parseBytes(text)
+    return amount === 0 ? 0 : within(amount, min, max)
   }
+  return {
+    allowed: `normal|replica|pubsub <hard> <soft> <seconds>, ${sizes}, soft <= hard, seconds 0 to ${maxSeconds}`,
+    refusal: 'Error in class, hard, soft or soft_seconds setting in buffer limit configuration.',
+    manyWords: true,
+    addsUp: true,
+    parse(text) {
+      const all = words(text)
+      const none = { hardBytes: 0, softBytes: 0, softSeconds: 0 }
+      const limits: Record<OutputClass, OutputLimit> = { normal: none, slave: none, pubsub: none }
+      if (all.length === 0 || all.length % 4 !== 0) return undefined
+      for (let at = 0; at < all.length; at += 4) {
+        const name = outputClass(all[at] ?? '')
+        const hardBytes = size(all[at + 1] ?? '')
+        const softBytes = size(all[at + 2] ?? '')
+        const softSeconds = seconds.parse(all[at + 3] ?? '')
+        if (name === undefined || hardBytes === undefined) return undefined
+        if (softBytes === undefined || softSeconds === undefined) return undefined
+        if (softBytes > (hardBytes === 0 ? max : hardBytes)) return undefined
+        limits[name] = { hardBytes, softBytes, softSeconds }
+      }
+      return limits
+    },
+    print: (limits) =>
+      outputClasses
+        .map((name) => {
+          const { hardBytes, softBytes, softSeconds } = limits[name]
+          return `${name} ${hardBytes} ${softBytes} ${softSeconds}`
+        })
+        .join(' '),
+  }
+}
+
+function outputClass(word: string): OutputClass | undefined {
+  const name = word.toLowerCase()
+  return outputClasses.find((one) => one === (name === 'replica' ? 'slave' : name))
 }
 
 /** The largest unit that divides the amount: 67108864 is "64mb". */

@@ -16,7 +16,7 @@ import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Call, ReadTime } from './call.ts'
-import type { Args, Spec } from './commands/command.ts'
+import type { Args, Command, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
 import type { Batch, ReadOutcome } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
@@ -246,9 +246,17 @@ export class Router {
     entry.items.push(call)
   }
 
-  /** With `redirect moved`, at a follower: the error that sends the client of a keyed command to the leader. */
-  redirection(command: Pick<Spec, 'keys'>, args: Args): ErrorReply | undefined {
+  /**
+   * With `redirect moved`, at a follower: the error that sends the client of a keyed command to the leader.
+   * `isReadonly`: its reads are served where it is.
+   */
+  redirection(
+    command: Pick<Command, 'keys' | 'kind'>,
+    args: Args,
+    isReadonly: boolean,
+  ): ErrorReply | undefined {
     const route = this.#route
+    if (isReadonly && command.kind === 'read') return undefined
     if (this.#options.redirect !== 'moved' || route.kind !== 'leader') return undefined
     const slot = this.#ports.keySlot(command, args)
     const address = this.#ports.clientAddress(route.leader)
@@ -259,7 +267,7 @@ export class Router {
   #placeAtFollower(call: Call): boolean {
     const { stream } = call
     assert(!call.isRemote, () => `${call.command.name} would be handed on a second time`)
-    const elsewhere = this.redirection(call.command, call.args)
+    const elsewhere = this.redirection(call.command, call.args, call.isReadonly)
     if (elsewhere !== undefined) {
       call.answer(elsewhere, this.#ports.appliedIndex())
       return true

@@ -45,6 +45,17 @@ export class Session {
   readonly writes = { sent: 0, answered: 0, index: 0 }
   /** The connection is gone: nobody waits for anything any more. */
   isClosed = false
+  /** MONITOR: it is shown the commands of all, and may not ask for data itself. */
+  isMonitor = false
+  /** READONLY: with `redirect moved` its reads run where it is connected. */
+  isReadonly = false
+  /** CLIENT NO-EVICT and NO-TOUCH. */
+  noEvict = false
+  noTouch = false
+  /** CLIENT REPLY: whether it hears of its commands, or of all but the next. */
+  replies: 'on' | 'off' | 'skip' = 'on'
+  /** Ends the connection at once, as another one's CLIENT KILL asks for; the frontend sets it. */
+  close: () => void = () => {}
   /** Set by a command: the connection ends once everything answered so far has been sent. */
   closeAfterReply = false
   /** When the last command arrived, in ms; the frontend sets it. */
@@ -55,6 +66,11 @@ export class Session {
   inputBytes = 0
   /** Bytes of replies not yet handed to the kernel; the frontend sets it. */
   outputBytes = 0
+  /** All that is held for it; the frontend sets it. */
+  memoryBytes = 0
+  /** Bytes received and sent since it was accepted; the frontend sets it. */
+  receivedBytes = 0
+  sentBytes = 0
 
   constructor(options: {
     id: number
@@ -70,10 +86,36 @@ export class Session {
     this.lastCommandAt = options.now
     this.authenticated = options.authenticated
   }
+  get subscriptionCount(): number {
+    const { channels, patterns } = this.subscriptions
+    return channels.size + patterns.size
+  }
+
   /** MULTI and WATCH are over, however they ended. */
   endTransaction(): void {
     this.multi = undefined
     this.watches.clear()
+  }
+
+  /** Whether the next command gets no reply; SKIP is over with it. */
+  takeMute(): boolean {
+    const mute = this.replies !== 'on'
+    if (this.replies === 'skip') this.replies = 'on'
+    return mute
+  }
+
+  /** RESET: everything that commands have set is as it was at first; `authenticated` too is up to the caller. */
+  reset(authenticated: boolean): void {
+    this.endTransaction()
+    this.protocol = 2
+    this.database = 0
+    this.authenticated = authenticated
+    this.name = ''
+    this.isMonitor = false
+    this.isReadonly = false
+    this.noEvict = false
+    this.noTouch = false
+    this.replies = 'on'
   }
 
   /** A session on which commands may be tried: what they decide is seen, and nothing of it happens. */

@@ -150,7 +150,16 @@ const get: ArgumentDoc = {
   arguments: [encoding, offset],
 }
 const access: readonly string[] = ['RW', 'access', 'update', 'variable_flags']
-const keys: KeySpec = { first: 1, last: 1, step: 1, access }
+const keys: KeySpec = {
+  first: 1,
+  last: 1,
+  step: 1,
+  access,
+  accessOf: (args) =>
+    args.some((arg, at) => at >= 2 && (isWord(arg, 'set') || isWord(arg, 'incrby')))
+      ? ['RW', 'access', 'update']
+      : ['RO', 'access'],
+}
 
 export const bitfieldCommands: readonly Command[] = [
   {

@@ -8,6 +8,7 @@
 import { OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, parseInt64, quoted } from './arguments.ts'
+import { clientControls, typeFilter } from './client-control.ts'
 import type { Args, Command, TableEntry } from './command.ts'
 import { CommandError, syntaxError } from './command.ts'
 import { clientName } from './connection.ts'
@@ -21,7 +22,7 @@ function list(_session: Session, args: Args, server: LocalServer): Reply {
   const sessions = [...server.sessions()]
   let listed = sessions
   if (args.length === 4 && isWord(argument(args, 2), 'type')) {
-    listed = hasType(argument(args, 3)) ? sessions : []
+    listed = sessions.filter(typeFilter(argument(args, 3)))
   } else if (args.length > 3 && isWord(argument(args, 2), 'id')) {
     const ids = args.slice(3).map(clientId)
     listed = ids.flatMap((id) => sessions.filter((session) => session.id === id))
@@ -29,14 +30,6 @@ function list(_session: Session, args: Args, server: LocalServer): Reply {
     throw syntaxError
   }
   return new VerbatimReply(listed.map((session) => describe(session, now)).join(''))
-}
-
-/** Whether ordinary connections are of the type: they are all there is. */
-function hasType(type: Uint8Array): boolean {
-  if (isWord(type, 'normal')) return true
-  const others = ['master', 'replica', 'slave', 'pubsub']
-  if (others.some((other) => isWord(type, other))) return false
-  throw new CommandError(`ERR Unknown client type '${quoted(type)}'`)
 }
 
 function clientId(bytes: Uint8Array): number {
@@ -54,14 +47,16 @@ function describe(session: Session, now: number): string {
     ['name', session.name],
     ['age', wholeSeconds(now - session.createdAt)],
     ['idle', wholeSeconds(now - session.lastCommandAt)],
-    ['flags', 'N'],
+    ['flags', flagsOf(session)],
     ['db', session.database],
-    ['sub', 0],
-    ['psub', 0],
+    ['sub', session.subscriptions.channels.size],
+    ['psub', session.subscriptions.patterns.size],
     ['ssub', 0],
-    ['multi', -1],
+    ['multi', session.multi?.commands.length ?? -1],
     ['qbuf', session.inputBytes],
+    ['multi-mem', session.multi?.bytes ?? 0],
     ['omem', session.outputBytes],
+    ['tot-mem', session.memoryBytes],
     ['events', 'r'],
     ['cmd', session.lastCommand === '' ? 'NULL' : session.lastCommand],
     ['user', 'default'],
@@ -71,6 +66,21 @@ function describe(session: Session, now: number): string {
     ['lib-ver', session.libVersion],
   ]
   return `${fields.map(([name, value]) => `${name}=${value}`).join(' ')}\n`
+}
+
+/** Redis' letters, in its order. */
+function flagsOf(session: Session): string {
+  const flags: readonly (readonly [boolean, string])[] = [
+    [session.isMonitor, 'O'],
+    [session.subscriptionCount > 0, 'P'],
+    [session.multi !== undefined, 'x'],
+    [session.closeAfterReply, 'c'],
+    [session.isReadonly, 'r'],
+    [session.noEvict, 'e'],
+    [session.noTouch, 'T'],
+  ]
+  const set = flags.filter(([is]) => is).map(([, flag]) => flag)
+  return set.length === 0 ? 'N' : set.join('')
 }
 
 function wholeSeconds(ms: number): number {
@@ -95,7 +105,7 @@ function setinfo(session: Session, args: Args): Reply {
   return OK
 }
 
-const subcommands: readonly Command[] = [
+const own: readonly Command[] = [
   {
     name: 'client|getname',
     arity: 2,
@@ -208,6 +218,8 @@ const subcommands: readonly Command[] = [
     run: setname,
   },
 ]
+
+const subcommands = [...own, ...clientControls].sort((a, b) => (a.name < b.name ? -1 : 1))
 
 export const clientEntry: TableEntry = {
   name: 'client',

@@ -87,10 +87,20 @@ export class CommandTable {
   }
 }
 
-function checkArity(command: Command, args: Args): Command | ErrorReply {
+/** The error of a call with too few or too many arguments. */
+export class WrongArity extends ErrorReply {
+  readonly command: Command
+
+  constructor(command: Command) {
+    super(wrongArity(command.name).reply.text)
+    this.command = command
+  }
+}
+
+function checkArity(command: Command, args: Args): Command | WrongArity {
   const { arity } = command
   const fits = arity >= 0 ? args.length === arity : args.length >= -arity
-  return fits ? command : wrongArity(command.name).reply
+  return fits ? command : new WrongArity(command)
 }
 
 /** Redis repeats the arguments until they fill 128 bytes. */

@@ -147,8 +147,9 @@ export class DataCall {
 /** The reply to a DataCall, wherever it ran: strings, nothing (the null array), or an error. */
 export type DataReply = readonly Uint8Array[] | null | ErrorReply
 
-/** Redis' command flags, without `write` and `readonly`: those follow from the kind. */
+/** Redis' command flags, without `write` and `readonly` where those follow from the kind. */
 export type CommandFlag =
+  | 'readonly'
   | 'denyoom'
   | 'admin'
   | 'noscript'
@@ -182,6 +183,8 @@ export interface KeySpec {
   readonly step: number
   /** Redis' flags of the access, such as RO, RW, access, update. */
   readonly access: readonly string[]
+  /** Where the arguments decide (`variable_flags`): the access of this call. */
+  accessOf?(args: Args): readonly string[]
   readonly notes?: string
 }
 
@@ -262,6 +265,10 @@ export interface Spec {
   readonly keys?: KeySpec | readonly KeySpec[]
   /** Runs at once also inside MULTI, where every other command is queued. */
   readonly immediate?: true
+  /** The error that every call gets, before it may run or be queued. */
+  readonly refusal?: CommandError
+  /** How it differs from Redis 7.2, for docs/compatibility.md. */
+  readonly differs?: string
   readonly doc: Doc
 }
 

@@ -6,10 +6,11 @@
  */
 
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { ErrorReply, MapReply, OK, PONG, type Reply } from '../../resp/encoder.ts'
+import { ErrorReply, MapReply, OK, PONG, type Reply, SimpleReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, parseInt64, quoted, textOf } from './arguments.ts'
-import type { Args, ArgumentDoc, Command } from './command.ts'
+import { clusterDisabled } from './cluster.ts'
+import type { Args, ArgumentDoc, Command, LocalCommand } from './command.ts'
 import { CommandError, syntaxError, wrongArity } from './command.ts'
 import { databaseIndex } from './databases.ts'
 import { type LocalServer, REDIS_VERSION } from './local-server.ts'
@@ -136,10 +137,46 @@ function helloProtocol(bytes: Uint8Array): 2 | 3 {
   return version
 }
 
+function reset(session: Session, _args: Args, server: LocalServer): Reply {
+  session.reset(server.passwordDigest() === undefined)
+  server.observer.endMonitor(session)
+  return RESET
+}
+
+const RESET = new SimpleReply('RESET')
+
+function switchReadonly(isReadonly: boolean): LocalCommand['run'] {
+  return (session, _args, server) => {
+    if (server.mode() !== 'cluster') throw clusterDisabled
+    session.isReadonly = isReadonly
+    return OK
+  }
+}
+
+function asking(_session: Session, _args: Args, server: LocalServer): Reply {
+  if (server.mode() !== 'cluster') throw clusterDisabled
+  return OK
+}
+
 const username: ArgumentDoc = { name: 'username', type: 'string' }
 const password: ArgumentDoc = { name: 'password', type: 'string' }
 
 export const connectionCommands: readonly Command[] = [
+  {
+    name: 'asking',
+    arity: 1,
+    flags: ['fast'],
+    categories: ['connection'],
+    differs: 'Without effect, because no slot ever moves.',
+    doc: {
+      summary: 'Allows the next command on a slot that is on the move.',
+      since: '3.0.0',
+      group: 'cluster',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: asking,
+  },
   {
     name: 'auth',
     arity: -2,
@@ -231,6 +268,50 @@ export const connectionCommands: readonly Command[] = [
     },
     kind: 'local',
     run: quit,
+  },
+  {
+    name: 'readonly',
+    arity: 1,
+    flags: ['loading', 'stale', 'fast'],
+    categories: ['connection'],
+    differs: 'Reads stay linearizable.',
+    doc: {
+      summary: 'With `redirect moved`, reads of the connection run where it is connected.',
+      since: '3.0.0',
+      group: 'cluster',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: switchReadonly(true),
+  },
+  {
+    name: 'readwrite',
+    arity: 1,
+    flags: ['loading', 'stale', 'fast'],
+    categories: ['connection'],
+    doc: {
+      summary: 'Ends READONLY.',
+      since: '3.0.0',
+      group: 'cluster',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: switchReadonly(false),
+  },
+  {
+    name: 'reset',
+    arity: 1,
+    flags: ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'],
+    categories: ['connection'],
+    immediate: true,
+    doc: {
+      summary: 'Makes the connection as it was when it began.',
+      since: '6.2.0',
+      group: 'connection',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: reset,
   },
   {
     name: 'select',

@@ -4,6 +4,7 @@
  * a field this server could only make up is not there. Pure text-making over LocalServer's facts.
  */
 
+import type { Observer } from '../observer.ts'
 import type { InfoFacts, LocalServer, RaftStatus } from './local-server.ts'
 import { REDIS_VERSION } from './local-server.ts'
 import { clientHost, type Field, known, memberFields, statusFields } from './status.ts'
@@ -12,6 +13,8 @@ interface Facts extends InfoFacts {
   readonly raft: RaftStatus
   readonly uptimeMs: number
   readonly mode: string
+  readonly wall: number
+  readonly observer: Observer
 }
 
 /** In the order in which INFO prints them. */
@@ -24,25 +27,36 @@ const sections: readonly (readonly [title: string, fields: (facts: Facts) => rea
     ['Stats', statFields],
     ['Replication', replicationFields],
     ['Raft', raftFields],
+    ['CPU', cpuFields],
+    ['Commandstats', commandFields],
+    ['Errorstats', errorFields],
+    ['Latencystats', latencyFields],
     ['Cluster', clusterFields],
     ['Keyspace', keyspaceFields],
   ]
 
-/** Each of these means every section: there is none that is left out for being costly. */
-const ALL = ['all', 'everything', 'default']
+const EVERYTHING = ['all', 'everything']
+/** As in Redis they are told only when they are asked for. */
+const NOT_BY_DEFAULT = ['commandstats', 'latencystats']
 
 /**
- * The text of the named sections (lower case); of all when none is named; '' when none of the names
- * is known.
+ * The text of the named sections (lower case); of Redis' default ones when none is named; '' when none
+ * of the names is known.
  */
 export function infoText(server: LocalServer, names: readonly string[]): string {
-  const all = names.length === 0 || names.some((name) => ALL.includes(name))
-  const wanted = sections.filter(([title]) => all || names.includes(title.toLowerCase()))
+  const everything = names.some((name) => EVERYTHING.includes(name))
+  const usual = names.length === 0 || names.includes('default')
+  const wanted = sections.filter(([title]) => {
+    const name = title.toLowerCase()
+    return everything || names.includes(name) || (usual && !NOT_BY_DEFAULT.includes(name))
+  })
   if (wanted.length === 0) return ''
   const info = server.info()
   const facts = {
     ...info,
+    observer: server.observer,
     raft: server.raft(),
+    wall: server.wall(),
     uptimeMs: server.now() - info.startedAt,
     mode: server.mode(),
   }
@@ -65,6 +79,7 @@ function serverFields(facts: Facts): readonly Field[] {
     ['process_id', facts.processId],
     ['run_id', facts.raft.nodeId],
     ['tcp_port', facts.port],
+    ['server_time_usec', Math.floor(facts.wall * 1000)],
     ['uptime_in_seconds', seconds],
     ['uptime_in_days', Math.floor(seconds / 86_400)],
     ['executable', facts.executable],
@@ -76,6 +91,7 @@ function clientFields(facts: Facts): readonly Field[] {
   return [
     ['connected_clients', facts.connectedClients],
     ['maxclients', facts.maxClients],
+    ['monitor_clients', facts.monitors],
   ]
 }
 
@@ -88,6 +104,8 @@ function memoryFields(facts: Facts): readonly Field[] {
     ['used_memory_rss_human', humanBytes(facts.residentMemoryBytes)],
     ['used_memory_peak', facts.usedMemoryPeakBytes],
     ['used_memory_peak_human', humanBytes(facts.usedMemoryPeakBytes)],
+    ['mem_clients_normal', facts.clientMemoryBytes],
+    ['maxmemory_clients', facts.clientMemoryMax],
     ['maxmemory', 0],
     ['maxmemory_human', humanBytes(0)],
     ['maxmemory_policy', 'noeviction'],
@@ -102,10 +120,15 @@ function persistenceFields(): readonly Field[] {
 function statFields(facts: Facts): readonly Field[] {
   return [
     ['total_connections_received', facts.connectionsReceived],
-    ['rejected_connections', facts.connectionsRejected],
     ['total_commands_processed', facts.commandsProcessed],
+    ['instantaneous_ops_per_sec', Math.round(facts.commandsPerSecond)],
     ['total_net_input_bytes', facts.inputBytes],
     ['total_net_output_bytes', facts.outputBytes],
+    ['instantaneous_input_kbps', (facts.inputBytesPerSecond / 1024).toFixed(2)],
+    ['instantaneous_output_kbps', (facts.outputBytesPerSecond / 1024).toFixed(2)],
+    ['rejected_connections', facts.connectionsRejected],
+    ['evicted_clients', facts.connectionsEvicted],
+    ['total_error_replies', facts.observer.errorReplies],
   ]
 }
 
@@ -153,6 +176,43 @@ function raftFields({ raft }: Facts): readonly Field[] {
       (member, i): Field => [`raft_member${i}`, inLine(memberFields(raft, member))],
     ),
   ]
+}
+
+function cpuFields({ systemSeconds, userSeconds }: Facts): readonly Field[] {
+  return [
+    ['used_cpu_sys', systemSeconds.toFixed(6)],
+    ['used_cpu_user', userSeconds.toFixed(6)],
+  ]
+}
+
+/** A command's time runs from its arrival to its reply. */
+function commandFields({ observer }: Facts): readonly Field[] {
+  return [...observer.commands].map(([{ name }, { calls, micros, rejected, failed }]): Field => {
+    const each = calls === 0 ? 0 : micros / calls
+    const fields: readonly Field[] = [
+      ['calls', calls],
+      ['usec', micros],
+      ['usec_per_call', each.toFixed(2)],
+      ['rejected_calls', rejected],
+      ['failed_calls', failed],
+    ]
+    return [`cmdstat_${name}`, inLine(fields)]
+  })
+}
+
+function errorFields({ observer }: Facts): readonly Field[] {
+  return [...observer.errors].map(([code, count]): Field => [`errorstat_${code}`, `count=${count}`])
+}
+
+function latencyFields({ observer }: Facts): readonly Field[] {
+  return [...observer.commands]
+    .filter(([, { latency }]) => latency.count > 0)
+    .map(([{ name }, { latency }]): Field => {
+      const percentiles = [50, 99, 99.9].map((percent): Field => {
+        return [`p${percent}`, latency.percentile(percent).toFixed(3)]
+      })
+      return [`latency_percentiles_usec_${name}`, inLine(percentiles)]
+    })
 }
 
 function clusterFields({ mode }: Facts): readonly Field[] {

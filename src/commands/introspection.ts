@@ -176,16 +176,29 @@ function filter(by: Uint8Array, value: Uint8Array): (command: Described) => bool
   return (command) => globMatches(pattern, command.name)
 }
 
-function getkeys(table: readonly TableEntry[], args: Args): Reply {
+/** What COMMAND GETKEYS and GETKEYSANDFLAGS are asked about, with its keys and how it reaches them. */
+function keysIn(
+  table: readonly TableEntry[],
+  args: Args,
+): readonly (readonly [key: Uint8Array, access: readonly string[]])[] {
   const called = args.slice(2)
   const entry = table.find(({ name }) => isWord(argument(called, 0), name))
-  if (entry === undefined) throw new CommandError('ERR Invalid command specified')
-  const { arity } = entry
-  if (entry.keys === undefined) throw new CommandError('ERR The command has no key arguments')
+  const word = called[1] ?? new Uint8Array(0)
+  const subcommands = entry === undefined ? [] : subcommandsOf(entry)
+  const subcommand = subcommands.find(({ name }) => isWord(word, name.slice(name.indexOf('|') + 1)))
+  const command = subcommand ?? entry
+  if (command === undefined || (command === entry && entry.kind === 'container')) {
+    throw new CommandError('ERR Invalid command specified')
+  }
+  const { arity } = command
+  if (command.keys === undefined) throw new CommandError('ERR The command has no key arguments')
   if (arity >= 0 ? called.length !== arity : called.length < -arity) {
     throw new CommandError('ERR Invalid number of arguments specified for command')
   }
-  return keysOf(entry, called)
+  return keySpecsOf(command).flatMap((spec) => {
+    const access = spec.accessOf?.(called) ?? spec.access
+    return keysOf({ keys: spec }, called).map((key) => [key, access] as const)
+  })
 }
 
 function subcommandList(table: () => readonly TableEntry[]): readonly Command[] {
@@ -227,7 +240,23 @@ function subcommandList(table: () => readonly TableEntry[]): readonly Command[] 
         { name: 'arg', type: 'string', optional: true, multiple: true },
       ]),
       kind: 'local',
-      run: (_session, args) => getkeys(table(), args),
+      run: (_session, args) => keysIn(table(), args).map(([key]) => key),
+    },
+    {
+      ...own,
+      name: 'command|getkeysandflags',
+      arity: -4,
+      doc: doc(
+        'Returns the keys among the arguments of a command, and how it reaches them.',
+        '7.0.0',
+        [
+          { name: 'command', type: 'string' },
+          { name: 'arg', type: 'string', optional: true, multiple: true },
+        ],
+      ),
+      kind: 'local',
+      run: (_session, args) =>
+        keysIn(table(), args).map(([key, access]) => [key, statusSet(access)]),
     },
     helpCommand('command', () => subcommands, { categories: ['connection'], since: '5.0.0' }),
     {

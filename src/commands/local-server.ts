@@ -7,6 +7,7 @@
 
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
+import type { Observer } from '../observer.ts'
 import type { Copies } from '../replication-waits.ts'
 import type { Session } from '../session.ts'
 
@@ -20,6 +21,15 @@ export interface LocalServer {
   now(): number
   /** SHA-256 of `requirepass`; undefined while there is none. */
   passwordDigest(): Uint8Array | undefined
+  /** Now, in ms since 1970, as this machine believes. */
+  wall(): number
+  /** What is remembered of the commands of this port's clients. */
+  readonly observer: Observer
+  /** CONFIG RESETSTAT: what is counted begins at zero again. */
+  resetStats(): void
+  /** CLIENT PAUSE: commands wait for so many ms, all of them or those that write. */
+  pause(ms: number, mode: 'all' | 'write'): void
+  unpause(): void
   /** Every open connection, oldest first. */
   sessions(): Iterable<Session>
   readonly config: ConfigPort
@@ -56,6 +66,13 @@ export interface ConfigPort {
   entries(): Iterable<readonly [name: string, value: string]>
   /** All of them or none. Names are in lower case and differ from each other. */
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined
+  /** Writes the options as they are into the file that they came from. */
+  rewrite(): RewriteFailure | undefined
+}
+
+/** `reason` is the file system's; undefined: there is no file. */
+export interface RewriteFailure {
+  readonly reason: string | undefined
 }
 
 /**
@@ -132,6 +149,11 @@ export interface InfoFacts {
   readonly configFile: string
   readonly maxClients: number
   readonly connectedClients: number
+  /** Connections that are in MONITOR. */
+  readonly monitors: number
+  /** Input, transactions and unread replies of all connections. */
+  readonly clientMemoryBytes: number
+  readonly clientMemoryMax: number
   /** Bytes in use: heap and buffers. */
   readonly usedMemoryBytes: number
   readonly usedMemoryPeakBytes: number
@@ -139,9 +161,17 @@ export interface InfoFacts {
   /** Since the start of the process: */
   readonly connectionsReceived: number
   readonly connectionsRejected: number
+  readonly connectionsEvicted: number
   readonly commandsProcessed: number
   readonly inputBytes: number
   readonly outputBytes: number
+  /** In the last second. */
+  readonly commandsPerSecond: number
+  readonly inputBytesPerSecond: number
+  readonly outputBytesPerSecond: number
+  /** Processor time of this process, in seconds. */
+  readonly systemSeconds: number
+  readonly userSeconds: number
   /** Each database, by its number. */
   readonly databases: readonly DatabaseFacts[]
 }

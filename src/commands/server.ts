@@ -6,13 +6,13 @@
 import { Buffer } from 'node:buffer'
 import { MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
-import { argument, isWord, textOf } from './arguments.ts'
+import { argument, isWord, parseInt64, textOf } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, TableEntry } from './command.ts'
-import { CommandError, syntaxError } from './command.ts'
+import { CommandError, notAnInteger, syntaxError } from './command.ts'
 import { globMatches, patternOf } from './glob.ts'
 import { helpCommand } from './help.ts'
 import { infoText } from './info.ts'
-import type { LocalServer } from './local-server.ts'
+import { type LocalServer, REDIS_VERSION } from './local-server.ts'
 import { clientHost } from './status.ts'
 
 function configGet(_session: Session, args: Args, server: LocalServer): Reply {
@@ -97,6 +97,42 @@ function shutdown(_session: Session, args: Args, server: LocalServer): Reply | P
   throw new CommandError('ERR No shutdown in progress.')
 }
 
+/** Seconds and microseconds of this machine's clock. */
+function time(_session: Session, _args: Args, server: LocalServer): Reply {
+  const micros = Math.floor(server.wall() * 1000)
+  return [String(Math.floor(micros / 1e6)), String(micros % 1e6)]
+}
+
+function lolwut(_session: Session, args: Args): Reply {
+  if (args.length > 2 && isWord(argument(args, 1), 'version')) {
+    if (parseInt64(argument(args, 2)) === undefined) throw notAnInteger
+  }
+  return new VerbatimReply(`Redis ver. ${REDIS_VERSION}\n`)
+}
+
+function monitor(session: Session, _args: Args, server: LocalServer): Reply {
+  if (!session.mayWait) throw noMonitorInTransaction
+  session.isMonitor = true
+  server.observer.monitor(session)
+  return OK
+}
+
+const noMonitorInTransaction = new CommandError(
+  "ERR MONITOR isn't allowed for DENY BLOCKING client",
+)
+const noDebug = new CommandError(
+  'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.',
+)
+
+function configRewrite(_session: Session, _args: Args, server: LocalServer): Reply {
+  const failure = server.config.rewrite()
+  if (failure === undefined) return OK
+  if (failure.reason === undefined) {
+    throw new CommandError('ERR The server is running without a config file')
+  }
+  throw new CommandError(`ERR Rewriting config file: ${failure.reason}`)
+}
+
 const SHUTDOWN_OPTIONS: readonly string[] = ['nosave', 'save', 'now', 'force', 'abort']
 
 const configSubcommands: readonly Command[] = [
@@ -116,6 +152,37 @@ const configSubcommands: readonly Command[] = [
     run: configGet,
   },
   helpCommand('config', () => configSubcommands, { categories: [], since: '5.0.0' }),
+  {
+    name: 'config|resetstat',
+    arity: 2,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    doc: {
+      summary: 'Counts from zero again what INFO counts.',
+      since: '2.0.0',
+      group: 'server',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: (_session, _args, server) => {
+      server.resetStats()
+      return OK
+    },
+  },
+  {
+    name: 'config|rewrite',
+    arity: 2,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    doc: {
+      summary: 'Writes the options as they are into the configuration file.',
+      since: '2.8.0',
+      group: 'server',
+      complexity: 'O(N) where N is the number of options and lines.',
+    },
+    kind: 'local',
+    run: configRewrite,
+  },
   {
     name: 'config|set',
     arity: -4,
@@ -174,6 +241,22 @@ export const serverCommands: readonly TableEntry[] = [
     subcommands: configSubcommands,
   },
   {
+    name: 'debug',
+    arity: -2,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    refusal: noDebug,
+    differs: 'Always refused, as in a Redis that does not enable it.',
+    doc: {
+      summary: 'Is refused.',
+      since: '1.0.0',
+      group: 'server',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: () => noDebug.reply,
+  },
+  {
     name: 'info',
     arity: -1,
     flags: ['loading', 'stale'],
@@ -187,6 +270,38 @@ export const serverCommands: readonly TableEntry[] = [
     },
     kind: 'local',
     run: info,
+  },
+  {
+    name: 'lolwut',
+    arity: -1,
+    flags: ['readonly', 'fast'],
+    categories: ['read'],
+    differs: 'Only the line with the version.',
+    doc: {
+      summary: 'Tells the version.',
+      since: '5.0.0',
+      group: 'server',
+      complexity: 'O(1)',
+      arguments: [{ name: 'version', type: 'integer', token: 'VERSION', optional: true }],
+    },
+    kind: 'local',
+    run: lolwut,
+  },
+  {
+    name: 'monitor',
+    arity: 1,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    categories: [],
+    differs:
+      'Shows the commands of the clients of this node, also those that it forwards; a line ends at 64 KiB.',
+    doc: {
+      summary: 'Shows every command that clients of this node send.',
+      since: '1.0.0',
+      group: 'server',
+      complexity: 'O(N) of every command, where N is the number of its arguments.',
+    },
+    kind: 'local',
+    run: monitor,
   },
   {
     name: 'role',
@@ -216,5 +331,19 @@ export const serverCommands: readonly TableEntry[] = [
     },
     kind: 'local',
     run: shutdown,
+  },
+  {
+    name: 'time',
+    arity: 1,
+    flags: ['loading', 'stale', 'fast'],
+    categories: [],
+    doc: {
+      summary: 'Returns the time of this node: seconds since 1970 and microseconds.',
+      since: '2.6.0',
+      group: 'server',
+      complexity: 'O(1)',
+    },
+    kind: 'local',
+    run: time,
   },
 ]

@@ -334,6 +334,10 @@ export const stringCommands: readonly Command[] = [
     keys: oneKey(['RW', 'access', 'update', 'variable_flags']).map((spec) => ({
       ...spec,
       notes: 'RW and ACCESS due to the optional `GET` argument',
+      accessOf: (args) =>
+        args.some((arg, at) => at >= 3 && isWord(arg, 'get'))
+          ? ['RW', 'access', 'update']
+          : ['OW', 'update'],
     })),
     doc: {
       summary: 'Sets the value of a key, always or on a condition, for ever or for a time.',

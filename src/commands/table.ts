@@ -17,10 +17,12 @@ import { incrbyfloatCommand } from './incrbyfloat.ts'
 import { commandEntry } from './introspection.ts'
 import { keyCommands } from './keys.ts'
 import { lcsCommand } from './lcs.ts'
+import { memoryEntry } from './memory.ts'
 import { objectEntry } from './object.ts'
 import { raftEntry } from './raft.ts'
 import { scanCommands } from './scan.ts'
 import { serverCommands } from './server.ts'
+import { slowlogEntries } from './slowlog.ts'
 import { stringEditCommands } from './string-edits.ts'
 import { stringCommands } from './strings.ts'
 import { transactionCommands } from './transactions.ts'
@@ -44,6 +46,8 @@ export const commandTable: readonly TableEntry[] = [
   ...connectionCommands,
   ...serverCommands,
   ...transactionCommands,
+  ...slowlogEntries,
+  memoryEntry,
   clientEntry,
   clusterEntry,
   raftEntry,

@@ -6,6 +6,7 @@
  */
 
 import { Buffer } from 'node:buffer'
+import { assert } from '../../raft/assert.ts'
 import {
   EncodedReply,
   ErrorReply,
@@ -109,6 +110,8 @@ function plan(
   })
 }
 
+const NONE = new Uint8Array(0)
+
 /** The array that EXEC answers: `parts` are the replies of the data commands, in order. */
 function spliced(
   planned: readonly Planned[],
@@ -116,12 +119,19 @@ function spliced(
   session: Session,
   server: LocalServer,
 ): Reply | Promise<Reply> {
+  const data = planned.filter(({ command }) => command.kind !== 'local')
+  assert(data.length === parts.length, () => `${parts.length} replies to ${data.length} commands`)
   let next = 0
-  const replies = planned.map(({ command, args }) => {
+  const replies = planned.map(({ command, args, database }): Reply | Promise<Reply> => {
     const part = command.kind === 'local' ? undefined : parts[next++]
-    if (part !== undefined) return new EncodedReply(part)
-    // The data commands alone make their parts, so one for every one of them.
-    return command.kind === 'local' ? run(command, args, session, server) : notInTransaction.reply
+    const reply =
+      command.kind === 'local'
+        ? run(command, args, session, server)
+        : new EncodedReply(part ?? NONE)
+    const sent = { session, command, args }
+    server.observer.show(sent, command.kind === 'local' ? session.database : database)
+    if (!(reply instanceof Promise)) server.observer.answered({ ...sent, ms: undefined, reply })
+    return reply
   })
   const isReady = (reply: Reply | Promise<Reply>): reply is Reply => !(reply instanceof Promise)
   return replies.every(isReady) ? replies : Promise.all(replies)

@@ -19,6 +19,7 @@ import type {
   InfoFacts,
   LocalServer,
   RaftStatus,
+  RewriteFailure,
 } from '../../src/commands/local-server.ts'
 import { resolve } from '../../src/commands/table.ts'
 import {
@@ -29,6 +30,7 @@ import {
   type KeyspaceStore,
 } from '../../src/keyspace.ts'
 import { LongReads } from '../../src/long-reads.ts'
+import { Observer } from '../../src/observer.ts'
 import type { Copies } from '../../src/replication-waits.ts'
 import { Session } from '../../src/session.ts'
 import { encodeCommands, type ForwardedRun } from '../../storage/codec.ts'
@@ -336,14 +338,23 @@ export const facts: InfoFacts = {
   configFile: '',
   maxClients: 10_000,
   connectedClients: 2,
+  monitors: 0,
+  clientMemoryBytes: 512,
+  clientMemoryMax: 1024 * 1024,
   usedMemoryBytes: 1536,
   usedMemoryPeakBytes: 3 * 1024 * 1024,
   residentMemoryBytes: 1000,
   connectionsReceived: 9,
   connectionsRejected: 1,
+  connectionsEvicted: 0,
   commandsProcessed: 1234,
   inputBytes: 5000,
   outputBytes: 6000,
+  commandsPerSecond: 12.4,
+  inputBytesPerSecond: 2048,
+  outputBytesPerSecond: 1024,
+  systemSeconds: 0.25,
+  userSeconds: 1.5,
   databases: [{ keys: 3, expires: 1, averageTtlMs: 5000 }],
 }
 
@@ -359,6 +370,19 @@ export class FakeServer implements LocalServer {
   readonly waits: (readonly [Copies, number])[] = []
   face: 'standalone' | 'cluster' | 'sentinel' = 'cluster'
   readonly open: Session[] = []
+  /** Milliseconds since 1970. */
+  wallTime = 1_700_000_000_123.456
+  slowerThanMicros = 10_000
+  latencyThresholdMs = 0
+  resets = 0
+  rewriteFailure: RewriteFailure | undefined = { reason: undefined }
+  paused: readonly [ms: number, mode: 'all' | 'write'] | undefined
+  readonly observer: Observer = new Observer({
+    wall: () => this.wallTime,
+    slowerThanMicros: () => this.slowerThanMicros,
+    slowlogMax: () => 3,
+    latencyThresholdMs: () => this.latencyThresholdMs,
+  })
   readonly options: Map<string, string> = new Map([
     ['port', '6379'],
     ['peer-port', '16379'],
@@ -367,6 +391,7 @@ export class FakeServer implements LocalServer {
   ])
 
   readonly config = {
+    rewrite: (): RewriteFailure | undefined => this.rewriteFailure,
     entries: (): Iterable<readonly [string, string]> => this.options,
     set: (changes: readonly (readonly [string, string])[]): ConfigRefusal | undefined => {
       for (const [name] of changes) {
@@ -380,6 +405,23 @@ export class FakeServer implements LocalServer {
 
   now(): number {
     return this.time
+  }
+
+  resetStats(): void {
+    this.resets++
+    this.observer.reset()
+  }
+
+  wall(): number {
+    return this.wallTime
+  }
+
+  pause(ms: number, mode: 'all' | 'write'): void {
+    this.paused = [ms, mode]
+  }
+
+  unpause(): void {
+    this.paused = undefined
   }
 
   passwordDigest(): Uint8Array | undefined {

@@ -206,10 +206,11 @@ test('CLIENT INFO tells what is true of the connection', () => {
   session.lastCommand = 'client|info'
   session.inputBytes = 30
   session.outputBytes = 7
+  session.memoryBytes = 50
   session.name = 'app'
   session.libName = 'ioredis'
   const line =
-    'id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=app age=12 idle=2 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=30 omem=7 events=r cmd=client|info user=default redir=-1 resp=2 lib-name=ioredis lib-ver=\n'
+    'id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=app age=12 idle=2 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=30 multi-mem=0 omem=7 tot-mem=50 events=r cmd=client|info user=default redir=-1 resp=2 lib-name=ioredis lib-ver=\n'
   assert.equal(server.run(session, 'CLIENT', 'INFO'), `$${line.length}\r\n${line}\r\n`)
   session.protocol = 3
   const verbatim = `txt:${line.replace('resp=2', 'resp=3')}`
@@ -242,7 +243,6 @@ test('CLIENT with a subcommand it does not have', () => {
   const run = (...words: string[]) => server.run(session, 'CLIENT', ...words)
   assert.equal(run(), arity('client'))
   assert.equal(run('FOO'), "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\r\n")
-  assert.equal(run('KILL', 'ID', '1'), "-ERR unknown subcommand 'KILL'. Try CLIENT HELP.\r\n")
   assert.equal(run('SETNAME'), arity('client|setname'))
   assert.equal(run('ID', 'x'), arity('client|id'))
 })

@@ -58,7 +58,7 @@ test('CONFIG SET changes all or nothing', () => {
   assert.equal(server.options.get('loglevel'), 'debug')
 })
 
-test('INFO without arguments, all, everything and default tell every section', () => {
+test('INFO without arguments tells the usual sections, all and everything tell the others too', () => {
   const { run } = node()
   const text = info(run)
   assert.deepEqual(text.match(/^# .*/gm), [
@@ -69,15 +69,21 @@ test('INFO without arguments, all, everything and default tell every section', (
     '# Stats',
     '# Replication',
     '# Raft',
+    '# CPU',
+    '# Errorstats',
     '# Cluster',
     '# Keyspace',
   ])
   for (const line of text.split('\r\n')) {
-    assert.match(line, /^$|^# [A-Z][a-z]+$|^[a-z0-9_]+:.*$/)
+    assert.match(line, /^$|^# [A-Z][A-Za-z]+$|^[a-z0-9_]+:.*$/)
     assert.doesNotMatch(line, /undefined|NaN|\[object/)
   }
-  for (const word of ['all', 'everything', 'default', 'ALL']) assert.equal(info(run, word), text)
-  assert.equal(info(run, 'server', 'all'), text)
+  for (const word of ['default', 'DEFAULT']) assert.equal(info(run, word), text)
+  const all = text.replace('# Errorstats', '# Commandstats\r\n\r\n# Errorstats')
+  const everything = all.replace('# Cluster', '# Latencystats\r\n\r\n# Cluster')
+  for (const word of ['all', 'everything', 'ALL']) assert.equal(info(run, word), everything)
+  assert.equal(info(run, 'server', 'all'), everything)
+  assert.equal(info(run, 'default', 'commandstats'), all)
 })
 
 test('INFO tells the named sections, in its own order', () => {
@@ -85,7 +91,7 @@ test('INFO tells the named sections, in its own order', () => {
   const text = info(run, 'Keyspace', 'CLIENTS', 'nope', 'clients')
   assert.equal(
     text,
-    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=5000\r\n',
+    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\nmonitor_clients:0\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=5000\r\n',
   )
   assert.equal(run('INFO', 'nope'), '$0\r\n\r\n')
 })
@@ -108,6 +114,13 @@ test('INFO has what clients and tools look for', () => {
     'maxmemory_policy:noeviction',
     'loading:0',
     'total_commands_processed:1234',
+    'instantaneous_ops_per_sec:12',
+    'instantaneous_input_kbps:2.00',
+    'evicted_clients:0',
+    'mem_clients_normal:512',
+    'maxmemory_clients:1048576',
+    'used_cpu_sys:0.250000',
+    'server_time_usec:1700000000123456',
     'cluster_enabled:1',
   ]) {
     assert.ok(text.includes(`\r\n${line}\r\n`), line)
@@ -115,7 +128,7 @@ test('INFO has what clients and tools look for', () => {
   server.facts = { ...facts, databases: [{ keys: 0, expires: 0, averageTtlMs: 0 }] }
   assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('INFO', 'clients').startsWith('=54\r\ntxt:# Clients\r\n'))
+  assert.ok(run('INFO', 'clients').startsWith('=73\r\ntxt:# Clients\r\n'))
 })
 
 test('INFO replication of a leader counts the members that are connected', () => {

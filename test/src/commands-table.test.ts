@@ -40,6 +40,8 @@ const redis = new Map<string, Described>(
 /** What Redis 7.2 has and 7.0 does not, and what is our own. */
 const NOT_IN_ORACLE = [
   'cluster|myshardid',
+  'client|capa',
+  'client|no-touch',
   'client|setinfo',
   'raft',
   'raft|help',

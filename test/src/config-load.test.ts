@@ -43,6 +43,7 @@ test('a file as people write it for Redis', () => {
     'requirepass "a \\"b\\" \\x41\\n#"',
     "peer-secret 'it\\'s \\n'",
     'client-output-buffer-limit normal 512mb 128mb 30',
+    'client-output-buffer-limit pubsub 64mb 32mb 10',
     'proto-max-bulk-len 1mb',
     'timeout 1',
     'timeout 2',
@@ -57,10 +58,11 @@ test('a file as people write it for Redis', () => {
   ])
   assert.equal(config.get('requirepass'), 'a "b" A\n#')
   assert.equal(config.get('peer-secret'), "it's \\n")
+  const mb = 1024 ** 2
   assert.deepEqual(config.get('client-output-buffer-limit'), {
-    hardBytes: 512 * 1024 ** 2,
-    softBytes: 128 * 1024 ** 2,
-    softSeconds: 30,
+    normal: { hardBytes: 512 * mb, softBytes: 128 * mb, softSeconds: 30 },
+    slave: { hardBytes: 256 * mb, softBytes: 64 * mb, softSeconds: 60 },
+    pubsub: { hardBytes: 64 * mb, softBytes: 32 * mb, softSeconds: 10 },
   })
   assert.equal(config.get('proto-max-bulk-len'), 1024 ** 2)
   assert.equal(config.get('timeout'), 2)

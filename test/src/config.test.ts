@@ -26,6 +26,10 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'tcp-keepalive': ['0', '-1', '2147483', '2147484'],
   'proto-max-bulk-len': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
   'client-query-buffer-limit': ['1mb', `${MB - 1}`, '1gb', `${1024 * MB + 1}`],
+  'maxmemory-clients': ['1mb', `${MB - 1}`, '64gb', '65gb'],
+  'slowlog-log-slower-than': ['-1', '-2', '1000000000', '1000000001'],
+  'slowlog-max-len': ['0', '-1', '10000', '10001'],
+  'latency-monitor-threshold': ['0', '-1', '1000000', '1000001'],
   'transaction-max-bytes': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
   'sentinel-port': ['0', '-1', '65535', '65536'],
   'park-timeout-ms': ['0', '-1', '60000', '60001'],
@@ -38,7 +42,6 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'log-cache-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
   'log-cache-entries': ['16', '15', '1048576', '1048577'],
   'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
-  'maxmemory-cache': ['0', '-1', '64gb', '65gb'],
 }
 
 /** For every option without an order: what is allowed and what is not. */
@@ -61,15 +64,14 @@ const words: Partial<Record<OptionName, { good: readonly string[]; bad: readonly
   requirepass: { good: ['', ' a "b" ', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
   'protected-mode': { good: ['yes', 'NO'], bad: ['', 'true', '1'] },
   'client-output-buffer-limit': {
-    good: ['normal 1gb 1gb 3600', 'NORMAL 1mb 1mb 1', 'normal 70m 64mb 60'],
+    good: [
+      ...['normal 1gb 1gb 3600', 'NORMAL 1mb 1mb 1', 'normal 70m 64mb 60', 'normal 0 0 0'],
+      ...['replica 2mb 1mb 1', 'normal 0 0 0 slave 256mb 64mb 60 pubsub 32mb 8mb 60'],
+    ],
     bad: [
-      'normal 0 0 0',
-      'normal 1mb 2mb 1',
-      'normal 2mb 1mb',
-      'normal 2mb 1mb 0',
-      'normal 2mb 1mb 3601',
-      'replica 2mb 1mb 1',
-      'normal 2mb 1mb 1 1',
+      ...['', 'normal', 'normal 1mb 2mb 1', 'normal 2mb 1mb', 'normal 2mb 1mb 3601'],
+      ...['master 2mb 1mb 1', 'normal 2mb 1mb 1 1', 'normal 1 1 1', 'normal -1 0 0'],
+      ...['normal 0 0 0 pubsub 1mb 2mb 1', 'normal 2gb 1mb 1'],
     ],
   },
   'read-consistency': { good: ['linearizable', 'STALE'], bad: ['', 'strong'] },
@@ -181,7 +183,14 @@ test('rules between options are one line that names both and where they came fro
     [['--proto-max-bulk-len', '512mb'], /client-query-buffer-limit '134217728' \(default\)/],
     [
       ['--proto-max-bulk-len', '512mb', '--client-query-buffer-limit', '1gb'],
-      /client-output-buffer-limit 'normal 268435456 67108864 60' \(default\)/,
+      /client-output-buffer-limit 'normal 268435456 67108864 60 slave [^']*' \(default\)/,
+    ],
+    [
+      [
+        ...['--proto-max-bulk-len', '512mb', '--client-query-buffer-limit', '1gb'],
+        ...['--client-output-buffer-limit', 'normal 0 0 0'],
+      ],
+      /^maxmemory-clients '536870912' \(default\) and client-query-buffer-limit/,
     ],
     [['--cluster', '127.0.0.1:1,127.0.0.1:2'], /peer-announce '127.0.0.1:16379' \(default\)/],
     [
@@ -286,4 +295,14 @@ test('--help names every option with its default', () => {
   for (const name of optionNames)
     assert.match(help, new RegExp(`^  --${name}  \\(default: .+\\)$`, 'm'))
   assert.match(help, /\[1mb to 512mb; CONFIG SET\]/)
+})
+
+test('CONFIG SET of one class of clients leaves the limits of the others', () => {
+  const config = load('--client-output-buffer-limit', 'pubsub 2mb 1mb 9')
+  const limits = (): string | undefined =>
+    [...config.entries()].find(([name]) => name === 'client-output-buffer-limit')?.[1]
+  const rest = 'slave 268435456 67108864 60 pubsub 2097152 1048576 9'
+  assert.equal(limits(), `normal 268435456 67108864 60 ${rest}`)
+  assert.equal(config.set([['client-output-buffer-limit', 'normal 0 0 0']]), undefined)
+  assert.equal(limits(), `normal 0 0 0 ${rest}`)
 })

@@ -7,12 +7,35 @@ import { Buffer } from 'node:buffer'
 import { loadConfig } from '../../src/config-load.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Connection, ConnectionHandler, ListenHandler } from '../../src/network.ts'
+import type { Session } from '../../src/session.ts'
 import { FakeServer } from './command-fixture.ts'
 import { RouterBench } from './router-bench.ts'
 
+/** What local commands ask of a node, with the connections of its frontend. */
+class ServerBench extends FakeServer {
+  readonly #frontend: () => Frontend
+
+  constructor(frontend: () => Frontend) {
+    super()
+    this.#frontend = frontend
+  }
+
+  override sessions(): Iterable<Session> {
+    return this.#frontend().sessions()
+  }
+
+  override pause(ms: number, mode: 'all' | 'write'): void {
+    this.#frontend().pause(ms, mode)
+  }
+
+  override unpause(): void {
+    this.#frontend().unpause()
+  }
+}
+
 export class FrontendBench {
   readonly bench: RouterBench
-  readonly server: FakeServer = new FakeServer()
+  readonly server: ServerBench = new ServerBench(() => this.frontend)
   readonly frontend: Frontend
   readonly warnings: string[] = []
   wakes = 0
