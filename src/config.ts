@@ -69,6 +69,7 @@ export interface Settings {
   readonly 'log-cache-size': number
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
+  readonly 'maxmemory-cache': number
   readonly loglevel: LogLevel
   readonly logfile: string
 }
@@ -398,6 +399,11 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     kind: bytes({ min: MB, max: 4 * GB }),
     default: '64mb',
     help: 'applied writes in memory before a checkpoint moves them to disk',
+  },
+  'maxmemory-cache': {
+    kind: bytes({ min: 0, max: 64 * GB }),
+    default: '32mb',
+    help: 'memory for values that were read from disk; 0: none are kept',
   },
   loglevel: {
     kind: choice(logLevels),

@@ -71,6 +71,7 @@ export async function startServer(options: {
   const engine = openEngine(directory, (reason) => endProcess(logger, reason))
   const storage = await openStorage(watchedEngine(engine, watchdog), {
     memtableBytes: config.get('memtable-size'),
+    cacheBytes: config.get('maxmemory-cache'),
     views: limits.stateViews,
     now: () => systemClock.monotonic(),
   })

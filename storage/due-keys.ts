@@ -9,29 +9,15 @@ import { assert } from '../raft/assert.ts'
 import type { Environment } from './engine.ts'
 import type { Layers } from './layers.ts'
 import { compareAtPosition, expiryKey, positionOf, splitExpiryKey } from './layout.ts'
-import type { Due, Memtable } from './memtable.ts'
+import type { DueAt, DueLimits, Memtable } from './memtable.ts'
 import { checkExpiryRecord } from './record.ts'
 import { DATABASES, expiryName } from './state-meta.ts'
-
-/** A key of one place that is due. */
-export interface DueAt {
-  readonly key: string
-  readonly position: number
-  /** In ms of the logical clock. */
-  readonly expireAt: number
-}
 
 /** The store's layers as they are at the moment. */
 export interface LivingLayers {
   readonly memtable: Memtable
   readonly frozen: Memtable | undefined
   readonly layers: Layers
-}
-
-export interface DueLimits {
-  /** In ms of the logical clock; included. */
-  readonly upTo: number
-  readonly count: number
 }
 
 /** Before every key of an index. */
@@ -76,10 +62,10 @@ export class DueKeys {
     const known = this.#place(place)
     if (limits.upTo < known.soonest) return []
     const { memtable, frozen } = living
-    const found = inMemory(memtable, place, limits, () => false)
+    const found = memtable.due(place, limits, () => false)
     if (!memtable.wasCleared(place)) {
-      const hidden = ({ slot }: Due): boolean => memtable.slot(place, slot.key) !== undefined
-      if (frozen !== undefined) found.push(...inMemory(frozen, place, limits, hidden))
+      const hidden = (key: string): boolean => memtable.has(place, key)
+      if (frozen !== undefined) found.push(...frozen.due(place, limits, hidden))
       if (frozen?.wasCleared(place) !== true) found.push(...this.#onDisk(place, limits, living))
     }
     found.sort((a, b) => {
@@ -126,8 +112,7 @@ export class DueKeys {
       const { expireAt, diskKey } = splitExpiryKey(indexKey)
       if (expireAt > upTo) return false
       const key = layers.userKey(place, diskKey)
-      const hidden =
-        memtable.slot(place, key) !== undefined || frozen?.slot(place, key) !== undefined
+      const hidden = memtable.has(place, key) || frozen?.has(place, key) === true
       if (!hidden) found.push({ key, position: positionOf(diskKey), expireAt })
       else if (found.length === 0) known.passed = indexKey
       return found.length < count
@@ -140,24 +125,4 @@ export class DueKeys {
     assert(known !== undefined, () => `there is no place ${place}`)
     return known
   }
-}
-
-function inMemory(
-  table: Memtable,
-  place: number,
-  { upTo, count }: DueLimits,
-  hidden: (due: Due) => boolean,
-): DueAt[] {
-  const gone = (due: Due): boolean => due.slot.stored?.expireAt !== due.expireAt || hidden(due)
-  const found: DueAt[] = []
-  let last: Due | undefined
-  for (const due of table.dues(place, (one) => one.expireAt <= upTo && gone(one))) {
-    const { expireAt, slot } = due
-    if (expireAt > upTo || found.length === count) break
-    // A key that was given a time, another one, and the first again stands there twice.
-    const again = last?.slot === slot && last.expireAt === expireAt
-    if (!again && !gone(due)) found.push({ key: slot.key, position: slot.position, expireAt })
-    last = due
-  }
-  return found
 }

@@ -10,6 +10,7 @@ import { type DiskKeyWriter, isHashed, plainKey, positionKey, positionOf } from 
 import type { MemtableReader, Slot } from './memtable.ts'
 import { CorruptStateError, decodeRecord, keyInRecord, type StoredValue } from './record.ts'
 import { databaseName } from './state-meta.ts'
+import type { ValueCache } from './value-cache.ts'
 
 /**
  * Called per key of a range, in the order of positions; false ends the range. `load` returns the value, valid until
@@ -21,6 +22,8 @@ export interface LayersOptions {
   readonly memtable: MemtableReader
   readonly frozen: MemtableReader | undefined
   readonly disk: Reads
+  /** Values that were read from the disk; undefined where the disk is that of an earlier moment. */
+  readonly cache: ValueCache | undefined
   /** undefined before there is a hash key: then the disk holds no key at all. */
   readonly diskKeys: DiskKeyWriter | undefined
   /** Where each database lies. */
@@ -46,11 +49,16 @@ export class Layers {
     const place = this.place(database)
     const inMemory = this.#find(place, key)
     if (inMemory !== undefined) return inMemory ?? undefined
-    const { disk, diskKeys } = this.#options
+    const { disk, diskKeys, cache } = this.#options
+    const cached = cache?.get(place, key)
+    if (cached !== undefined) return cached
     const diskKey = diskKeys?.fromText(key)
     if (diskKey === undefined) return undefined
     const record = disk.get(databaseName(place), diskKey)
-    return record === undefined ? undefined : decodeRecord(diskKey, key, record)
+    if (record === undefined) return undefined
+    const value = decodeRecord(diskKey, key, record)
+    cache?.add(place, key, value)
+    return value
   }
 
   /** Visits the keys of a database from a position on. Throws CorruptStateError. */
@@ -72,7 +80,8 @@ export class Layers {
     if (!memtable.wasCleared(place) && frozen?.wasCleared(place) !== true) {
       this.#onDisk(place, from, (position, key, load) => {
         if (!visitUpTo(position)) return false
-        if (this.#find(place, key) === undefined) open = visit(position, key, load)
+        const hidden = memtable.knows(place, key) || frozen?.knows(place, key) === true
+        if (!hidden) open = visit(position, key, load)
         return open
       })
     }
@@ -97,7 +106,7 @@ export class Layers {
     const { memtable, frozen } = this.#options
     if (frozen === undefined || memtable.wasCleared(place)) return
     for (const slot of frozen.from(place, from)) {
-      if (memtable.find(place, slot.key) === undefined) yield slot
+      if (!memtable.knows(place, slot.key)) yield slot
     }
   }
 

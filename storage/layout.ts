@@ -66,6 +66,20 @@ export class DiskKeyWriter {
     return this.#finish(KIND_PLAIN, key.length, keySlot(bytes.subarray(DISK_KEY_HEADER_BYTES, end)))
   }
 
+  /** The same for a key whose position is known. */
+  at(position: number, key: Uint8Array): Uint8Array {
+    const bytes = this.#bytes
+    writePosition(bytes, position)
+    if (key.length <= PLAIN_KEY_BYTES_MAX) {
+      bytes[POSITION_BYTES] = KIND_PLAIN
+      bytes.set(key, DISK_KEY_HEADER_BYTES)
+      return bytes.subarray(0, DISK_KEY_HEADER_BYTES + key.length)
+    }
+    bytes[POSITION_BYTES] = KIND_HASHED
+    bytes.set(createHash('sha256').update(key).digest(), DISK_KEY_HEADER_BYTES)
+    return bytes.subarray(0, DISK_KEY_HEADER_BYTES + SHA256_BYTES)
+  }
+
   #finish(kind: number, length: number, slot: number): Uint8Array {
     const bytes = this.#bytes
     const end = DISK_KEY_HEADER_BYTES + length
@@ -91,12 +105,16 @@ export function positionOf(diskKey: Uint8Array): number {
 /** Where the disk keys of a position begin. */
 export function positionKey(position: number): Uint8Array {
   const bytes = new Uint8Array(POSITION_BYTES)
+  writePosition(bytes, position)
+  return bytes
+}
+
+function writePosition(bytes: Uint8Array, position: number): void {
   const high = Math.floor(position / TWO_POW_32)
   bytes[0] = high >>> 16
   bytes[1] = (high >>> 8) & 0xff
   bytes[2] = high & 0xff
   writeUint32(bytes, 3, position % TWO_POW_32)
-  return bytes
 }
 
 /** The user key (latin1 text) in a disk key that is not hashed. */

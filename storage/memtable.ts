@@ -1,34 +1,34 @@
 /*
- * The memtable: what was applied since the last checkpoint began, in memory. Maps by user key (latin1 text, one
- * character per byte), with values copied into memory of its own, because a one-byte argument of a command would pin
- * the network chunk it came in. It remembers deletions and emptied databases, which hide what lies below, and keeps
- * its keys in the orders of position and of expiry. A reader may be bound to one moment: then what is overwritten
- * later is kept for it, and writing costs nothing while there is none. It knows no disk.
+ * The memtable: what was applied since the last checkpoint began, in memory. A map from user key (latin1 text, one
+ * character per byte) to the last write of each key, in memory of its own, because a one-byte argument of a command
+ * would pin the network chunk it came in. It remembers deletions and emptied databases, which hide what lies below,
+ * and keeps its keys in the orders of position and of expiry. A reader may be bound to one moment, for as long as it
+ * likes. It knows no disk.
  */
 
 import { assert } from '../raft/assert.ts'
-import { ChunkWriter, isLargeWrite, largeWrite } from './checkpoint.ts'
 import type { Chunk } from './engine.ts'
 import { compareAtPosition } from './layout.ts'
 import type { StoredValue } from './record.ts'
-import { SortedBuckets } from './sorted-buckets.ts'
+import { SortedRefs } from './sorted-refs.ts'
 import { DATABASES } from './state-meta.ts'
+import { WriteBlocks } from './write-blocks.ts'
 
-/** What a key costs beside its text and value: the map's slot, three objects, the view, the string's header. */
-const SLOT_BYTES = 280
-/** What a place in the order of expiry costs, and an overwritten value that a reader still needs. */
-const DUE_BYTES = 64
-const OLDER_BYTES = 64
-const ARENA_BYTES = 64 * 1024
-/** A larger value gets memory of its own, so that it wastes no more than this of an arena. */
-const ARENA_VALUE_BYTES_MAX = ARENA_BYTES / 16
-/** A value so large is kept where it lies when it is most of that memory: entries are never written to again. */
-const SHARED_VALUE_BYTES_MIN = 256 * 1024
-const NO_BYTES = new Uint8Array(0)
+/** What a key costs beside its text and its writes: slots of the map and of an order, the string's header. */
+const KEY_BYTES = 100
+/** What a place in the order of expiry costs. */
+const DUE_BYTES = 24
 /** The moment of a reader that sees whatever is there when it reads. */
 const NOW = Number.POSITIVE_INFINITY
 
 /** What the memtable knows of one key. */
+export interface Known {
+  readonly position: number
+  /** When it expires, in ms of the logical clock, 0: never; undefined: it was deleted here. */
+  readonly expireAt: number | undefined
+}
+
+/** A key that a memtable has, deleted ones included. */
 export interface Slot {
   readonly key: string
   readonly position: number
@@ -36,63 +36,90 @@ export interface Slot {
   readonly stored: StoredValue | null
 }
 
-/** A key that was given a time to expire; out of date when its slot says otherwise. */
-export interface Due {
+/** A key that is due. */
+export interface DueAt {
+  readonly key: string
+  readonly position: number
+  /** In ms of the logical clock. */
   readonly expireAt: number
-  readonly slot: Slot
 }
 
-interface OwnSlot extends Slot {
-  stored: StoredValue | null
-  /** Readers bound to an earlier moment do not see `stored`. */
-  moment: number
-  older: Older | undefined
-}
-
-interface Older {
-  readonly stored: StoredValue | null
-  readonly moment: number
-  readonly older: Older | undefined
+export interface DueLimits {
+  /** In ms of the logical clock; included. */
+  readonly upTo: number
+  readonly count: number
 }
 
 class Table {
-  readonly slots: Map<string, OwnSlot> = new Map()
-  readonly byPosition: SortedBuckets<OwnSlot> = new SortedBuckets<OwnSlot>(
-    ({ position }) => position,
-    (a, b) => compareAtPosition(a.key, b.key),
-  )
-  readonly byExpiry: SortedBuckets<Due> = new SortedBuckets<Due>(
-    ({ expireAt }) => expireAt,
-    ({ slot: a }, { slot: b }) => a.position - b.position || compareAtPosition(a.key, b.key),
-  )
+  readonly writes: WriteBlocks = new WriteBlocks()
+  /** The last write of each key. */
+  readonly last: Map<string, number> = new Map()
+  /** The first write of each key, by position. */
+  readonly byPosition: SortedRefs
+  /** Every write that gave its key another time to expire, by that time; out of date when a later write says so. */
+  readonly byExpiry: SortedRefs
   /** True when the database was emptied: nothing below counts any more. */
   readonly cleared: boolean
+  bytes = 0
 
   constructor(cleared: boolean) {
     this.cleared = cleared
+    const { writes } = this
+    const byKey = (a: number, b: number): number => compareAtPosition(writes.key(a), writes.key(b))
+    this.byPosition = new SortedRefs(byKey)
+    this.byExpiry = new SortedRefs((a, b) => {
+      return writes.position(a) - writes.position(b) || byKey(a, b)
+    })
+  }
+
+  set(position: number, key: string, stored: StoredValue | null): void {
+    const { writes, last } = this
+    const before = last.get(key)
+    const expiredAt = before === undefined ? 0 : writes.expiry(before)
+    const taken = writes.bytes
+    const ref = writes.append(key, position, { before, stored })
+    last.set(key, ref)
+    this.bytes += writes.bytes - taken
+    if (before === undefined) {
+      this.byPosition.insert(position, ref)
+      this.bytes += KEY_BYTES + key.length
+    }
+    if (stored === null || stored.expireAt === 0 || stored.expireAt === expiredAt) return
+    this.byExpiry.insert(stored.expireAt, ref)
+    this.bytes += DUE_BYTES
+  }
+
+  /** What a reader of a moment sees: the last write that was there. */
+  seen(key: string, end: number): number | undefined {
+    let ref = this.last.get(key)
+    while (ref !== undefined && ref >= end) ref = this.writes.before(ref)
+    return ref
   }
 }
 
 export class Memtable {
   readonly #tables: Table[] = Array.from({ length: DATABASES }, () => new Table(false))
   /** Sees whatever is there when it reads. */
-  readonly reader: MemtableReader = new MemtableReader(this.#tables, NOW)
-  #moment = 0
-  /** The moments of readers that are bound to one, and the latest of them; -1 when there are none. */
-  readonly #bound = new Set<number>()
-  #latestBound = -1
-  #arena: Uint8Array = NO_BYTES
-  #arenaUsed = 0
-  #bytes = 0
+  readonly reader: MemtableReader = new MemtableReader(this.#tables, () => NOW)
 
   /** Memory it has taken, overwritten values included: those go when the whole memtable goes. */
   get bytes(): number {
-    return this.#bytes
+    let bytes = 0
+    for (const table of this.#tables) bytes += table.bytes
+    return bytes
   }
 
   /** What it knows of a key itself; undefined: nothing, and then wasCleared() tells whether the level below counts. */
-  slot(place: number, key: string): Slot | undefined {
-    return this.#table(place).slots.get(key)
+  known(place: number, key: string): Known | undefined {
+    const { last, writes } = this.#table(place)
+    const ref = last.get(key)
+    return ref === undefined
+      ? undefined
+      : { position: writes.position(ref), expireAt: writes.expiry(ref) }
+  }
+
+  has(place: number, key: string): boolean {
+    return this.#table(place).last.has(key)
   }
 
   wasCleared(place: number): boolean {
@@ -101,23 +128,16 @@ export class Memtable {
 
   /** `position` is that of the key. */
   put(place: number, position: number, key: string, value: StoredValue): void {
-    const { type, expireAt, version } = value
-    const stored = { type, expireAt, version, value: this.#copy(value.value) }
-    const table = this.#table(place)
-    const before = table.slots.get(key)?.stored?.expireAt ?? 0
-    const slot = this.#set(table, position, key, stored)
-    if (expireAt === 0 || expireAt === before) return
-    table.byExpiry.insert({ expireAt, slot })
-    this.#bytes += DUE_BYTES
+    this.#table(place).set(position, key, value)
   }
 
   delete(place: number, position: number, key: string): void {
-    this.#set(this.#table(place), position, key, null)
+    this.#table(place).set(position, key, null)
   }
 
-  /** Empties a database at once; the entries' memory is free when the garbage collector sees it. */
+  /** Empties a database at once; its memory is free when the garbage collector sees it. */
   clear(place: number): void {
-    assert(this.#tables[place] !== undefined, () => `there is no place ${place}`)
+    this.#table(place)
     this.#tables[place] = new Table(true)
   }
 
@@ -126,50 +146,52 @@ export class Memtable {
     return this.#tables.flatMap(({ cleared }, place) => (cleared ? [place] : []))
   }
 
-  /** A reader that sees what is there now, whatever is written later, until release(). */
+  /** A reader that sees what is there now, whatever is written later. */
   bind(): MemtableReader {
-    const moment = this.#moment++
-    this.#bound.add(moment)
-    this.#latestBound = moment
-    return new MemtableReader([...this.#tables], moment)
-  }
-
-  release({ moment }: MemtableReader): void {
-    this.#bound.delete(moment)
-    this.#latestBound = Math.max(-1, ...this.#bound)
+    const ends = new Map(this.#tables.map((table) => [table, table.writes.end]))
+    return new MemtableReader([...this.#tables], (table) => ends.get(table) ?? 0)
   }
 
   /**
-   * The keys that have a time to expire here, in the order of (time, position, key), from the earliest. Whatever is
-   * at the beginning and `gone` is dropped for good: it must never be wanted again.
+   * The first keys that have a time to expire here and are due, in the order of (time, position, key), but for those
+   * that are hidden by the level above: what is hidden once must be hidden for ever.
    */
-  dues(place: number, gone: (due: Due) => boolean): Generator<Due, void> {
-    const { byExpiry } = this.#table(place)
-    byExpiry.dropWhile(gone)
-    return byExpiry.from(0)
+  due(place: number, { upTo, count }: DueLimits, hidden: (key: string) => boolean): DueAt[] {
+    const { byExpiry, writes, last } = this.#table(place)
+    const gone = (expireAt: number, key: string): boolean => {
+      const ref = last.get(key)
+      return ref === undefined || writes.expiry(ref) !== expireAt || hidden(key)
+    }
+    // Passed over for good: a million removed keys would otherwise be searched anew for every few that are due.
+    byExpiry.dropWhile((expireAt, ref) => expireAt <= upTo && gone(expireAt, writes.key(ref)))
+    const found: DueAt[] = []
+    byExpiry.from(0, (expireAt, ref) => {
+      if (expireAt > upTo) return false
+      const key = writes.key(ref)
+      const latest = found.at(-1)
+      // A key that was given a time, another one, and the first again stands there twice.
+      const again = latest?.key === key && latest.expireAt === expireAt
+      if (!again && !gone(expireAt, key)) {
+        found.push({ key, position: writes.position(ref), expireAt })
+      }
+      return found.length < count
+    })
+    return found
   }
 
   /** At or before the time at which the first key expires here; Infinity when none does. */
   firstExpiry(place: number): number {
-    const { value: first } = this.#table(place).byExpiry.from(0).next()
-    return first ? first.expireAt : Number.POSITIVE_INFINITY
+    let first = Number.POSITIVE_INFINITY
+    this.#table(place).byExpiry.from(0, (expireAt) => {
+      first = expireAt
+      return false
+    })
+    return first
   }
 
   /** Its contents for a checkpoint, one chunk at a time; nothing may be written meanwhile. */
   *chunks(): Generator<Chunk, void> {
-    const writer = new ChunkWriter()
-    for (const [place, { slots }] of this.#tables.entries()) {
-      for (const [key, { stored }] of slots) {
-        const large = isLargeWrite(key, stored)
-        if (!large && writer.add(place, key, stored)) continue
-        const chunk = writer.take()
-        if (chunk !== undefined) yield chunk
-        if (large) yield* largeWrite(place, key, stored)
-        else assert(writer.add(place, key, stored), () => 'an empty chunk takes any write')
-      }
-    }
-    const last = writer.take()
-    if (last !== undefined) yield last
+    for (const [place, { writes }] of this.#tables.entries()) yield* writes.chunks(place)
   }
 
   #table(place: number): Table {
@@ -177,58 +199,31 @@ export class Memtable {
     assert(table !== undefined, () => `there is no place ${place}`)
     return table
   }
-
-  #set(table: Table, position: number, key: string, stored: StoredValue | null): Slot {
-    const known = table.slots.get(key)
-    if (known === undefined) {
-      const slot = { key, position, stored, moment: this.#moment, older: undefined }
-      table.slots.set(key, slot)
-      table.byPosition.insert(slot)
-      this.#bytes += SLOT_BYTES + key.length
-      return slot
-    }
-    if (known.moment <= this.#latestBound) {
-      known.older = { stored: known.stored, moment: known.moment, older: known.older }
-      this.#bytes += OLDER_BYTES
-    }
-    known.stored = stored
-    known.moment = this.#moment
-    return known
-  }
-
-  #copy(value: Uint8Array): Uint8Array {
-    const { length } = value
-    if (length === 0) return NO_BYTES
-    this.#bytes += length
-    if (length >= SHARED_VALUE_BYTES_MIN && length * 2 > value.buffer.byteLength) return value
-    if (length > ARENA_VALUE_BYTES_MAX) return Uint8Array.from(value)
-    if (this.#arenaUsed + length > this.#arena.length) {
-      this.#arena = new Uint8Array(Buffer.allocUnsafeSlow(ARENA_BYTES).buffer)
-      this.#arenaUsed = 0
-    }
-    const copy = this.#arena.subarray(this.#arenaUsed, this.#arenaUsed + length)
-    copy.set(value)
-    this.#arenaUsed += length
-    return copy
-  }
 }
 
 /** Reads a memtable as it is, or as it was at one moment. */
 export class MemtableReader {
-  readonly moment: number
   readonly #tables: readonly Table[]
+  /** Where the writes of a table end that this reader sees. */
+  readonly #end: (table: Table) => number
 
-  constructor(tables: readonly Table[], moment: number) {
+  constructor(tables: readonly Table[], end: (table: Table) => number) {
     this.#tables = tables
-    this.moment = moment
+    this.#end = end
   }
 
   /** The value, null when it is known to be deleted, undefined when only the level below knows. */
   find(place: number, key: string): StoredValue | null | undefined {
     const table = this.#table(place)
-    const slot = table.slots.get(key)
-    const stored = slot && this.#seen(slot)
-    return stored === undefined && table.cleared ? null : stored
+    const ref = table.seen(key, this.#end(table))
+    if (ref === undefined) return table.cleared ? null : undefined
+    return table.writes.stored(ref)
+  }
+
+  /** Whether find() knows the key. */
+  knows(place: number, key: string): boolean {
+    const table = this.#table(place)
+    return table.cleared || table.seen(key, this.#end(table)) !== undefined
   }
 
   wasCleared(place: number): boolean {
@@ -237,18 +232,15 @@ export class MemtableReader {
 
   /** The keys that it has, from a position on, in the order of the disk. Nothing may be written meanwhile. */
   *from(place: number, position: number): Generator<Slot, void> {
-    for (const slot of this.#table(place).byPosition.from(position)) {
-      const stored = this.#seen(slot)
-      if (stored === slot.stored) yield slot
-      else if (stored !== undefined) yield { key: slot.key, position: slot.position, stored }
+    const table = this.#table(place)
+    const { writes } = table
+    const end = this.#end(table)
+    for (const first of table.byPosition.iterate(position)) {
+      const key = writes.key(first)
+      const ref = table.seen(key, end)
+      if (ref === undefined) continue
+      yield { key, position: writes.position(ref), stored: writes.stored(ref) }
     }
-  }
-
-  #seen(slot: OwnSlot): StoredValue | null | undefined {
-    if (slot.moment <= this.moment) return slot.stored
-    let { older } = slot
-    while (older !== undefined && older.moment > this.moment) older = older.older
-    return older?.stored
   }
 
   #table(place: number): Table {

@@ -80,17 +80,26 @@ export function decodeRecord(diskKey: Uint8Array, key: string, record: Uint8Arra
       throw new CorruptStateError('two keys have one SHA-256')
     }
   }
-  return {
-    type: 'string',
-    expireAt: recordExpiry(record),
-    version: readUint64(record, 13),
-    value: record.subarray(start),
-  }
+  return decodeRecordHeader(record, 0, record.subarray(start))
 }
 
-/** When the key of a record, which was checked, expires; 0: never. */
-export function recordExpiry(record: Uint8Array): number {
-  return readUint64(record, 5)
+/** When the key of the record at `offset` expires; 0: never. It checks nothing. */
+export function recordExpiry(bytes: Uint8Array, offset = 0): number {
+  return readUint64(bytes, offset + 5)
+}
+
+/** The value with what the header at `offset` says of it. It checks nothing. */
+export function decodeRecordHeader(
+  bytes: Uint8Array,
+  offset: number,
+  value: Uint8Array,
+): StoredValue {
+  return {
+    type: 'string',
+    expireAt: recordExpiry(bytes, offset),
+    version: readUint64(bytes, offset + 13),
+    value,
+  }
 }
 
 /** What stands under a key of the expiry index: its checksum. */

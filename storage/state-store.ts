@@ -8,11 +8,11 @@
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Position, Term } from '../raft/types.ts'
 import { type CheckpointSummary, encodeCheckpointHeader } from './checkpoint.ts'
-import { type DueAt, DueKeys } from './due-keys.ts'
+import { DueKeys } from './due-keys.ts'
 import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
-import { Memtable } from './memtable.ts'
+import { type DueAt, type Known, Memtable } from './memtable.ts'
 import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
 import {
   DATABASES,
@@ -24,12 +24,15 @@ import {
   type StatePoint,
 } from './state-meta.ts'
 import { type StateView, StateViews, type ViewLimits } from './state-views.ts'
+import { ValueCache } from './value-cache.ts'
 
 export type { KeyVisitor, StateView, StoredValue }
 
 export interface StateStoreOptions {
   /** Size at which the memtable is full: a checkpoint is due, and without one writing stops. */
   readonly memtableBytes: number
+  /** Memory for values that were read from disk; 0: none are kept. */
+  readonly cacheBytes: number
   readonly views: ViewLimits
   /** Milliseconds of a clock that never falls, for metrics and the age of views. */
   readonly now: () => number
@@ -57,12 +60,21 @@ export interface StateMetrics {
   /** Memory of the memtable that takes writes, and of the one being written to disk (0 when none is). */
   readonly memtableBytes: number
   readonly frozenBytes: number
+  /** Writes, deletions and the like that no durable checkpoint holds. */
+  readonly changes: number
   readonly checkpointing: boolean
   /** undefined before the first checkpoint of this process; `finishedAt` is on the clock of the options. */
   readonly lastCheckpoint:
     | { readonly durationMs: number; readonly finishedAt: number; readonly writes: number }
     | undefined
   readonly environmentBytes: number
+  /** Memory of the values read from disk, and how often one was asked for and was there or not. */
+  readonly cacheBytes: number
+  readonly cacheHits: number
+  readonly cacheMisses: number
+  /** Open views, and the memory that only they still need. */
+  readonly views: number
+  readonly viewBytes: number
 }
 
 export class StateStore {
@@ -74,6 +86,7 @@ export class StateStore {
   #layers: Layers
   #dueKeys: DueKeys
   readonly #views: StateViews
+  readonly #cache: ValueCache
   #running: Promise<Position> | undefined
   /** Where the applied entries have brought the state; durable up to #durable. #durable.index <= #point.index */
   #point: StatePoint
@@ -83,6 +96,9 @@ export class StateStore {
   #expires: number[]
   /** How many keys on disk expire, per place. */
   #expiresOnDisk: readonly number[]
+  /** Writes and the like since the last checkpoint began, and those in the one that runs. */
+  #changes = 0
+  #frozenChanges = 0
   /** True from the first write of an entry until commitEntry: a checkpoint must not cut it in two. */
   #inEntry = false
   #diskKeys: DiskKeyWriter | undefined
@@ -103,6 +119,7 @@ export class StateStore {
     if (point.hashKey !== undefined) this.#diskKeys = new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
     this.#views = new StateViews(options.views, options.now)
+    this.#cache = new ValueCache(options.cacheBytes)
     this.#layers = this.#living()
   }
 
@@ -181,7 +198,7 @@ export class StateStore {
     assert(this.#diskKeys !== undefined, () => 'no key may be written before the hash key')
     const place = this.#layers.place(database)
     const before = this.#before(place, key)
-    this.#inEntry = true
+    this.#changed()
     this.#memtable.put(place, before.position, key, value)
     if (value.expireAt !== 0) this.#dueKeys.added(place, value.expireAt)
     if (before.expireAt === undefined) this.#count(this.#counts, place, 1)
@@ -193,7 +210,7 @@ export class StateStore {
     const place = this.#layers.place(database)
     const { expireAt, position } = this.#before(place, key)
     if (expireAt === undefined) return false
-    this.#inEntry = true
+    this.#changed()
     this.#memtable.delete(place, position, key)
     this.#count(this.#counts, place, -1)
     if (expireAt !== 0) this.#count(this.#expires, place, -1)
@@ -203,8 +220,9 @@ export class StateStore {
   /** Only from apply: empties a database. O(1), whatever it holds; the disk follows in the next checkpoint. */
   clear(database: number): void {
     const place = this.#layers.place(database)
-    this.#inEntry = true
+    this.#changed()
     this.#memtable.clear(place)
+    this.#cache.clear(place)
     this.#dueKeys.cleared(place)
     this.#counts[place] = 0
     this.#expires[place] = 0
@@ -216,7 +234,7 @@ export class StateStore {
     const place = this.#layers.place(a)
     places[a] = this.#layers.place(b)
     places[b] = place
-    this.#inEntry = true
+    this.#changed()
     this.#point = { ...this.#point, places }
     this.#layers = this.#living()
   }
@@ -308,6 +326,8 @@ export class StateStore {
     const frozen = this.#memtable
     this.#frozen = frozen
     this.#memtable = new Memtable()
+    this.#frozenChanges = this.#changes
+    this.#changes = 0
     this.#layers = this.#living()
     this.#running = this.#write(frozen, this.#point)
     return this.#running
@@ -317,9 +337,15 @@ export class StateStore {
     return {
       memtableBytes: this.#memtable.bytes,
       frozenBytes: this.#frozen?.bytes ?? 0,
+      changes: this.#changes + this.#frozenChanges,
       checkpointing: this.#running !== undefined,
       lastCheckpoint: this.#last,
       environmentBytes: this.#environment.bytes(),
+      cacheBytes: this.#cache.bytes,
+      cacheHits: this.#cache.hits,
+      cacheMisses: this.#cache.misses,
+      views: this.#views.count,
+      viewBytes: this.#views.pinnedBytes([this.#memtable, this.#frozen]),
     }
   }
 
@@ -341,6 +367,8 @@ export class StateStore {
     this.#views.releaseAll()
     this.#environment = environment
     this.#memtable = new Memtable()
+    this.#changes = 0
+    this.#cache.clearAll()
     this.#point = point
     this.#durable = { index: point.index, term: point.term }
     this.#counts = [...counts]
@@ -370,6 +398,7 @@ export class StateStore {
     assertCounts(summary, expected)
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined
+    this.#frozenChanges = 0
     this.#layers = this.#living()
     this.#dueKeys.landed(frozen)
     this.#expiresOnDisk = summary.expires
@@ -386,28 +415,28 @@ export class StateStore {
       memtable: this.#memtable.reader,
       frozen: this.#frozen?.reader,
       disk: this.#environment,
+      cache: this.#cache,
       diskKeys: this.#diskKeys,
       places: this.#point.places,
     })
   }
 
   /** What a write to a key replaces, and where the key lies. */
-  #before(place: number, key: string): Before {
+  #before(place: number, key: string): Known {
     const memtable = this.#memtable
-    const own = memtable.slot(place, key)
-    if (own !== undefined) return { position: own.position, expireAt: own.stored?.expireAt }
+    const own = memtable.known(place, key)
+    if (own !== undefined) return own
     const hidden = memtable.wasCleared(place)
-    const frozen = this.#frozen?.slot(place, key)
-    if (frozen !== undefined) {
-      const { position, stored } = frozen
-      return { position, expireAt: hidden ? undefined : stored?.expireAt }
-    }
+    const frozen = this.#frozen?.known(place, key)
+    if (frozen !== undefined) return hidden ? { ...frozen, expireAt: undefined } : frozen
     // Before there is a hash key the disk holds no key at all.
     const diskKey = this.#diskKeys?.fromText(key)
     if (diskKey === undefined) return { position: 0, expireAt: undefined }
     const position = positionOf(diskKey)
     if (hidden || this.#frozen?.wasCleared(place)) return { position, expireAt: undefined }
-    return { position, expireAt: this.#expiryOnDisk(place, diskKey) }
+    // Whatever is written to a key that lies on disk comes by here, so no outdated value is ever kept.
+    const kept = this.#cache.take(place, key)
+    return { position, expireAt: kept?.expireAt ?? this.#expiryOnDisk(place, diskKey) }
   }
 
   #expiryOnDisk(place: number, diskKey: Uint8Array): number | undefined {
@@ -421,6 +450,12 @@ export class StateStore {
     return recordExpiry(record)
   }
 
+  /** Within an entry: what follows belongs to it. */
+  #changed(): void {
+    this.#inEntry = true
+    this.#changes++
+  }
+
   #count(counts: number[], place: number, by: number): void {
     const count = (counts[place] ?? 0) + by
     assert(count >= 0, () => `place ${place} holds less than no keys`)
@@ -431,12 +466,6 @@ export class StateStore {
 /** What an environment says of the state in it. Throws CorruptStateError, FormatVersionError. */
 export function readMeta(environment: StateEnvironment): StateMeta {
   return decodeMeta(environment.get(META_DATABASE, META_KEY))
-}
-
-interface Before {
-  readonly position: number
-  /** undefined: there is no such key. 0: it never expires. */
-  readonly expireAt: number | undefined
 }
 
 /** The job counted what is really on disk, the store what it was told: a difference is a bug in one of them. */

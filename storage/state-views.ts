@@ -7,7 +7,7 @@
 
 import type { EnvironmentView } from './engine.ts'
 import { type KeyVisitor, Layers, type LayersOptions } from './layers.ts'
-import type { Memtable, MemtableReader } from './memtable.ts'
+import type { Memtable } from './memtable.ts'
 import type { StoredValue } from './record.ts'
 
 export interface ViewLimits {
@@ -47,7 +47,7 @@ interface ViewOptions {
   readonly memtable: Memtable
   readonly frozen: Memtable | undefined
   readonly disk: EnvironmentView
-  readonly layers: Omit<LayersOptions, 'memtable' | 'frozen' | 'disk'>
+  readonly layers: Pick<LayersOptions, 'diskKeys' | 'places'>
   readonly openedAt: number
   readonly closed: (view: View) => void
 }
@@ -57,7 +57,6 @@ class View implements StateView {
   readonly openedAt: number
   readonly memtables: readonly Memtable[]
   readonly #options: ViewOptions
-  readonly #bound: MemtableReader
   #layers: Layers | undefined
 
   constructor(options: ViewOptions) {
@@ -66,12 +65,12 @@ class View implements StateView {
     this.clock = options.clock
     this.openedAt = options.openedAt
     this.memtables = frozen === undefined ? [memtable] : [memtable, frozen]
-    this.#bound = memtable.bind()
     this.#layers = new Layers({
       ...options.layers,
-      memtable: this.#bound,
+      memtable: memtable.bind(),
       frozen: frozen?.reader,
       disk,
+      cache: undefined,
     })
   }
 
@@ -90,8 +89,7 @@ class View implements StateView {
   release(): void {
     if (this.#layers === undefined) return
     this.#layers = undefined
-    const { memtable, disk, closed } = this.#options
-    memtable.release(this.#bound)
+    const { disk, closed } = this.#options
     disk.release()
     closed(this)
   }
@@ -118,6 +116,10 @@ export class StateViews {
     const pinned = new Set([...this.#views].flatMap(({ memtables }) => memtables))
     for (const memtable of living) if (memtable !== undefined) pinned.delete(memtable)
     return [...pinned].reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  get count(): number {
+    return this.#views.size
   }
 
   /** True when there is room for one more. */

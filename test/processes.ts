@@ -38,10 +38,13 @@ export function temporaryDirectory(context: TestContext): string {
   return directory
 }
 
-/** The first of `count` ports in a row that are free on 127.0.0.1 now, and so are those 10,000 and 20,000 above. */
+/**
+ * The first of `count` ports in a row that are free on 127.0.0.1 now, and so are those 10,000 and 20,000 above. All
+ * lie below those that systems hand out to outgoing connections (from 32,768): else one may be taken before it is used.
+ */
 export async function freePorts(count: number): Promise<number> {
   for (let attempt = 0; attempt < 50; attempt++) {
-    const first = 20_000 + Math.floor(Math.random() * 20_000)
+    const first = 1100 + Math.floor(Math.random() * 4800)
     const ports = Array.from({ length: count }, (_, index) => first + index)
     const free = await Promise.all(
       ports.flatMap((port) => [port, port + 10_000, port + 20_000].map(isFree)),

@@ -19,8 +19,8 @@ const HOST = '127.0.0.1'
 const PATIENCE_MS = 20_000
 const LOG_LINES_SHOWN = 40
 /** Below the ports that systems hand out to outgoing connections, and beside those of freePorts(). */
-const PORTS_FROM = 10_240
-const PORTS_TO = 20_000
+const PORTS_FROM = 26_000
+const PORTS_TO = 32_700
 /** One guard, then nine nodes with three ports each. */
 const PORT_BLOCK = 30
 const NODES_MAX = 9

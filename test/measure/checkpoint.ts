@@ -3,13 +3,12 @@
  * checkpointed.
  */
 
-import { MeasuredNode } from './measured-node.ts'
+import { MeasuredNode, reportStops } from './measured-node.ts'
 import type { Measurement } from './measurement.ts'
 
 const KEYS = 1_000_000
 const VALUE = Buffer.alloc(100, 'v')
 const OK_BYTES = '+OK\r\n'.length
-const STOP_MS_MAX = 20
 
 export const checkpoint: Measurement = {
   name: 'checkpoint',
@@ -20,10 +19,9 @@ export const checkpoint: Measurement = {
       await node.stops()
       const keys = KEYS * factor
       const rate = await node.pipeline(keys, (at) => ['SET', `key:${at}`, VALUE], OK_BYTES)
-      const { loop, collection } = await node.stops()
+      const stops = await node.stops()
       report.figure({ what: 'SET', value: rate, unit: 'keys/s' })
-      report.figure({ what: 'longest stop', value: loop, unit: 'ms', most: STOP_MS_MAX })
-      report.figure({ what: 'of it the longest collection', value: collection, unit: 'ms' })
+      reportStops(report, stops)
     } finally {
       await node.end()
     }

@@ -3,7 +3,7 @@
  * long the event loop stands still, how long that client waits, and how soon the keys are gone.
  */
 
-import { MeasuredNode } from './measured-node.ts'
+import { MeasuredNode, reportStops } from './measured-node.ts'
 import type { Measurement } from './measurement.ts'
 
 const KEYS = 1_000_000
@@ -11,7 +11,6 @@ const VALUE = Buffer.alloc(20, 'v')
 const OK_BYTES = '+OK\r\n'.length
 /** From the start of loading until the keys are due: more than loading takes. */
 const LOAD_MS = 60_000
-const STOP_MS_MAX = 20
 const LATENCY_MS_MAX = 50
 const PATIENCE_MS = 120_000
 
@@ -38,9 +37,7 @@ export const expiry: Measurement = {
         left = Number(await node.ask('DBSIZE'))
       }
       const goneMs = Date.now() - dueAt
-      const { loop, collection } = await node.stops()
-      report.figure({ what: 'longest stop', value: loop, unit: 'ms', most: STOP_MS_MAX })
-      report.figure({ what: 'of it the longest collection', value: collection, unit: 'ms' })
+      reportStops(report, await node.stops())
       report.figure({ what: 'p99 of a SET before', value: p99(before), unit: 'ms' })
       report.figure({ what: 'p99 meanwhile', value: p99(after), unit: 'ms', most: LATENCY_MS_MAX })
       report.figure({ what: 'keys left', value: left - 1, unit: 'keys', most: 0 })

@@ -9,12 +9,23 @@ import { join } from 'node:path'
 import { Cluster, type NodeProcess } from '../e2e/cluster.ts'
 import { request, textOf } from '../e2e/resp-client.ts'
 import { until } from '../processes.ts'
+import type { Report } from './measurement.ts'
 
 const PROBE = new URL('./loop-probe.js', import.meta.url)
 /** Commands on their way at once. */
 const DEPTH = 1000
 /** A start that reads a large log, or a server that works on a long backlog. */
 const PATIENCE_MS = 300_000
+
+/** In ms. */
+export interface Stops {
+  /** Between two turns of the event loop, by the clock. */
+  readonly stop: number
+  /** The same by the processor time of the main thread: what it was when the machine was busy with others. */
+  readonly processor: number
+  /** One garbage collection. */
+  readonly collection: number
+}
 
 export class MeasuredNode {
   readonly #cluster: Cluster
@@ -102,18 +113,16 @@ export class MeasuredNode {
     return (count / (performance.now() - startedAt)) * 1000
   }
 
-  /** The longest stop of the event loop and the longest garbage collection since the last call, in ms. */
-  async stops(): Promise<{ readonly loop: number; readonly collection: number }> {
+  /** The longest stops of the event loop since the last call, in ms. */
+  async stops(): Promise<Stops> {
     const from = this.#node.output.length
     this.#node.signal('SIGUSR2')
-    const pattern = /loop-probe ([\d.]+) ms, collection ([\d.]+) ms/
-    let found: RegExpExecArray | null = null
+    let found: string | undefined
     await until('the loop probe', () => {
-      found = pattern.exec(this.#node.output.slice(from))
-      return found !== null
+      found = /loop-probe (.*)\n/.exec(this.#node.output.slice(from))?.[1]
+      return found !== undefined
     })
-    const [, loop, collection] = found ?? []
-    return { loop: Number(loop), collection: Number(collection) }
+    return JSON.parse(found ?? '')
   }
 
   /** Resident memory in bytes: the process's own, and pages of files, which the kernel may take back. */
@@ -128,6 +137,20 @@ export class MeasuredNode {
   stateBytes(): number {
     return statSync(join(this.#node.dir, 'state-1', 'data.mdb')).size
   }
+}
+
+/** architecture.md 8: no stall of the event loop over this. */
+const STOP_MS_MAX = 20
+
+export function reportStops(report: Report, { stop, processor, collection }: Stops): void {
+  report.figure({
+    what: 'longest stop of the event loop',
+    value: stop,
+    unit: 'ms',
+    most: STOP_MS_MAX,
+  })
+  report.figure({ what: 'longest stop by processor time', value: processor, unit: 'ms' })
+  report.figure({ what: 'longest garbage collection', value: collection, unit: 'ms' })
 }
 
 function open(port: number): Promise<Socket> {

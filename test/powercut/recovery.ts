@@ -63,7 +63,12 @@ export async function recover(directory: string): Promise<Found> {
     seeing(engine, (opened) => {
       environment = opened
     }),
-    { memtableBytes: MEMTABLE_BYTES, views: limits.stateViews, now: () => performance.now() },
+    {
+      memtableBytes: MEMTABLE_BYTES,
+      cacheBytes: 0,
+      views: limits.stateViews,
+      now: () => performance.now(),
+    },
   )
   try {
     if (environment === undefined) throw new Error('no state was opened')

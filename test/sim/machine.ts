@@ -30,6 +30,8 @@ import { ObservedLog, type Observer, observedState } from './observed.ts'
 import type { NodeSwarm, Swarm } from './swarm.ts'
 import { InvariantError } from './violation.ts'
 
+/** Small, so that values leave it and are read from disk again. */
+const CACHE_BYTES = 4000
 export const CLIENT_PORT = 6379
 export const PEER_PORT = 16_379
 
@@ -185,6 +187,7 @@ export class Machine {
     const { config, swarm } = this
     const { log, state, received, logDropped } = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
+      cacheBytes: CACHE_BYTES,
       views: limits.stateViews,
       now: () => host.ownClock.monotonic(),
     })

@@ -193,6 +193,7 @@ export class SimNode {
     const clock = host.nodeClock(this.#network)
     const storage = await openStorage(slowDisk(this.engine, host, this.#diskMs), {
       memtableBytes: config.get('memtable-size'),
+      cacheBytes: config.get('maxmemory-cache'),
       views: limits.stateViews,
       now: () => clock.monotonic(),
     })

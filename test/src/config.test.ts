@@ -42,6 +42,7 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'log-cache-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
   'log-cache-entries': ['16', '15', '1048576', '1048577'],
   'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
+  'maxmemory-cache': ['0', '-1', '64gb', '65gb'],
 }
 
 /** For every option without an order: what is allowed and what is not. */

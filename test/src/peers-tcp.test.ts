@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import type { Append, Heartbeat, Member, Message, NodeId } from '../../raft/types.ts'
 import { Peers } from '../../src/peers.ts'
 import { systemClock, systemTimers, TcpNetwork } from '../../src/tcp.ts'
+import { freePorts } from '../processes.ts'
 import { eventually } from '../sim/eventually.ts'
 import { nodeId, testLimits } from '../sim/peer-node.ts'
 
@@ -66,21 +67,9 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
   return Object.assign(node, { peers })
 }
 
-/** Two ports that were free a moment ago. */
-async function freePorts(): Promise<[number, number]> {
-  const options = { host: '127.0.0.1', port: 0, connectionsMax: 1, keepAliveMs: 0 }
-  const handler = { accepted: () => {}, failed: () => {} }
-  const listeners = [
-    await new TcpNetwork().listen(options, handler),
-    await new TcpNetwork().listen(options, handler),
-  ]
-  const [one, two] = listeners.map(({ port }) => port)
-  for (const listener of listeners) await listener.close()
-  return [one ?? 0, two ?? 0]
-}
-
 async function openPair(): Promise<{ a: Node; b: Node; close: () => Promise<void> }> {
-  const ports = await freePorts()
+  const first = await freePorts(2)
+  const ports = [first, first + 1] as const
   const members: Member[] = [A, B].map((id, at) => ({
     id,
     role: 'voter',

@@ -47,7 +47,12 @@ function silent(lines: string[]): Logger {
 
 async function storageWith(values: number): Promise<{ engine: MemoryEngine; storage: Storage }> {
   const engine = new MemoryEngine()
-  const options = { memtableBytes: 1 << 30, views: limits.stateViews, now: () => 0 }
+  const options = {
+    memtableBytes: 1 << 30,
+    cacheBytes: 1 << 20,
+    views: limits.stateViews,
+    now: () => 0,
+  }
   const storage = await openStorage(engine, options)
   if (values === 0) return { engine, storage }
   const { state } = storage

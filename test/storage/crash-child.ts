@@ -28,6 +28,7 @@ function bigValue(version: number): StoredValue {
 const engine = new LmdbEngine(directory ?? '', end)
 const { log, state } = await openStorage(engine, {
   memtableBytes: 1 << 30,
+  cacheBytes: 4000,
   views: limits.stateViews,
   now: () => 0,
 })

@@ -80,6 +80,7 @@ async function inspect(directory: string, acked: number): Promise<number> {
   const engine = new LmdbEngine(directory, assert.fail)
   const { log, state, logDropped } = await openStorage(engine, {
     memtableBytes: 1 << 30,
+    cacheBytes: 1 << 20,
     views: limits.stateViews,
     now: () => 0,
   })

@@ -8,7 +8,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { AssertionError } from '../../raft/assert.ts'
-import { ChunkWriter, encodeCheckpointHeader } from '../../storage/checkpoint.ts'
+import { encodeCheckpointHeader } from '../../storage/checkpoint.ts'
 import type {
   Chunk,
   Engine,
@@ -17,7 +17,9 @@ import type {
   StateEnvironment,
   StateStream,
 } from '../../storage/engine.ts'
+import { DiskKeyWriter, positionOf } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { Memtable } from '../../storage/memtable.ts'
 import type { StoredValue } from '../../storage/record.ts'
 import { DamagedStreamError } from '../../storage/state-build.ts'
 import { decodeMeta, EMPTY_META, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
@@ -151,12 +153,15 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       index: number,
       texts: readonly string[],
     ): Promise<void> {
-      const writer = new ChunkWriter()
-      for (const [i, text] of texts.entries()) assert.ok(writer.add(0, `k${i}`, value(text)))
-      const { counts: _, digests: __, ...point } = EMPTY_META
       const hashKey = bytes('12345678')
+      const diskKeys = new DiskKeyWriter(hashKey)
+      const memtable = new Memtable()
+      for (const [i, text] of texts.entries()) {
+        memtable.put(0, positionOf(diskKeys.fromText(`k${i}`)), `k${i}`, value(text))
+      }
+      const { counts: _, digests: __, ...point } = EMPTY_META
       const header = encodeCheckpointHeader({ ...point, index, hashKey, cleared: [] })
-      await state.checkpoint(header, [writer.take() ?? assert.fail()])
+      await state.checkpoint(header, memtable.chunks())
     }
 
     async function dump(state: StateEnvironment): Promise<readonly Chunk[]> {
@@ -241,9 +246,8 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
 
     it('runs a checkpoint in one transaction, visible when it resolves', async () => {
       const state = await made.engine.openState('state-1', STATE_DATABASES)
-      const writer = new ChunkWriter()
-      for (let i = 0; i < 100; i++) assert.ok(writer.add(i % 2, `k${i}`, value('v')))
-      const chunk = writer.take() ?? assert.fail()
+      const memtable = new Memtable()
+      for (let i = 0; i < 100; i++) memtable.put(i % 2, i * 1000, `k${i}`, value('v'))
       const { counts: _, digests: __, ...point } = EMPTY_META
       const header = encodeCheckpointHeader({
         ...point,
@@ -251,7 +255,7 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
         hashKey: bytes('12345678'),
         cleared: [],
       })
-      const running = state.checkpoint(header, [chunk])
+      const running = state.checkpoint(header, memtable.chunks())
       await assert.rejects(async () => state.checkpoint(header, []), AssertionError)
       const summary = await running
       assert.equal(summary.writes, 100)

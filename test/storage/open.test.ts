@@ -16,7 +16,12 @@ import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
 import { applyTo, assertState, entryAt } from './workload.ts'
 
-const OPTIONS = { memtableBytes: 1 << 30, views: limits.stateViews, now: () => 0 }
+const OPTIONS = {
+  memtableBytes: 1 << 30,
+  cacheBytes: 1 << 20,
+  views: limits.stateViews,
+  now: () => 0,
+}
 
 /** A bound node with the workload's first `last` entries, all applied, and a checkpoint at `durable`. */
 async function startedStorage(

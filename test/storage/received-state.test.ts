@@ -17,7 +17,12 @@ import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
 import { applyTo, assertState, entryAt } from './workload.ts'
 
-const OPTIONS = { memtableBytes: 1 << 30, views: limits.stateViews, now: () => 0 }
+const OPTIONS = {
+  memtableBytes: 1 << 30,
+  cacheBytes: 1 << 20,
+  views: limits.stateViews,
+  now: () => 0,
+}
 const membership: Membership = {
   members: [{ id: 'a'.repeat(40), peerAddress: 'h:1', clientAddress: 'h:2', role: 'voter' }],
 }

@@ -22,7 +22,8 @@ import { scratchDirectory } from './scratch.ts'
 
 const HASH_KEY = Buffer.from('hash key')
 const OPTIONS = {
-  memtableBytes: 20_000,
+  memtableBytes: 1 << 30,
+  cacheBytes: 40_000,
   views: { countMax: 3, ageMsMax: 1000, bytesMax: 1 << 30 },
   now: () => 0,
 }
@@ -63,6 +64,16 @@ type Step =
 const database = fc.constantFrom(...USED)
 const key = fc.constantFrom(...KEYS)
 const expireAt = fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 6 }))
+/** Small ones, and some that lie apart, in one chunk of a checkpoint or in several. */
+const value = fc.oneof(
+  { weight: 12, arbitrary: fc.uint8Array({ maxLength: 50 }) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.constantFrom(16_384, 16_385, 262_144, 600_000), fc.integer({ min: 1, max: 250 }))
+      .map(([length, filling]) => new Uint8Array(length).fill(filling)),
+  },
+)
 const write: fc.Arbitrary<Write> = fc.oneof(
   {
     weight: 8,
@@ -70,7 +81,7 @@ const write: fc.Arbitrary<Write> = fc.oneof(
       type: fc.constant('put'),
       database,
       key,
-      value: fc.uint8Array({ maxLength: 50 }),
+      value,
       expireAt,
     }),
   },
@@ -81,7 +92,10 @@ const write: fc.Arbitrary<Write> = fc.oneof(
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 8,
-    arbitrary: fc.record({ type: fc.constant('entry'), writes: fc.array(write, { maxLength: 8 }) }),
+    arbitrary: fc.record({
+      type: fc.constant('entry'),
+      writes: fc.array(write, { maxLength: 8, size: 'max' }),
+    }),
   },
   {
     weight: 5,
@@ -291,12 +305,12 @@ async function runModel(engine: Engine, steps: readonly Step[]): Promise<void> {
 }
 
 describe('the state store does whatever plain maps do', () => {
-  const steps = fc.array(step, { maxLength: 40 })
+  const steps = fc.array(step, { maxLength: 60, size: 'max' })
 
   it('in memory', async () => {
     await fc.assert(
       fc.asyncProperty(steps, (list) => runModel(new MemoryEngine(), list)),
-      { numRuns: 100 },
+      { numRuns: 50 },
     )
   })
 
@@ -316,7 +330,7 @@ describe('the state store does whatever plain maps do', () => {
         for (const at of after) await run.step(at)
         await run.close()
       }),
-      { numRuns: 40 },
+      { numRuns: 15 },
     )
   })
 

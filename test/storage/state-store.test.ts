@@ -176,6 +176,8 @@ describe('a checkpoint', () => {
     const sizes = Array.from({ length: 130 }, (_, i) => 256 * 1024 - 65 + i).concat(
       600_000,
       524_288,
+      16_384,
+      16_385,
     )
     for (const size of sizes) {
       put(store, `before ${size}`, 'small')
@@ -269,7 +271,7 @@ describe('a damaged state is found', () => {
 
   it('at any flipped byte of a record', async () => {
     const engine = await engineWithState()
-    const { store, environment } = await openStore(engine)
+    const { store, environment } = await openStore(engine, { cacheBytes: 0 })
     for (const name of ['k', 'l'.repeat(3000)]) {
       const record = environment.get('db0', diskKey(name)) ?? assert.fail()
       for (let at = 0; at < record.length; at += record.length > 100 ? 97 : 1) {

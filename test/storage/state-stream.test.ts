@@ -129,7 +129,12 @@ describe('a stream of a state', () => {
 async function workloadStream(last: number, chunkBytes: number): Promise<Chunk[]> {
   const environment = await new MemoryEngine().openState('state-1', STATE_DATABASES)
   const views = limits.stateViews
-  const state = StateStore.open(environment, { memtableBytes: 1 << 30, views, now: () => 0 })
+  const state = StateStore.open(environment, {
+    memtableBytes: 1 << 30,
+    cacheBytes: 1 << 20,
+    views,
+    now: () => 0,
+  })
   for (let index = 1; index <= last; index++) applyTo(state, entryAt(index))
   const value = Buffer.from('v')
   state.put(0, 'due', { type: 'string', expireAt: 5000, version: last + 1, value })

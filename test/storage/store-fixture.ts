@@ -23,7 +23,13 @@ export async function openStore(
   options: Partial<StateStoreOptions> = {},
 ): Promise<OpenedStore> {
   const environment = await engine.openState('state-1', STATE_DATABASES)
-  const all = { memtableBytes: 20_000, views: limits.stateViews, now: () => 0, ...options }
+  const all = {
+    memtableBytes: 20_000,
+    cacheBytes: 10_000,
+    views: limits.stateViews,
+    now: () => 0,
+    ...options,
+  }
   return { store: StateStore.open(environment, all), environment }
 }
 

@@ -6,21 +6,28 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { SortedBuckets } from '../../storage/sorted-buckets.ts'
+import { SortedRefs } from '../../storage/sorted-refs.ts'
 
 interface Item {
   readonly order: number
+  /** Its reference, too: equal ones are the same. */
   readonly tie: number
 }
 
-const create = (): SortedBuckets<Item> =>
-  new SortedBuckets<Item>(
-    ({ order }) => order,
-    (a, b) => a.tie - b.tie,
-  )
+const create = (): SortedRefs => new SortedRefs((a, b) => a - b)
 
 function sorted(items: readonly Item[]): Item[] {
   return items.toSorted((a, b) => a.order - b.order || a.tie - b.tie)
+}
+
+function read(refs: SortedRefs, from = Number.NEGATIVE_INFINITY): Item[] {
+  const items: Item[] = []
+  refs.from(from, (order, tie) => items.push({ order, tie }) > 0)
+  assert.deepEqual(
+    [...refs.iterate(from)],
+    items.map(({ tie }) => tie),
+  )
+  return items
 }
 
 /** Few and many different numbers, and numbers that are far from all others. */
@@ -33,60 +40,64 @@ const shapes: Record<string, (i: number) => Item> = {
   'with outliers': (i) => ({ order: i % 1000 === 0 ? 2 ** 52 + i : i % 13, tie: i }),
 }
 
-describe('sorted buckets', () => {
+describe('sorted references', () => {
   for (const [name, shape] of Object.entries(shapes)) {
     it(`are in order: ${name}`, () => {
-      const buckets = create()
+      const refs = create()
       const items: Item[] = []
       for (let i = 0; i < 6000; i++) {
-        items.push(shape(i))
-        buckets.insert(shape(i))
+        const item = shape(i)
+        items.push(item)
+        refs.insert(item.order, item.tie)
         // Reading in between leaves sorted buckets, which must notice what is inserted next.
-        if (i % 1500 === 700) assert.deepEqual([...buckets.from(0)], sorted(items))
+        if (i % 1500 === 700) assert.deepEqual(read(refs), sorted(items))
       }
       const all = sorted(items)
-      assert.deepEqual([...buckets.from(Number.NEGATIVE_INFINITY)], all)
-      for (const from of [all[0], all[999], all[3000], all.at(-1)].map(
-        (item) => item?.order ?? 0,
-      )) {
+      assert.deepEqual(read(refs), all)
+      for (const from of [all[0], all[999], all[3000], all.at(-1)].map((one) => one?.order ?? 0)) {
         for (const order of [from, from + 0.5]) {
           assert.deepEqual(
-            [...buckets.from(order)],
-            all.filter((item) => item.order >= order),
+            read(refs, order),
+            all.filter((one) => one.order >= order),
           )
         }
       }
+      let visits = 0
+      refs.from(0, () => ++visits < 2000)
+      assert.equal(visits, 2000)
       let dropped = 0
-      buckets.dropWhile(() => dropped++ < 4500)
-      assert.deepEqual([...buckets.from(0)], all.slice(4500))
-      buckets.dropWhile(() => true)
-      assert.deepEqual([...buckets.from(0)], [])
-      buckets.insert({ order: 1, tie: 1 })
-      assert.deepEqual([...buckets.from(0)], [{ order: 1, tie: 1 }])
+      refs.dropWhile(() => dropped++ < 4500)
+      assert.deepEqual(read(refs), all.slice(4500))
+      refs.dropWhile(() => true)
+      assert.deepEqual(read(refs), [])
+      refs.insert(1, 1)
+      assert.deepEqual(read(refs), [{ order: 1, tie: 1 }])
     })
   }
 
   it('do what a sorted array does', () => {
-    const item = fc.record({ order: fc.integer({ max: 20, min: 0 }), tie: fc.nat({ max: 3 }) })
+    const item = fc
+      .tuple(fc.integer({ max: 20, min: 0 }), fc.nat({ max: 3 }))
+      .map(([order, tie]) => ({ order, tie }))
     const step = fc.oneof(
       { weight: 5, arbitrary: fc.record({ insert: fc.array(item, { maxLength: 400 }) }) },
       { weight: 1, arbitrary: fc.record({ dropBelow: fc.nat({ max: 20 }) }) },
     )
     fc.assert(
       fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
-        const buckets = create()
+        const refs = create()
         let items: Item[] = []
         for (const at of steps) {
           if ('insert' in at) {
             items = sorted([...items, ...at.insert])
-            for (const one of at.insert) buckets.insert(one)
+            for (const { order, tie } of at.insert) refs.insert(order, tie)
           } else {
             items = items.filter(({ order }) => order >= at.dropBelow)
-            buckets.dropWhile(({ order }) => order < at.dropBelow)
+            refs.dropWhile((order) => order < at.dropBelow)
           }
-          assert.deepEqual([...buckets.from(0)], items)
+          assert.deepEqual(read(refs), items)
           assert.deepEqual(
-            [...buckets.from(10)],
+            read(refs, 10),
             items.filter(({ order }) => order >= 10),
           )
         }

@@ -1,0 +1,101 @@
+/*
+ * The memory of a memtable: every write can be read for ever by its reference, and a checkpoint gets of each key the
+ * last write only, whole, in the order of positions.
+ */
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type BlockWrite, SortedWrites, WriteBlocks } from '../../storage/write-blocks.ts'
+import { stored } from './store-fixture.ts'
+
+/** Around all limits: values inside and apart, in one chunk and in several. */
+const SIZES = [0, 1, 16_384, 16_385, 262_143, 262_144, 262_149, 700_000]
+
+function value(size: number): Buffer {
+  return Buffer.alloc(size, `${size} `)
+}
+
+function sorted(writes: WriteBlocks, place = 3): BlockWrite[] {
+  const chunks = [...writes.chunks(place)]
+  for (const chunk of chunks) assert.ok(chunk.length <= 262_149, 'no chunk takes long')
+  const places = SortedWrites.byPlace(chunks)
+  assert.deepEqual([...places.keys()], writes.end === 0 ? [] : [place])
+  const found = [...(places.get(place) ?? [])]
+  assert.equal(places.get(place)?.count ?? 0, found.length)
+  return found
+}
+
+describe('write blocks', () => {
+  it('keep every write, and which one came before it', () => {
+    const writes = new WriteBlocks()
+    const refs: number[] = []
+    for (let round = 0; round < 3; round++) {
+      for (const [i, size] of SIZES.entries()) {
+        const end = writes.end
+        const ref = writes.append(`k${i}`, 1000 - i, {
+          before: refs.at(-SIZES.length),
+          stored: round === 1 ? null : stored(round, value(size), round),
+        })
+        assert.ok(ref >= end && ref < writes.end, 'between the ends before and after')
+        refs.push(ref)
+      }
+    }
+    for (const [n, ref] of refs.entries()) {
+      const round = Math.floor(n / SIZES.length)
+      const i = n % SIZES.length
+      assert.equal(writes.key(ref), `k${i}`)
+      assert.equal(writes.position(ref), 1000 - i)
+      assert.equal(writes.before(ref), round === 0 ? undefined : refs[n - SIZES.length])
+      assert.equal(writes.expiry(ref), round === 1 ? undefined : round)
+      const found = writes.stored(ref)
+      if (round === 1) assert.equal(found, null)
+      else {
+        const { value: bytes, ...header } = found ?? assert.fail()
+        assert.deepEqual(header, { type: 'string', expireAt: round, version: round })
+        assert.equal(Buffer.compare(bytes, value(SIZES[i] ?? 0)), 0)
+      }
+    }
+  })
+
+  it('give a checkpoint the last write of each key, in the order of positions', () => {
+    const writes = new WriteBlocks()
+    for (const [i, size] of SIZES.entries()) {
+      const before = writes.append(`k${i}`, 1000 - i, {
+        before: undefined,
+        stored: stored(1, value(99_999)),
+      })
+      const last = size === 1 ? null : stored(2, value(size))
+      writes.append(`k${i}`, 1000 - i, { before, stored: last })
+    }
+    writes.append('y'.repeat(600_000), 5, { before: undefined, stored: stored(3, 'of a long key') })
+    writes.append('z', 2 ** 52 - 1, { before: undefined, stored: stored(4, 'behind a long key') })
+    const [long, ...others] = sorted(writes)
+    assert.equal(long?.key.length, 600_000)
+    assert.equal(Buffer.from(long?.record.subarray(21) ?? []).toString(), 'of a long key')
+    assert.deepEqual(
+      others.map(({ position }) => position),
+      [...SIZES.keys()]
+        .map((i) => 1000 - i)
+        .reverse()
+        .concat(2 ** 52 - 1),
+    )
+    for (const [i, size] of SIZES.toReversed().entries()) {
+      const { key, record } = others[i] ?? assert.fail()
+      assert.equal(Buffer.from(key).toString(), `k${SIZES.length - 1 - i}`)
+      if (size === 1) assert.equal(record.length, 0)
+      else assert.equal(Buffer.compare(record.subarray(21), value(size)), 0)
+    }
+  })
+
+  it('cost a checkpoint nothing when they were never written to', () => {
+    assert.deepEqual(sorted(new WriteBlocks()), [])
+  })
+
+  it('find what was cut off on its way', () => {
+    const writes = new WriteBlocks()
+    writes.append('k', 1, { before: undefined, stored: stored(1, value(700_000)) })
+    const chunks = [...writes.chunks(0)]
+    assert.throws(() => SortedWrites.byPlace(chunks.slice(0, -1)), /ends after/)
+    assert.throws(() => SortedWrites.byPlace(chunks.slice(0, 1)), /0 of 1 values/)
+  })
+})
