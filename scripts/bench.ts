@@ -1,0 +1,195 @@
+/*
+ * How fast this build is, beside the Redis that is on PATH: Holdfast with three nodes (through leader and follower)
+ * and with one, redis-server with nothing on disk and with `appendfsync always`, all of them driven in turn. What is
+ * measured and how lies in test/bench/; docs/benchmarks.md says how to read it.
+ *
+ *   npm run bench [-- --rounds 3 --seconds 2 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
+ *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder profiles]      CPU profiles of leader and follower
+ *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
+ */
+
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { cpus, release, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
+import { profile } from '../test/bench/profile.ts'
+import { chart, type Findings, markdown } from '../test/bench/report.ts'
+import {
+  type Cell,
+  checkGenerator,
+  everyCell,
+  nameOf,
+  runRounds,
+  usualCells,
+} from '../test/bench/rounds.ts'
+import { measureStalls } from '../test/bench/stalls.ts'
+import { holdfast, redis, running, type System } from '../test/bench/systems.ts'
+import { requireTool } from '../test/tools.ts'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const BASELINE = `${ROOT}/test/bench/baseline.json`
+const DOCUMENT = `${ROOT}/docs/benchmarks.md`
+const CHART = `${ROOT}/docs/benchmarks.svg`
+/** In the document: what stands above it is written by hand. */
+const FIGURES = '<!-- figures: everything below is written by npm run bench -- --save -->'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '2' },
+    only: { type: 'string', default: '' },
+    full: { type: 'boolean', default: false },
+    save: { type: 'boolean', default: false },
+    /** Another server that runs, as host:port. */
+    peer: { type: 'string', multiple: true, default: [] },
+    /** The compiled files of another build, whose three nodes are measured beside those of this one. */
+    against: { type: 'string' },
+    /** Where profiles are written. */
+    folder: { type: 'string', default: 'profiles' },
+    /** Of 'one', 'redis', 'aof', 'stalls', 'check': what is left out. */
+    without: { type: 'string', default: '' },
+  },
+})
+
+function number(name: 'rounds' | 'seconds'): number {
+  const value = Number(values[name])
+  if (!(value > 0)) throw new Error(`--${name} takes a number above 0, not '${values[name]}'`)
+  return value
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+async function micro(): Promise<void> {
+  const ratios = await measureParts(await parts())
+  for (const [name, ratio] of Object.entries(ratios)) print(`${name}: ${ratio.toFixed(3)}`)
+  if (values.save) {
+    const rounded = Object.entries(ratios).map(([name, ratio]) => [name, Number(ratio.toFixed(3))])
+    writeFileSync(BASELINE, `${JSON.stringify(Object.fromEntries(rounded), undefined, 2)}\n`)
+    return
+  }
+  const baseline: Ratios = JSON.parse(readFileSync(BASELINE, 'utf8'))
+  const found = alarms(ratios, baseline)
+  print(found.length === 0 ? 'passed' : `ALARM\n${found.join('\n')}`)
+  process.exitCode = found.length === 0 ? 0 : 1
+}
+
+async function bench(): Promise<void> {
+  if (requireTool('redis-benchmark') === undefined) {
+    throw new Error('redis-benchmark is not on PATH; it comes with Redis (Debian: redis-tools)')
+  }
+  const without = new Set(values.without.split(','))
+  const cells = chosenCells()
+  const [rounds, seconds] = [number('rounds'), number('seconds')]
+  const systems: System[] = []
+  const end = async (): Promise<void> => {
+    for (const system of systems.splice(0)) await system.end()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void end().then(() => process.exit(1)))
+  }
+  try {
+    const three = await holdfast({ nodes: 3, name: '3 nodes' })
+    systems.push(three)
+    if (!without.has('one')) systems.push(await holdfast({ nodes: 1, name: '1 node' }))
+    const own = systems.length
+    for (const peer of await peers(without)) systems.push(peer)
+    const targets = systems.flatMap((system) => system.targets)
+    const results = await runRounds({ cells, targets, rounds, seconds, progress: print })
+    const [leader] = three.targets
+    const generator =
+      leader === undefined || without.has('check')
+        ? []
+        : await checkGenerator(leader, { rounds, seconds })
+    const others = systems.slice(own).flatMap((system) => system.targets)
+    await end()
+    const stalls = without.has('stalls') ? [] : await measureStalls(seconds * 2)
+    const circumstances = describe(rounds, seconds)
+    report({ results, targets, peers: others, generator, stalls, circumstances })
+  } finally {
+    await end()
+  }
+}
+
+async function peers(without: ReadonlySet<string>): Promise<readonly System[]> {
+  const found: (System | undefined)[] = []
+  if (values.against !== undefined) {
+    found.push(await holdfast({ nodes: 3, name: 'other build', dist: values.against }))
+  }
+  if (!without.has('redis')) found.push(await redis('Redis', ['--appendonly', 'no']))
+  if (!without.has('aof')) {
+    found.push(
+      await redis('Redis, appendfsync always', ['--appendonly', 'yes', '--appendfsync', 'always']),
+    )
+  }
+  for (const address of values.peer) found.push(running(address))
+  return found.filter((system) => system !== undefined)
+}
+
+function describe(rounds: number, seconds: number): readonly string[] {
+  const { model = 'unknown' } = cpus()[0] ?? {}
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
+  const machine = `${cpus().length} cores (${model.trim()}), ${memory}, Linux ${release()}`
+  return [
+    `- ${machine}; all nodes, peers and the load generator share it, over loopback`,
+    `- Node ${process.version}, ${versionOf('redis-server')}, Holdfast at ${commit()}`,
+    `- ${rounds} rounds of ${seconds} s per load and target, each in turn; ${new Date().toISOString().slice(0, 16)}`,
+  ]
+}
+
+function versionOf(tool: string): string {
+  if (requireTool(tool) === undefined) return `no ${tool}`
+  const text = execFileSync(tool, ['--version'], { encoding: 'utf8' })
+  return `Redis ${/v=([\d.]+)/.exec(text)?.[1] ?? 'of an unknown version'}`
+}
+
+function commit(): string {
+  try {
+    const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      cwd: ROOT,
+      encoding: 'utf8',
+    }).trim()
+    const changed = execFileSync(
+      'git',
+      ['status', '--porcelain', '--', 'src', 'raft', 'resp', 'storage'],
+      {
+        cwd: ROOT,
+        encoding: 'utf8',
+      },
+    )
+    return changed === '' ? head : `${head} with changes`
+  } catch {
+    return 'an unknown commit'
+  }
+}
+
+function report(findings: Findings): void {
+  const text = markdown(findings)
+  print(text)
+  if (!values.save) return
+  const [byHand = ''] = readFileSync(DOCUMENT, 'utf8').split(FIGURES)
+  writeFileSync(DOCUMENT, `${byHand}${FIGURES}\n\n${text}`)
+  writeFileSync(CHART, chart(findings))
+}
+
+/** The loads that are asked for by --full and --only. */
+function chosenCells(): readonly Cell[] {
+  const cells = (values.full ? everyCell() : usualCells()).filter((cell) =>
+    nameOf(cell).includes(values.only),
+  )
+  if (cells.length === 0) throw new Error(`no load is named like '${values.only}'`)
+  return cells
+}
+
+const [what] = positionals
+if (what === 'micro') await micro()
+else if (what === 'profile') {
+  const { folder } = values
+  await profile({ cells: chosenCells(), folder, seconds: number('seconds') * 2, print })
+} else if (what === undefined) await bench()
+else
+  throw new Error(`there is no '${what}'; say micro, profile, or nothing for the whole benchmark`)

@@ -1,0 +1,221 @@
+/*
+ * The benchmark itself: cells (a load each), driven against every target in turn, round after round. The machine may
+ * be shared and drifts, so a ratio is taken within one cell of one round, where the two sides ran one after the
+ * other, and the median over the rounds is what counts. It knows loads and targets, but not what a target is made of.
+ */
+
+import { drive, type LoadResult } from './load.ts'
+import { type Benchmark, redisBenchmark } from './redis-benchmark.ts'
+import { type Target, usageOf } from './systems.ts'
+
+export interface Cell {
+  /** Ours runs what redis-benchmark cannot; 'GET' and 'SET' are its own. */
+  readonly load: 'SET' | 'GET' | '90/10'
+  readonly connections: number
+  readonly pipeline: number
+  readonly valueBytes: number
+  /** Through a follower, too. */
+  readonly followers: boolean
+}
+
+/** What one process used while it was under a load. */
+export interface PartUsage {
+  readonly part: string
+  /** Of one core, 1 is all of it. */
+  readonly cpu: number
+  /** CPU time per command: hardly depends on what else the machine does. */
+  readonly cpuMicrosPerCommand: number
+  readonly anonymousBytes: number
+  readonly fileBytes: number
+}
+
+export interface Sample {
+  readonly perSecond: number
+  readonly p50: number
+  readonly p99: number
+  /** Only our own generator knows it. */
+  readonly p999: number | undefined
+  readonly parts: readonly PartUsage[]
+  readonly entriesPerSecond: number | undefined
+  readonly commandsPerEntry: number | undefined
+}
+
+/** By cell and target: a sample per round. */
+export type Results = ReadonlyMap<Cell, ReadonlyMap<Target, readonly Sample[]>>
+
+const KEYS_MAX = 100_000
+/** So much data at most is in a database. */
+const DATA_BYTES = 32 * 1024 * 1024
+const CALIBRATION_SECONDS = 0.5
+
+export function nameOf({ load, connections, pipeline, valueBytes }: Cell): string {
+  return `${load} c=${connections} P=${pipeline} ${sizeOf(valueBytes)}`
+}
+
+function sizeOf(bytes: number): string {
+  return bytes < 1024 ? `${bytes} B` : `${bytes / 1024} KiB`
+}
+
+/** What a run measures unless it is asked for every cell. */
+export function usualCells(): readonly Cell[] {
+  const at = (connections: number, pipeline: number, followers: boolean) =>
+    (['SET', 'GET'] as const).map((load): Cell => {
+      return { load, connections, pipeline, valueBytes: 64, followers }
+    })
+  const sized = (valueBytes: number) =>
+    (['SET', 'GET'] as const).map((load): Cell => {
+      return { load, connections: 50, pipeline: 1, valueBytes, followers: false }
+    })
+  return [
+    ...at(50, 1, true),
+    ...at(50, 16, true),
+    ...at(1, 1, false),
+    ...at(200, 1, false),
+    ...sized(1024),
+    ...sized(64 * 1024),
+    { load: '90/10', connections: 50, pipeline: 1, valueBytes: 64, followers: true },
+  ]
+}
+
+export function everyCell(): readonly Cell[] {
+  const cells: Cell[] = []
+  for (const [connections, pipeline] of [
+    [1, 1],
+    [50, 1],
+    [50, 16],
+    [200, 1],
+  ] as const) {
+    for (const valueBytes of [64, 1024, 64 * 1024]) {
+      for (const load of ['SET', 'GET', '90/10'] as const) {
+        cells.push({ load, connections, pipeline, valueBytes, followers: true })
+      }
+    }
+  }
+  return cells
+}
+
+export function keysFor(valueBytes: number): number {
+  return Math.min(KEYS_MAX, Math.floor(DATA_BYTES / valueBytes))
+}
+
+export interface RunOptions {
+  readonly cells: readonly Cell[]
+  readonly targets: readonly Target[]
+  readonly rounds: number
+  /** Of one load at one target. */
+  readonly seconds: number
+  /** A line for whoever waits. */
+  progress(line: string): void
+}
+
+export async function runRounds(options: RunOptions): Promise<Results> {
+  const { cells, targets, rounds, progress } = options
+  const results = new Map<Cell, Map<Target, Sample[]>>()
+  for (const cell of cells) results.set(cell, new Map())
+  for (let round = 1; round <= rounds; round++) {
+    // Cells with values of one size follow each other: a database is filled when the size changes.
+    let filled = 0
+    for (const [cell, byTarget] of results) {
+      if (cell.valueBytes !== filled) {
+        filled = cell.valueBytes
+        for (const target of targets) await fill(target, cell.valueBytes)
+      }
+      const chosen = targets.filter(({ name }) => cell.followers || !name.endsWith(', follower'))
+      const figures: string[] = []
+      for (const target of chosen) {
+        const sample = await measureCell(cell, target, options.seconds)
+        byTarget.set(target, [...(byTarget.get(target) ?? []), sample])
+        figures.push(`${target.name} ${Math.round(sample.perSecond)}`)
+      }
+      progress(`round ${round} of ${rounds}, ${nameOf(cell)}: ${figures.join('; ')}`)
+    }
+  }
+  return results
+}
+
+/** Every key that a cell of this size may ask for. */
+async function fill(target: Target, valueBytes: number): Promise<void> {
+  const keys = keysFor(valueBytes)
+  const pipeline = valueBytes > 4096 ? 4 : 100
+  const { errors } = await drive({
+    ...(await target.address()),
+    connections: 4,
+    pipeline,
+    setShare: 1,
+    valueBytes,
+    keys,
+    seconds: Number.POSITIVE_INFINITY,
+    commands: keys,
+    inOrder: true,
+  })
+  if (errors > 0) throw new Error(`${target.name} refused ${errors} of ${keys} writes`)
+}
+
+async function measureCell(cell: Cell, target: Target, seconds: number): Promise<Sample> {
+  const address = await target.address()
+  const keys = keysFor(cell.valueBytes)
+  const setShare = { SET: 1, GET: 0, '90/10': 0.1 }[cell.load]
+  const own = { ...cell, ...address, keys, setShare }
+  const warm = await drive({ ...own, seconds: CALIBRATION_SECONDS })
+  const requests = Math.max(100, Math.round(warm.perSecond * seconds))
+  const processes = await target.processes()
+  const entriesBefore = await target.entries()
+  const before = processes.map(({ pid }) => usageOf(pid))
+  const startedAt = performance.now()
+  const outcome: Outcome =
+    cell.load === '90/10'
+      ? await drive({ ...own, seconds })
+      : await benchmarked({ ...cell, ...address, command: cell.load, keys, requests })
+  const elapsedMs = performance.now() - startedAt
+  const { commands } = outcome
+  const errors = outcome.errors + warm.errors
+  if (errors > 0) throw new Error(`${target.name} answered ${errors} errors`)
+  const parts = processes.map(({ part, pid }, at): PartUsage => {
+    const { cpuMs, anonymousBytes, fileBytes } = usageOf(pid)
+    const used = cpuMs - (before[at]?.cpuMs ?? 0)
+    const cpuMicrosPerCommand = (used * 1000) / commands
+    return { part, cpu: used / elapsedMs, cpuMicrosPerCommand, anonymousBytes, fileBytes }
+  })
+  const entriesAfter = await target.entries()
+  const entries = (entriesAfter ?? 0) - (entriesBefore ?? 0)
+  const writes = Math.round(commands * setShare)
+  return {
+    perSecond: outcome.perSecond,
+    p50: outcome.p50,
+    p99: outcome.p99,
+    p999: outcome.p999,
+    parts,
+    entriesPerSecond: entriesAfter === undefined ? undefined : entries / (elapsedMs / 1000),
+    commandsPerEntry: entries > 0 ? writes / entries : undefined,
+  }
+}
+
+type Outcome = Omit<LoadResult, 'p999'> & { readonly p999: number | undefined }
+
+/** It ends with an error of its own when it is answered one. */
+async function benchmarked(options: Benchmark): Promise<Outcome> {
+  const result = await redisBenchmark(options)
+  return { ...result, commands: options.requests, errors: 0, p999: undefined }
+}
+
+export interface GeneratorCheck {
+  readonly own: number
+  readonly redisBenchmark: number
+}
+
+/** Our own generator beside redis-benchmark, SET with 50 connections, in turn. */
+export async function checkGenerator(
+  target: Target,
+  { rounds, seconds }: { readonly rounds: number; readonly seconds: number },
+): Promise<readonly GeneratorCheck[]> {
+  const load = { connections: 50, pipeline: 1, valueBytes: 64, keys: KEYS_MAX }
+  const checks: GeneratorCheck[] = []
+  for (let round = 0; round < rounds; round++) {
+    const address = await target.address()
+    const own = await drive({ ...load, ...address, setShare: 1, seconds })
+    const requests = Math.round(own.perSecond * seconds)
+    const other = await redisBenchmark({ ...load, ...address, command: 'SET', requests })
+    checks.push({ own: own.perSecond, redisBenchmark: other.perSecond })
+  }
+  return checks
+}
