@@ -27,9 +27,36 @@ export class Checkpoints {
   #bytesToReplay = 0
   #running: Promise<void> | undefined
   #held = false
+  /** Whoever asked for the next checkpoint, all of them together. */
+  #asked: { readonly done: Promise<void>; readonly resolve: () => void } | undefined
+  #savedAt: number
 
   constructor(options: CheckpointsOptions) {
     this.#options = options
+    this.#savedAt = options.clock.wall()
+  }
+
+  /** When the state last was known to be durable, in ms of the wall clock: at first, when it was opened. */
+  get savedAt(): number {
+    return this.#savedAt
+  }
+
+  /** What a restart would have to replay, in bytes of entries; after a start it counts from there. */
+  get bytesToReplay(): number {
+    return this.#bytesToReplay
+  }
+
+  /** Resolves when everything that is applied now is durable in the state, whether or not a checkpoint is due. */
+  save(): Promise<void> {
+    if (this.#asked === undefined) {
+      let resolve = (): void => {}
+      const done = new Promise<void>((settle) => {
+        resolve = settle
+      })
+      this.#asked = { done, resolve }
+      this.#options.wake()
+    }
+    return this.#asked.done
   }
 
   get running(): Promise<void> | undefined {
@@ -43,7 +70,8 @@ export class Checkpoints {
   beginIfDue(): void {
     const { state, config } = this.#options
     if (this.#running !== undefined || this.#held) return
-    if (!state.isFull() && this.#bytesToReplay < config.get('memtable-size')) return
+    const isDue = state.isFull() || this.#bytesToReplay >= config.get('memtable-size')
+    if (!isDue && this.#asked === undefined) return
     this.#running = this.#run()
   }
 
@@ -60,16 +88,21 @@ export class Checkpoints {
   /** The state is another one, and durable: nothing is to be replayed. */
   replaced(): void {
     this.#bytesToReplay = 0
+    this.#savedAt = this.#options.clock.wall()
   }
 
   async #run(): Promise<void> {
     const { state, log, clock, fatal } = this.#options
     const started = clock.monotonic()
+    const asked = this.#asked
+    this.#asked = undefined
     this.#bytesToReplay = 0
     try {
       const { index } = await state.checkpoint()
       const ms = Math.round(clock.monotonic() - started)
       log.info({ index, ms, writes: state.metrics().lastCheckpoint?.writes }, 'checkpoint')
+      this.#savedAt = clock.wall()
+      asked?.resolve()
       this.#options.compactTo(index)
     } catch (error) {
       fatal(`the checkpoint failed: ${String(error)}`)

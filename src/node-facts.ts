@@ -8,11 +8,13 @@ import { arch, release, type } from 'node:os'
 import type { Index } from '../raft/types.ts'
 import type { Reply } from '../resp/encoder.ts'
 import type { LogCacheMetrics } from '../storage/log-cache.ts'
-import type { InfoFacts, LocalServer, RaftStatus } from './commands/local-server.ts'
+import type { StateStore } from '../storage/state-store.ts'
+import type { InfoFacts, LocalServer, RaftStatus, StorageFacts } from './commands/local-server.ts'
 import type { Config } from './config.ts'
 import type { Frontend } from './frontend.ts'
 import type { Clock } from './network.ts'
 import { Observer } from './observer.ts'
+import type { ProcessMemory } from './process-memory.ts'
 import type { Replica } from './replica.ts'
 import type { Copies } from './replication-waits.ts'
 import { DATABASES, type Session } from './session.ts'
@@ -31,7 +33,9 @@ export interface NodeFactsOptions {
   readonly sentinel?: true
   /** undefined until the log is opened. */
   readonly logCache: () => LogCacheMetrics | undefined
-  readonly checkpointIndex: () => number
+  readonly state: Pick<StateStore, 'durableAt' | 'metrics'>
+  readonly logBytes: () => number
+  readonly memory: ProcessMemory
   readonly shutdown: () => Promise<Reply>
 }
 
@@ -41,7 +45,6 @@ export class NodeFacts implements LocalServer {
   readonly observer: Observer
   readonly #startedAt: number
   #passwordDigest: Uint8Array | undefined
-  #memoryPeak = 0
 
   constructor(options: NodeFactsOptions) {
     this.#options = options
@@ -75,7 +78,7 @@ export class NodeFacts implements LocalServer {
   resetStats(): void {
     this.observer.reset()
     this.#options.frontend().resetStats()
-    this.#memoryPeak = 0
+    this.#options.memory.resetPeak()
   }
 
   pause(ms: number, mode: 'all' | 'write'): void {
@@ -132,7 +135,7 @@ export class NodeFacts implements LocalServer {
   }
 
   raft(): RaftStatus {
-    const { replica, nodeId, logCache, checkpointIndex } = this.#options
+    const { replica, nodeId, logCache, state } = this.#options
     const status = replica.status()
     const cache = logCache()
     const matches = new Map(status?.peers.map(({ id, match }) => [id, match]))
@@ -158,7 +161,7 @@ export class NodeFacts implements LocalServer {
       logFirst: status?.first ?? 1,
       logLast: status?.last ?? 0,
       durable: status?.durable ?? 0,
-      checkpoint: checkpointIndex(),
+      checkpoint: state.durableAt().index,
       slowest: status?.slowest,
       logCacheHits: cache?.hits ?? 0,
       logCacheMisses: cache?.misses ?? 0,
@@ -167,12 +170,29 @@ export class NodeFacts implements LocalServer {
     }
   }
 
+  storage(): StorageFacts {
+    const { config, replica, state, logCache, logBytes } = this.#options
+    const { savedAt, bytesToReplay } = replica.checkpoints
+    return {
+      ...state.metrics(),
+      savedAt,
+      bytesToReplay,
+      memtableBytesMax: config.get('memtable-size'),
+      cacheBytesMax: config.get('maxmemory-cache'),
+      logCacheBytes: logCache()?.bytes ?? 0,
+      logBytes: logBytes(),
+    }
+  }
+
+  save(): Promise<void> {
+    return this.#options.replica.checkpoints.save()
+  }
+
   info(): InfoFacts {
     const { config, replica } = this.#options
     const frontend = this.#options.frontend()
-    const { heapUsed, external, rss } = process.memoryUsage()
     const { system, user } = process.cpuUsage()
-    this.#memoryPeak = Math.max(this.#memoryPeak, heapUsed + external)
+    const memory = this.#options.memory.facts()
     return {
       holdfastVersion: version,
       processId: process.pid,
@@ -184,12 +204,14 @@ export class NodeFacts implements LocalServer {
       configFile: config.file,
       maxClients: config.get('maxclients'),
       connectedClients: frontend.connectedClients,
-      usedMemoryBytes: heapUsed + external,
-      usedMemoryPeakBytes: this.#memoryPeak,
-      residentMemoryBytes: rss,
       monitors: this.observer.monitors,
       clientMemoryBytes: frontend.memoryBytes,
       clientMemoryMax: config.get('maxmemory-clients'),
+      usedMemoryBytes: memory.used,
+      usedMemoryPeakBytes: memory.usedPeak,
+      residentMemoryBytes: memory.resident,
+      residentAnonymousBytes: memory.residentAnonymous,
+      residentFileBytes: memory.residentFile,
       ...frontend.stats,
       ...frontend.rates,
       systemSeconds: system / 1e6,

@@ -47,7 +47,7 @@ export class Replica {
   readonly #receiver: ForwardReceiver
   readonly #leaderClock: LeaderClock
   readonly #expiryClock: ExpiryClock
-  readonly #checkpoints: Checkpoints
+  readonly checkpoints: Checkpoints
   readonly #waits: ReplicationWaits
   readonly #snapshots: Snapshots
   #raft: RaftNode | undefined
@@ -116,7 +116,7 @@ export class Replica {
         if (leader !== undefined) this.#peers.note(leader, { type: 'progress-asked' })
       },
     })
-    this.#checkpoints = new Checkpoints({
+    this.checkpoints = new Checkpoints({
       ...options,
       compactTo: (index) => this.#raft?.compactTo(index),
       wake: () => this.wake(),
@@ -125,7 +125,7 @@ export class Replica {
       replica: options,
       peers: () => this.#peers,
       raft: () => this.#raft,
-      checkpoints: this.#checkpoints,
+      checkpoints: this.checkpoints,
       installed: () => this.#keyspace.replaced(),
     })
     this.#sender = new ForwardSender(
@@ -309,7 +309,7 @@ export class Replica {
       canApply: () => this.#keyspace.canApply(),
       apply: (entry) => {
         this.#keyspace.apply(entry)
-        this.#checkpoints.applied(entry)
+        this.checkpoints.applied(entry)
       },
     }
   }
@@ -325,7 +325,7 @@ export class Replica {
     await this.#peers.close()
     await this.#raft?.stop()
     await this.#snapshots.close()
-    await this.#checkpoints.running
+    await this.checkpoints.running
     if (this.#raft !== undefined) await this.#options.state.checkpoint()
   }
 
@@ -355,7 +355,7 @@ export class Replica {
     this.#receiver.flush()
     this.#peers.flush()
     this.#clients?.flush()
-    this.#checkpoints.beginIfDue()
+    this.checkpoints.beginIfDue()
   }
 
   #tick(): void {

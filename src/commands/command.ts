@@ -162,6 +162,7 @@ export type CommandFlag =
   | 'fast'
   | 'no_auth'
   | 'no_multi'
+  | 'no_async_loading'
   | 'allow_busy'
 
 /** Redis' ACL categories that do not follow from the flags. */

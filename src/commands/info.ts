@@ -5,12 +5,13 @@
  */
 
 import type { Observer } from '../observer.ts'
-import type { InfoFacts, LocalServer, RaftStatus } from './local-server.ts'
+import type { InfoFacts, LocalServer, RaftStatus, StorageFacts } from './local-server.ts'
 import { REDIS_VERSION } from './local-server.ts'
 import { clientHost, type Field, known, memberFields, statusFields } from './status.ts'
 
 interface Facts extends InfoFacts {
   readonly raft: RaftStatus
+  readonly storage: StorageFacts
   readonly uptimeMs: number
   readonly mode: string
   readonly wall: number
@@ -57,6 +58,7 @@ export function infoText(server: LocalServer, names: readonly string[]): string 
     observer: server.observer,
     raft: server.raft(),
     wall: server.wall(),
+    storage: server.storage(),
     uptimeMs: server.now() - info.startedAt,
     mode: server.mode(),
   }
@@ -95,13 +97,19 @@ function clientFields(facts: Facts): readonly Field[] {
   ]
 }
 
-/** Nothing is ever evicted and memory has no configured limit. */
+/**
+ * No key is ever evicted: what has no room in memory is read from disk. The resident memory has mapped pages of the
+ * state's file in it, which the kernel takes back when it needs them; what is the process's own stands beside it.
+ */
 function memoryFields(facts: Facts): readonly Field[] {
+  const { storage } = facts
   return [
     ['used_memory', facts.usedMemoryBytes],
     ['used_memory_human', humanBytes(facts.usedMemoryBytes)],
     ['used_memory_rss', facts.residentMemoryBytes],
     ['used_memory_rss_human', humanBytes(facts.residentMemoryBytes)],
+    ['used_memory_rss_anon', facts.residentAnonymousBytes],
+    ['used_memory_rss_file', facts.residentFileBytes],
     ['used_memory_peak', facts.usedMemoryPeakBytes],
     ['used_memory_peak_human', humanBytes(facts.usedMemoryPeakBytes)],
     ['mem_clients_normal', facts.clientMemoryBytes],
@@ -109,12 +117,41 @@ function memoryFields(facts: Facts): readonly Field[] {
     ['maxmemory', 0],
     ['maxmemory_human', humanBytes(0)],
     ['maxmemory_policy', 'noeviction'],
+    ['mem_memtable', storage.memtableBytes],
+    ['mem_memtable_max', storage.memtableBytesMax],
+    ['mem_memtable_frozen', storage.frozenBytes],
+    ['mem_cache', storage.cacheBytes],
+    ['mem_cache_max', storage.cacheBytesMax],
+    ['mem_log_cache', storage.logCacheBytes],
+    ['mem_views', storage.viewBytes],
   ]
 }
 
-/** Clients are let in only when the state is loaded. */
-function persistenceFields(): readonly Field[] {
-  return [['loading', 0]]
+/**
+ * Clients are let in only when the state is loaded. A checkpoint is what Redis calls an RDB, the log its AOF; a write
+ * of either that fails ends the process, so whoever can be asked has none that failed.
+ */
+function persistenceFields({ storage, raft }: Facts): readonly Field[] {
+  const { lastCheckpoint } = storage
+  return [
+    ['loading', 0],
+    ['rdb_changes_since_last_save', storage.changes],
+    ['rdb_bgsave_in_progress', storage.checkpointing ? 1 : 0],
+    ['rdb_last_save_time', Math.floor(storage.savedAt / 1000)],
+    ['rdb_last_bgsave_status', 'ok'],
+    [
+      'rdb_last_bgsave_time_sec',
+      lastCheckpoint ? Math.floor(lastCheckpoint.durationMs / 1000) : -1,
+    ],
+    ['aof_enabled', 1],
+    ['aof_last_write_status', 'ok'],
+    ['checkpoint_index', raft.checkpoint],
+    ['checkpoint_last_ms', lastCheckpoint && Math.round(lastCheckpoint.durationMs)],
+    ['checkpoint_last_writes', lastCheckpoint?.writes],
+    ['replay_bytes', storage.bytesToReplay],
+    ['state_file_bytes', storage.environmentBytes],
+    ['log_bytes', storage.logBytes],
+  ]
 }
 
 function statFields(facts: Facts): readonly Field[] {
@@ -129,6 +166,8 @@ function statFields(facts: Facts): readonly Field[] {
     ['rejected_connections', facts.connectionsRejected],
     ['evicted_clients', facts.connectionsEvicted],
     ['total_error_replies', facts.observer.errorReplies],
+    ['cache_hits', facts.storage.cacheHits],
+    ['cache_misses', facts.storage.cacheMisses],
   ]
 }
 

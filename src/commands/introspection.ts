@@ -27,6 +27,7 @@ const FLAG_ORDER = [
   'asking',
   'fast',
   'no_auth',
+  'no_async_loading',
   'no_multi',
   'allow_busy',
 ]

@@ -7,6 +7,7 @@
 
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
+import type { StateMetrics } from '../../storage/state-store.ts'
 import type { Observer } from '../observer.ts'
 import type { Copies } from '../replication-waits.ts'
 import type { Session } from '../session.ts'
@@ -41,6 +42,12 @@ export interface LocalServer {
   sentinelPort(): number
   raft(): RaftStatus
   info(): InfoFacts
+  storage(): StorageFacts
+  /**
+   * Resolves when everything that is applied now is durable in the state. Never rejects: a checkpoint that fails ends
+   * the process.
+   */
+  save(): Promise<void>
   /**
    * Resolves with undefined once this node has served a linearizable read, else with why it could
    * not.
@@ -134,6 +141,20 @@ export interface DatabaseFacts {
   readonly averageTtlMs: number
 }
 
+/** What this node has of its state and its log, in memory and on disk. */
+export interface StorageFacts extends StateMetrics {
+  /** When the last checkpoint was durable, in ms of the wall clock. */
+  readonly savedAt: number
+  /** Entries applied since the last checkpoint began, in bytes. */
+  readonly bytesToReplay: number
+  /** At these the memtable is full, and the cache of values too. */
+  readonly memtableBytesMax: number
+  readonly cacheBytesMax: number
+  readonly logCacheBytes: number
+  /** What the log's records occupy on disk. */
+  readonly logBytes: number
+}
+
 /** What INFO tells beyond RaftStatus. */
 export interface InfoFacts {
   readonly holdfastVersion: string
@@ -158,6 +179,9 @@ export interface InfoFacts {
   readonly usedMemoryBytes: number
   readonly usedMemoryPeakBytes: number
   readonly residentMemoryBytes: number
+  /** Of it, the process's own, and pages of mapped files, which the kernel takes back when it needs them. */
+  readonly residentAnonymousBytes: number | undefined
+  readonly residentFileBytes: number | undefined
   /** Since the start of the process: */
   readonly connectionsReceived: number
   readonly connectionsRejected: number

@@ -19,6 +19,7 @@ import { keyCommands } from './keys.ts'
 import { lcsCommand } from './lcs.ts'
 import { memoryEntry } from './memory.ts'
 import { objectEntry } from './object.ts'
+import { persistenceCommands } from './persistence.ts'
 import { raftEntry } from './raft.ts'
 import { scanCommands } from './scan.ts'
 import { serverCommands } from './server.ts'
@@ -45,6 +46,7 @@ export const commandTable: readonly TableEntry[] = [
   objectEntry,
   ...connectionCommands,
   ...serverCommands,
+  ...persistenceCommands,
   ...transactionCommands,
   ...slowlogEntries,
   memoryEntry,

@@ -75,6 +75,31 @@ test(
 )
 
 test(
+  'SAVE: what was written is in the state, LASTSAVE and INFO say so, and a killed node replays none of it',
+  logs(async () => {
+    const [, node] = cluster.nodes
+    assert.ok(node)
+    const persistence = async (field: string): Promise<number> => {
+      const text = textOf(await node.ask('INFO', 'persistence'))
+      return Number(new RegExp(`^${field}:(\\d+)\r$`, 'm').exec(text)?.[1])
+    }
+    for (let i = 0; i < 20; i++) await node.ask('SET', `saved:${i}`, 'v'.repeat(1000))
+    assert.ok((await persistence('rdb_changes_since_last_save')) >= 20)
+    const askedAt = Math.floor(Date.now() / 1000)
+    assert.equal(await node.ask('SAVE'), 'OK')
+    assert.ok(Number(await node.ask('LASTSAVE')) >= askedAt)
+    assert.ok((await persistence('checkpoint_last_writes')) >= 20)
+    const saved = await persistence('checkpoint_index')
+    await node.kill()
+    node.start()
+    await node.ready()
+    assert.ok((await persistence('checkpoint_index')) >= saved)
+    assert.ok((await persistence('replay_bytes')) < 20_000)
+    assert.equal(textOf(await node.ask('GET', 'saved:19')), 'v'.repeat(1000))
+  }),
+)
+
+test(
   '--check says whether a node can serve a linearizable read now',
   logs(async (context) => {
     for (const node of cluster.nodes) {

@@ -17,6 +17,7 @@ import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { Cancel, Clock, Timers } from '../../src/network.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
+import { ProcessMemory } from '../../src/process-memory.ts'
 import { Replica } from '../../src/replica.ts'
 import type { Operation } from '../../storage/engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
@@ -226,7 +227,9 @@ export class Machine {
       replica,
       frontend: () => frontend,
       logCache: () => undefined,
-      checkpointIndex: () => state.durableAt().index,
+      state,
+      logBytes: () => log.bytes(),
+      memory: new ProcessMemory(),
       shutdown: () => new Promise(() => {}),
     })
     const frontend = new Frontend({

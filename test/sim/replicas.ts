@@ -12,6 +12,7 @@ import { loadConfig } from '../../src/config-load.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
+import { ProcessMemory } from '../../src/process-memory.ts'
 import { Replica } from '../../src/replica.ts'
 import type { Engine, LogEnvironment } from '../../storage/engine.ts'
 import { openStorage } from '../../storage/open.ts'
@@ -229,7 +230,9 @@ export class SimNode {
       replica,
       frontend: () => this.frontend,
       logCache: () => undefined,
-      checkpointIndex: () => state.durableAt().index,
+      state,
+      logBytes: () => log.bytes(),
+      memory: new ProcessMemory(),
       shutdown: () => new Promise(() => {}),
     })
     const frontend = new Frontend({

@@ -20,6 +20,7 @@ import type {
   LocalServer,
   RaftStatus,
   RewriteFailure,
+  StorageFacts,
 } from '../../src/commands/local-server.ts'
 import { resolve } from '../../src/commands/table.ts'
 import {
@@ -344,6 +345,8 @@ export const facts: InfoFacts = {
   usedMemoryBytes: 1536,
   usedMemoryPeakBytes: 3 * 1024 * 1024,
   residentMemoryBytes: 1000,
+  residentAnonymousBytes: 600,
+  residentFileBytes: undefined,
   connectionsReceived: 9,
   connectionsRejected: 1,
   connectionsEvicted: 0,
@@ -358,12 +361,37 @@ export const facts: InfoFacts = {
   databases: [{ keys: 3, expires: 1, averageTtlMs: 5000 }],
 }
 
+/** A node that has had one checkpoint, and 7 writes since. */
+export const storageFacts: StorageFacts = {
+  savedAt: 1_700_000_000_999,
+  bytesToReplay: 700,
+  memtableBytes: 900,
+  memtableBytesMax: 64_000,
+  frozenBytes: 0,
+  changes: 7,
+  checkpointing: false,
+  lastCheckpoint: { durationMs: 2499.6, finishedAt: 5000, writes: 11 },
+  environmentBytes: 40_960,
+  cacheBytes: 300,
+  cacheBytesMax: 32_000,
+  cacheHits: 4,
+  cacheMisses: 6,
+  views: 1,
+  viewBytes: 20,
+  logBytes: 8192,
+  logCacheBytes: 1200,
+}
+
 /** A node as local commands see it; tests change its fields. */
 export class FakeServer implements LocalServer {
   time = 91_500
   password: string | undefined
   status: RaftStatus = leading
   facts: InfoFacts = facts
+  stored: StorageFacts = storageFacts
+  saves = 0
+  /** What a save waits for. */
+  saved: Promise<void> = Promise.resolve()
   unready: string | undefined
   shutdowns = 0
   copies: Copies = { local: 1, replicas: 2 }
@@ -452,6 +480,15 @@ export class FakeServer implements LocalServer {
 
   info(): InfoFacts {
     return this.facts
+  }
+
+  storage(): StorageFacts {
+    return this.stored
+  }
+
+  save(): Promise<void> {
+    this.saves++
+    return this.saved
   }
 
   ready(): Promise<string | undefined> {

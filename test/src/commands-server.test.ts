@@ -7,7 +7,16 @@ import { test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
 import { DataCall, noReply } from '../../src/commands/command.ts'
 import { resolve } from '../../src/commands/table.ts'
-import { argv, FakeServer, facts, following, leaderless, leading, wire } from './command-fixture.ts'
+import {
+  argv,
+  FakeServer,
+  facts,
+  following,
+  leaderless,
+  leading,
+  storageFacts,
+  wire,
+} from './command-fixture.ts'
 
 function node(): { server: FakeServer; run: (...words: string[]) => string } {
   const server = new FakeServer()
@@ -129,6 +138,97 @@ test('INFO has what clients and tools look for', () => {
   assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
   for (const session of server.open) session.protocol = 3
   assert.ok(run('INFO', 'clients').startsWith('=73\r\ntxt:# Clients\r\n'))
+})
+
+test('INFO memory tells where the memory is, and nothing that the system does not say', () => {
+  const { run } = node()
+  const lines = info(run, 'memory').split('\r\n')
+  for (const line of [
+    'used_memory_rss:1000',
+    'used_memory_rss_anon:600',
+    'mem_memtable:900',
+    'mem_memtable_max:64000',
+    'mem_memtable_frozen:0',
+    'mem_cache:300',
+    'mem_cache_max:32000',
+    'mem_log_cache:1200',
+    'mem_views:20',
+  ]) {
+    assert.ok(lines.includes(line), line)
+  }
+  assert.ok(!lines.some((line) => line.startsWith('used_memory_rss_file')))
+})
+
+test('INFO persistence tells of the last checkpoint and of what is not in it', () => {
+  const { server, run } = node()
+  assert.deepEqual(info(run, 'persistence').split('\r\n'), [
+    '# Persistence',
+    'loading:0',
+    'rdb_changes_since_last_save:7',
+    'rdb_bgsave_in_progress:0',
+    'rdb_last_save_time:1700000000',
+    'rdb_last_bgsave_status:ok',
+    'rdb_last_bgsave_time_sec:2',
+    'aof_enabled:1',
+    'aof_last_write_status:ok',
+    'checkpoint_index:30',
+    'checkpoint_last_ms:2500',
+    'checkpoint_last_writes:11',
+    'replay_bytes:700',
+    'state_file_bytes:40960',
+    'log_bytes:8192',
+    '',
+  ])
+  server.stored = { ...storageFacts, checkpointing: true, lastCheckpoint: undefined }
+  const text = info(run, 'persistence')
+  assert.match(text, /^rdb_bgsave_in_progress:1\r$/m)
+  assert.match(text, /^rdb_last_bgsave_time_sec:-1\r$/m)
+  assert.doesNotMatch(text, /checkpoint_last/)
+})
+
+test('LASTSAVE is when the last checkpoint was durable; BGSAVE begins one, or schedules the next', () => {
+  const { server, run } = node()
+  assert.equal(run('LASTSAVE'), ':1700000000\r\n')
+  for (const words of [['BGSAVE'], ['BGSAVE', 'Schedule']]) {
+    assert.equal(run(...words), '+Background saving started\r\n')
+  }
+  assert.equal(server.saves, 2)
+  server.stored = { ...storageFacts, checkpointing: true }
+  assert.equal(run('BGSAVE'), '-ERR Background save already in progress\r\n')
+  assert.equal(server.saves, 2)
+  assert.equal(run('BGSAVE', 'SCHEDULE'), '+Background saving scheduled\r\n')
+  assert.equal(server.saves, 3)
+  for (const words of [
+    ['BGSAVE', 'NOW'],
+    ['BGSAVE', 'SCHEDULE', 'SCHEDULE'],
+  ]) {
+    assert.equal(run(...words), syntax)
+  }
+  assert.equal(server.saves, 3)
+})
+
+test('SAVE answers when the state is durable, and waits for a checkpoint that runs', async () => {
+  const { server } = node()
+  let durable = (): void => {}
+  server.saved = new Promise((resolve) => {
+    durable = resolve
+  })
+  server.stored = { ...storageFacts, checkpointing: true }
+  const command = resolve(argv(['SAVE']))
+  assert.ok(!(command instanceof ErrorReply) && command.kind === 'local')
+  const reply = command.run(server.connect(), argv(['SAVE']), server)
+  assert.ok(reply instanceof Promise)
+  let answered = false
+  const answer = reply.then((one) => {
+    answered = true
+    return one
+  })
+  await Promise.resolve()
+  assert.equal(answered, false)
+  durable()
+  const one = await answer
+  assert.ok(!(one instanceof DataCall))
+  assert.equal(wire(one), '+OK\r\n')
 })
 
 test('INFO replication of a leader counts the members that are connected', () => {
