@@ -4,7 +4,7 @@
  * default. The new file takes the place of the old one in one step, so that a crash leaves one of the two.
  */
 
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { open, readFile, realpath, rename, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fromFile } from './option-sources.ts'
 
@@ -19,23 +19,29 @@ export interface WrittenOption {
 
 const MARK = '# Written by CONFIG REWRITE'
 
-/** Throws what the file system throws. */
-export function rewriteConfigFile(file: string, options: readonly WrittenOption[]): void {
-  const text = rewritten(readFileSync(file, 'utf8'), options)
-  const temporary = `${file}.new`
-  const descriptor = openSync(temporary, 'w', 0o600)
+/** One at a time. Throws what the file system throws. */
+export async function rewriteConfigFile(
+  file: string,
+  options: readonly WrittenOption[],
+): Promise<void> {
+  // A link stays one, and who may read the file stays as it is: it may hold a password.
+  const target = await realpath(file)
+  const { mode } = await stat(target)
+  const text = rewritten(await readFile(target, 'utf8'), options)
+  const temporary = `${target}.new`
+  const handle = await open(temporary, 'w', mode & 0o777)
   try {
-    writeSync(descriptor, text)
-    fsyncSync(descriptor)
+    await handle.writeFile(text)
+    await handle.sync()
   } finally {
-    closeSync(descriptor)
+    await handle.close()
   }
-  renameSync(temporary, file)
-  const directory = openSync(dirname(file), 'r')
+  await rename(temporary, target)
+  const directory = await open(dirname(target), 'r')
   try {
-    fsyncSync(directory)
+    await directory.sync()
   } finally {
-    closeSync(directory)
+    await directory.close()
   }
 }
 

@@ -435,6 +435,7 @@ export class Config implements ConfigPort {
   readonly file: string
   #settings: Settings
   readonly #watchers: { readonly name: OptionName; readonly changed: () => void }[] = []
+  #rewriting: Promise<RewriteFailure | undefined> = Promise.resolve(undefined)
 
   /** `settings` are complete and keep the rules: loadConfig is where they come from. */
   constructor(settings: Settings, file: string) {
@@ -457,7 +458,13 @@ export class Config implements ConfigPort {
     yield* facts
   }
 
-  rewrite(): RewriteFailure | undefined {
+  /** Later ones wait for earlier ones, and write what is set when it is their turn. */
+  rewrite(): Promise<RewriteFailure | undefined> {
+    this.#rewriting = this.#rewriting.then(() => this.#rewrite())
+    return this.#rewriting
+  }
+
+  async #rewrite(): Promise<RewriteFailure | undefined> {
     if (this.file === '') return { reason: undefined }
     const written = optionNames.map((name): WrittenOption => {
       const option = options[name]
@@ -473,7 +480,7 @@ export class Config implements ConfigPort {
       }
     })
     try {
-      rewriteConfigFile(this.file, written)
+      await rewriteConfigFile(this.file, written)
     } catch (error) {
       return { reason: error instanceof Error ? error.message : String(error) }
     }

@@ -101,7 +101,10 @@ export class NodeFacts implements LocalServer {
     return this.#options.replica.ready(READY_MS)
   }
 
-  replicated(session: Session, wanted: Copies, timeoutMs: number): Promise<Copies> {
+  replicated(
+    session: Session,
+    { wanted, timeoutMs, isOver }: Parameters<LocalServer['replicated']>[1],
+  ): Promise<Copies> {
     const { writes } = session
     const { sent } = writes
     let index: Index | undefined
@@ -113,7 +116,7 @@ export class NodeFacts implements LocalServer {
       },
       wanted,
       deadline: timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.now() + timeoutMs,
-      isOver: () => session.isClosed,
+      isOver: () => session.isClosed || isOver(),
     })
   }
 

@@ -30,6 +30,8 @@ export class Session {
   readonly watches: WatchSet = new WatchSet()
   /** False inside EXEC: a command that would wait answers with what there is. */
   mayWait = true
+  /** Its WAITs that have no answer, in their order; CLIENT UNBLOCK sets how one has to end. */
+  readonly waits: Set<{ end?: 'timeout' | 'error' }> = new Set()
   /** CLIENT SETNAME and SETINFO; '' is "none". Printable ASCII without spaces. */
   name = ''
   libName = ''

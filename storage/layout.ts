@@ -23,10 +23,10 @@ const KIND_PLAIN = 0
 /** The user key is too long for the engine: its SHA-256 stands here, the key itself in the record. */
 const KIND_HASHED = 1
 /** A key of the expiry index is the time (u64) and then the disk key. */
-const EXPIRY_BYTES = 8
+export const EXPIRY_BYTES = 8
 /** Longer user keys are stored under their SHA-256. */
 export const PLAIN_KEY_BYTES_MAX: number = KEY_BYTES_MAX - DISK_KEY_HEADER_BYTES - EXPIRY_BYTES
-const SHA256_BYTES = 32
+export const SHA256_BYTES = 32
 
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d

@@ -8,7 +8,14 @@ import { MapReply, OK, type Reply, SetReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, parseInt64, quoted, textOf } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, CommandFlag, LocalReply } from './command.ts'
-import { CommandError, noReply, syntaxError, tokenDoc } from './command.ts'
+import {
+  CommandError,
+  noReply,
+  notAnInteger,
+  syntaxError,
+  tokenDoc,
+  wrongNumber,
+} from './command.ts'
 import type { LocalServer } from './local-server.ts'
 
 const noSuchClient = new CommandError('ERR No such client')
@@ -19,6 +26,12 @@ const badMode = new CommandError('ERR CLIENT PAUSE mode must be WRITE or ALL')
 const noTracking = new CommandError(
   'ERR CLIENT TRACKING ON is not supported: no node tells clients of changes',
 )
+const redirectedTwice = new CommandError('ERR A client can only redirect to a single other client')
+const noRedirect = new CommandError('ERR The client ID you want redirect to does not exist')
+const noCaching = new CommandError(
+  'ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled',
+)
+const badReason = new CommandError('ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR')
 const USERS = ['default']
 /** What a timer can hold: 24 days. */
 const PAUSE_MS_MAX = 2 ** 31 - 1
@@ -97,11 +110,7 @@ function killAll(session: Session, chosen: readonly Session[]): number {
 // ---- PAUSE, REPLY and switches --------------------------------------------------------------------
 
 function pause(_session: Session, args: Args, server: LocalServer): Reply {
-  if (args.length > 4) {
-    throw new CommandError(
-      `ERR unknown subcommand or wrong number of arguments for '${quoted(argument(args, 1))}'. Try CLIENT HELP.`,
-    )
-  }
+  if (args.length > 4) throw wrongNumber(args)
   const mode = args[3]
   const writesOnly = mode !== undefined && isWord(mode, 'write')
   if (mode !== undefined && !writesOnly && !isWord(mode, 'all')) throw badMode
@@ -130,21 +139,44 @@ function onOrOff(bytes: Uint8Array): boolean {
   return on
 }
 
-const TRACKING_WORDS = ['bcast', 'optin', 'optout', 'noloop']
-const TRACKING_VALUES = ['redirect', 'prefix']
-
-function tracking(_session: Session, args: Args): Reply {
-  const on = onOrOff(argument(args, 2))
+/** Redis checks the options before it looks whether they are to be switched on. */
+function tracking(_session: Session, args: Args, server: LocalServer): Reply {
+  let redirected = false
   for (let at = 3; at < args.length; at++) {
     const option = argument(args, at)
-    if (TRACKING_WORDS.some((word) => isWord(option, word))) continue
-    if (!TRACKING_VALUES.some((word) => isWord(option, word)) || at + 1 >= args.length) {
-      throw syntaxError
-    }
-    at++
+    const more = at + 1 < args.length
+    if (isWord(option, 'redirect') && more) {
+      if (redirected) throw redirectedTwice
+      const id = parseInt64(argument(args, ++at))
+      if (id === undefined) throw notAnInteger
+      redirected = [...server.sessions()].some((session) => session.id === Number(id))
+      if (!redirected) throw noRedirect
+    } else if (isWord(option, 'prefix') && more) at++
+    else if (!TRACKING_WORDS.some((word) => isWord(option, word))) throw syntaxError
   }
-  if (on) throw noTracking
+  if (onOrOff(argument(args, 2))) throw noTracking
   return OK
+}
+
+const TRACKING_WORDS = ['bcast', 'optin', 'optout', 'noloop']
+
+function caching(): Reply {
+  throw noCaching
+}
+
+/** WAIT and WAITAOF are all that a connection can wait in. */
+function unblock(_session: Session, args: Args, server: LocalServer): Reply {
+  if (args.length > 4) throw wrongNumber(args)
+  const reason = args[3]
+  const withError = reason !== undefined && isWord(reason, 'error')
+  if (reason !== undefined && !withError && !isWord(reason, 'timeout')) throw badReason
+  const id = parseInt64(argument(args, 2))
+  if (id === undefined) throw notAnInteger
+  const target = [...server.sessions()].find((session) => session.id === Number(id))
+  const [wait] = target?.waits ?? []
+  if (wait === undefined) return 0
+  wait.end = withError ? 'error' : 'timeout'
+  return 1
 }
 
 const toggle: ArgumentDoc = {
@@ -217,6 +249,14 @@ const filterDocs: readonly ArgumentDoc[] = [
 ]
 
 export const clientControls: readonly Command[] = [
+  entry('caching', {
+    arity: 3,
+    since: '6.0.0',
+    summary: 'Is refused: it belongs to TRACKING ON.',
+    arguments: [{ name: 'mode', type: 'oneof', arguments: [tokenDoc('YES'), tokenDoc('NO')] }],
+    differs: 'Always refused, as without TRACKING ON.',
+    run: caching,
+  }),
   entry('capa', {
     arity: -3,
     since: '7.2.4',
@@ -307,7 +347,7 @@ export const clientControls: readonly Command[] = [
     since: '6.0.0',
     summary: 'Asks to be told of changes, which this server refuses.',
     arguments: [toggle],
-    differs: 'Only OFF.',
+    differs: 'Only OFF; ON is refused.',
     run: tracking,
   }),
   entry('trackinginfo', {
@@ -320,6 +360,22 @@ export const clientControls: readonly Command[] = [
         ['redirect', -1],
         ['prefixes', []],
       ]),
+  }),
+  entry('unblock', {
+    arity: -3,
+    admin: true,
+    since: '5.0.0',
+    summary: 'Ends the WAIT or WAITAOF of a connection of this node.',
+    arguments: [
+      { name: 'client-id', type: 'integer' },
+      {
+        name: 'unblock-type',
+        type: 'oneof',
+        optional: true,
+        arguments: [tokenDoc('TIMEOUT'), tokenDoc('ERROR')],
+      },
+    ],
+    run: unblock,
   }),
   entry('unpause', {
     arity: 2,

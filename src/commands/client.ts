@@ -75,6 +75,7 @@ function flagsOf(session: Session): string {
     [session.subscriptionCount > 0, 'P'],
     [session.multi !== undefined, 'x'],
     [session.closeAfterReply, 'c'],
+    [session.waits.size > 0, 'b'],
     [session.isReadonly, 'r'],
     [session.noEvict, 'e'],
     [session.noTouch, 'T'],

@@ -8,6 +8,7 @@
 import { ErrorReply, type Reply } from '../../resp/encoder.ts'
 import type { StoredValue } from '../../storage/state-store.ts'
 import type { Session } from '../session.ts'
+import { argument, quoted } from './arguments.ts'
 import type { LocalServer } from './local-server.ts'
 
 /** A command as it came: the name first, then its arguments, as bytes. */
@@ -336,6 +337,15 @@ export const syntaxError: CommandError = new CommandError('ERR syntax error')
 export const notAnInteger: CommandError = new CommandError(
   'ERR value is not an integer or out of range',
 )
+
+/** The error of a handler that checks its number of arguments itself, as Redis' older ones do. */
+export function wrongNumber(args: Args): CommandError {
+  const container = quoted(argument(args, 0)).toUpperCase()
+  const subcommand = quoted(argument(args, 1))
+  return new CommandError(
+    `ERR unknown subcommand or wrong number of arguments for '${subcommand}'. Try ${container} HELP.`,
+  )
+}
 
 export const badDatabase: CommandError = new CommandError('ERR DB index is out of range')
 

@@ -54,10 +54,17 @@ export interface LocalServer {
    */
   ready(): Promise<string | undefined>
   /**
-   * Resolves once the session's writes so far are on as many disks as wanted, or after `timeoutMs` (0: never) with as
-   * many as there are.
+   * Resolves once the session's writes so far are on as many disks as wanted, or after `timeoutMs` (0: never), or
+   * when it is over, with as many as there are.
    */
-  replicated(session: Session, wanted: Copies, timeoutMs: number): Promise<Copies>
+  replicated(
+    session: Session,
+    until: {
+      readonly wanted: Copies
+      readonly timeoutMs: number
+      readonly isOver: () => boolean
+    },
+  ): Promise<Copies>
   /**
    * Ends the process in order. Its connections end without a reply, as in Redis, so the promise
    * settles only when the shutdown could not be begun.
@@ -74,7 +81,7 @@ export interface ConfigPort {
   /** All of them or none. Names are in lower case and differ from each other. */
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined
   /** Writes the options as they are into the file that they came from. */
-  rewrite(): RewriteFailure | undefined
+  rewrite(): Promise<RewriteFailure | undefined>
 }
 
 /** `reason` is the file system's; undefined: there is no file. */

@@ -4,6 +4,7 @@
  */
 
 import { DoubleReply, MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
+import { pageBytesOf } from '../../storage/page-bytes.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import {
@@ -19,9 +20,6 @@ import {
 import { helpCommand } from './help.ts'
 import type { LocalServer } from './local-server.ts'
 
-/** Of a record beside key and value: position, header and checksum. */
-const RECORD_BYTES = 48
-
 function usage(db: ReadDatabase, args: Args): Reply {
   for (let at = 3; at < args.length; at += 2) {
     if (!isWord(argument(args, at), 'samples') || at + 1 === args.length) throw syntaxError
@@ -31,7 +29,7 @@ function usage(db: ReadDatabase, args: Args): Reply {
   }
   const key = argument(args, 2)
   const stored = db.get(keyOf(key))
-  return stored === undefined ? null : key.length + stored.value.length + RECORD_BYTES
+  return stored === undefined ? null : pageBytesOf(key.length, stored)
 }
 
 function stats(_session: Session, _args: Args, server: LocalServer): Reply {
@@ -105,7 +103,8 @@ const subcommands: readonly Command[] = [
     flags: [],
     categories: [],
     keys: oneKey(['RO'], 2),
-    differs: 'The bytes of key and value with those of their record.',
+    differs:
+      'The bytes of the key, its value and what is kept beside them on the pages of the disk.',
     doc: {
       ...doc('Tells how many bytes a key and its value take.'),
       arguments: [keyDoc(), { name: 'count', type: 'integer', token: 'SAMPLES', optional: true }],

@@ -124,8 +124,8 @@ const noDebug = new CommandError(
   'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.',
 )
 
-function configRewrite(_session: Session, _args: Args, server: LocalServer): Reply {
-  const failure = server.config.rewrite()
+async function configRewrite(_session: Session, _args: Args, server: LocalServer): Promise<Reply> {
+  const failure = await server.config.rewrite()
   if (failure === undefined) return OK
   if (failure.reason === undefined) {
     throw new CommandError('ERR The server is running without a config file')

@@ -8,7 +8,7 @@ import type { LatencySample } from '../latency-monitor.ts'
 import type { Session } from '../session.ts'
 import { argument, parseInt64, textOf } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, CommandFlag, LocalReply, TableEntry } from './command.ts'
-import { CommandError } from './command.ts'
+import { CommandError, wrongNumber } from './command.ts'
 import { helpCommand } from './help.ts'
 import type { LocalServer } from './local-server.ts'
 
@@ -18,6 +18,7 @@ const TIMES =
   'Times run from the arrival of a command to its reply, the log and other nodes included.'
 
 function slowlogGet(_session: Session, args: Args, server: LocalServer): Reply {
+  if (args.length > 3) throw wrongNumber(args)
   const count = args.length === 2 ? COUNT_DEFAULT : parseInt64(argument(args, 2))
   if (count === undefined || count < -1) throw badCount
   const { slowlog } = server.observer

@@ -4,6 +4,7 @@
  */
 
 import type { Reply } from '../../resp/encoder.ts'
+import type { Copies } from '../replication-waits.ts'
 import type { Session } from '../session.ts'
 import { argument, clampToSafe, INT64_MAX, parseInt64 } from './arguments.ts'
 import type { Args, Command } from './command.ts'
@@ -22,7 +23,7 @@ async function wait(session: Session, args: Args, server: LocalServer): Promise<
   const replicas = integer(argument(args, 1))
   const timeoutMs = timeout(argument(args, 2))
   const wanted = session.mayWait ? replicas : 0
-  return (await server.replicated(session, { local: 0, replicas: wanted }, timeoutMs)).replicas
+  return (await copies(session, { local: 0, replicas: wanted }, timeoutMs, server)).replicas
 }
 
 async function waitaof(session: Session, args: Args, server: LocalServer): Promise<Reply> {
@@ -32,9 +33,27 @@ async function waitaof(session: Session, args: Args, server: LocalServer): Promi
   if (wanted < 0) throw notPositive
   const timeoutMs = timeout(argument(args, 3))
   const replicas = session.mayWait ? wanted : 0
-  const copies = await server.replicated(session, { local, replicas }, timeoutMs)
-  return [copies.local, copies.replicas]
+  const there = await copies(session, { local, replicas }, timeoutMs, server)
+  return [there.local, there.replicas]
 }
+
+/** Meanwhile CLIENT UNBLOCK finds it at the session. */
+async function copies(
+  session: Session,
+  wanted: Copies,
+  timeoutMs: number,
+  server: LocalServer,
+): Promise<Copies> {
+  const wait: { end?: 'timeout' | 'error' } = {}
+  session.waits.add(wait)
+  const isOver = (): boolean => wait.end !== undefined
+  const there = await server.replicated(session, { wanted, timeoutMs, isOver })
+  session.waits.delete(wait)
+  if (wait.end === 'error') throw unblocked
+  return there
+}
+
+const unblocked = new CommandError('UNBLOCKED client unblocked via CLIENT UNBLOCK')
 
 function integer(bytes: Uint8Array): number {
   const value = parseInt64(bytes)

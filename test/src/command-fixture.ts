@@ -419,7 +419,7 @@ export class FakeServer implements LocalServer {
   ])
 
   readonly config = {
-    rewrite: (): RewriteFailure | undefined => this.rewriteFailure,
+    rewrite: (): Promise<RewriteFailure | undefined> => Promise.resolve(this.rewriteFailure),
     entries: (): Iterable<readonly [string, string]> => this.options,
     set: (changes: readonly (readonly [string, string])[]): ConfigRefusal | undefined => {
       for (const [name] of changes) {
@@ -495,7 +495,10 @@ export class FakeServer implements LocalServer {
     return Promise.resolve(this.unready)
   }
 
-  replicated(_session: Session, wanted: Copies, timeoutMs: number): Promise<Copies> {
+  replicated(
+    _session: Session,
+    { wanted, timeoutMs }: Parameters<LocalServer['replicated']>[1],
+  ): Promise<Copies> {
     this.waits.push([wanted, timeoutMs])
     return Promise.resolve(this.copies)
   }

@@ -1,0 +1,27 @@
+/*
+ * How many bytes a key takes on the pages of LMDB: what MEMORY USAGE tells. It is worked out from the layouts, because
+ * the engine can be asked for its pages only, not for those of one key; a test holds it against them.
+ */
+
+import { DISK_KEY_HEADER_BYTES, EXPIRY_BYTES, PLAIN_KEY_BYTES_MAX, SHA256_BYTES } from './layout.ts'
+import { RECORD_HEADER_BYTES, type StoredValue } from './record.ts'
+
+/** LMDB's pages, what it keeps beside a key and its value, and what of both stays on a page of the tree. */
+const PAGE_BYTES = 4096
+const PAGE_HEADER_BYTES = 16
+const NODE_BYTES = 10
+const NODE_BYTES_MAX = 2038
+
+/**
+ * The bytes on the engine's pages of a key of so many bytes: key, value and what stands beside them, with the entry
+ * of one that expires in that index. What pages leave free is not in it.
+ */
+export function pageBytesOf(keyLength: number, { value, expireAt }: StoredValue): number {
+  const hashed = keyLength > PLAIN_KEY_BYTES_MAX
+  const diskKey = DISK_KEY_HEADER_BYTES + (hashed ? SHA256_BYTES : keyLength)
+  const record = RECORD_HEADER_BYTES + (hashed ? 4 + keyLength : 0) + value.length
+  const index = expireAt === 0 ? 0 : NODE_BYTES + EXPIRY_BYTES + diskKey + 4
+  if (NODE_BYTES + diskKey + record <= NODE_BYTES_MAX) return NODE_BYTES + diskKey + record + index
+  const pages = Math.ceil((PAGE_HEADER_BYTES + record) / PAGE_BYTES)
+  return NODE_BYTES + diskKey + 8 + pages * PAGE_BYTES + index
+}
