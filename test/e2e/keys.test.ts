@@ -59,6 +59,20 @@ class Disturbance {
   }
 }
 
+/** A WAIT for more members than answer has no end, until another connection says so. */
+async function endsByUnblock(port: number, waiting: RespClient): Promise<void> {
+  const id = Number(await waiting.call('CLIENT', 'ID'))
+  const unblocked = 'UNBLOCKED client unblocked via CLIENT UNBLOCK'
+  for (const [how, expected] of [
+    ['TIMEOUT', '1'],
+    ['ERROR', `ReplyError: ${unblocked}`],
+  ] as const) {
+    const reply = waiting.call('WAIT', 2, 0)
+    await until('a WAIT to end', async () => (await ask(port, 'CLIENT', 'UNBLOCK', id, how)) === 1)
+    assert.equal(String(await reply), expected)
+  }
+}
+
 describe('three nodes', () => {
   before(async () => {
     cluster = await Cluster.start({ nodes: 3 })
@@ -170,6 +184,7 @@ describe('three nodes', () => {
         const ms = performance.now() - from - setMs
         assert.ok(ms >= 490 && ms < 2000, `${ms} ms`)
         assert.equal(await client.call('WAIT', 1, 0), 1)
+        await endsByUnblock(node.port, client)
         client.close()
       }
       stopped.signal('SIGCONT')

@@ -203,7 +203,7 @@ describe('switches', () => {
       '+OK|+OK|+OK|:-1|',
     )
     assert.match(
-      it.ask('CLIENT TRACKING ON redirect 5'),
+      it.ask('CLIENT TRACKING ON redirect 1'),
       /^-ERR CLIENT TRACKING ON is not supported/,
     )
     const wrong = ['x', 'on what', 'off what', 'on redirect', 'on prefix']

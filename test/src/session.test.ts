@@ -22,6 +22,7 @@ test('a connection begins in RESP2, in database 0, without names, at the time it
     multi: undefined,
     watches: new WatchSet(),
     mayWait: true,
+    waits: new Set(),
     name: '',
     libName: '',
     libVersion: '',
