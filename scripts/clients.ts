@@ -69,6 +69,10 @@ async function run(cluster: Cluster, count: number, only: string): Promise<numbe
     process.stdout.write(
       `${tally.name}: ${tally.acknowledged} of ${tally.attempted} INCRs, ${tally.errors.length} errors\n`,
     )
+    for (const error of new Set(tally.errors)) {
+      const times = tally.errors.filter((other) => other === error).length
+      process.stdout.write(`  ${times} x ${error}\n`)
+    }
     await runner.close()
   }
   const broken = [...faults.values()].filter((list) => list.length > 0)

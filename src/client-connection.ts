@@ -61,7 +61,6 @@ export class ClientConnection implements ConnectionHandler {
   #softSince: number | undefined
   /** Bytes that the owner has counted for it. */
   #counted = 0
-  #finished = false
   #endsWhenIdle = false
   #ended = false
 
@@ -112,7 +111,7 @@ export class ClientConnection implements ConnectionHandler {
 
   /** A half-closed client still gets the replies it has asked for. */
   finished(): void {
-    this.#finished = true
+    this.session.hasFinished = true
     this.#owner.ready(this)
   }
 
@@ -162,7 +161,7 @@ export class ClientConnection implements ConnectionHandler {
     // A broken protocol has made it end.
     if (this.session.closeAfterReply) return false
     this.#releaseInput()
-    if (this.#finished) this.#endAfterReplies()
+    if (this.session.hasFinished) this.#endAfterReplies()
     return false
   }
 
@@ -222,7 +221,7 @@ export class ClientConnection implements ConnectionHandler {
    */
   #hasWork(): boolean {
     if (this.#postponed !== undefined) return false
-    return this.#decoder.bufferedBytes > 0 || this.#paused || this.#finished
+    return this.#decoder.bufferedBytes > 0 || this.#paused || this.session.hasFinished
   }
 
   /**

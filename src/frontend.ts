@@ -181,6 +181,13 @@ export class Frontend {
     return this.#connections.size
   }
 
+  /** Those that wait for copies of their writes, or with a command for the end of CLIENT PAUSE. */
+  get blockedClients(): number {
+    let blocked = this.#postponed.size
+    for (const { session } of this.#connections) if (session.waits.size > 0) blocked++
+    return blocked
+  }
+
   #accept(connection: Connection): void {
     const { server } = this.#options
     this.stats.connectionsReceived++

@@ -116,7 +116,7 @@ export class NodeFacts implements LocalServer {
       },
       wanted,
       deadline: timeoutMs === 0 ? Number.POSITIVE_INFINITY : this.now() + timeoutMs,
-      isOver: () => session.isClosed || isOver(),
+      isOver: () => session.isClosed || isOver() || (timeoutMs === 0 && session.hasFinished),
     })
   }
 
@@ -207,6 +207,7 @@ export class NodeFacts implements LocalServer {
       configFile: config.file,
       maxClients: config.get('maxclients'),
       connectedClients: frontend.connectedClients,
+      blockedClients: frontend.blockedClients,
       monitors: this.observer.monitors,
       clientMemoryBytes: frontend.memoryBytes,
       clientMemoryMax: config.get('maxmemory-clients'),

@@ -47,6 +47,8 @@ export class Session {
   readonly writes = { sent: 0, answered: 0, index: 0 }
   /** The connection is gone: nobody waits for anything any more. */
   isClosed = false
+  /** The client will send no more: it may be gone, so nobody waits for ever on its behalf. */
+  hasFinished = false
   /** MONITOR: it is shown the commands of all, and may not ask for data itself. */
   isMonitor = false
   /** READONLY: with `redirect moved` its reads run where it is connected. */

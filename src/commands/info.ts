@@ -93,6 +93,7 @@ function clientFields(facts: Facts): readonly Field[] {
   return [
     ['connected_clients', facts.connectedClients],
     ['maxclients', facts.maxClients],
+    ['blocked_clients', facts.blockedClients],
     ['monitor_clients', facts.monitors],
   ]
 }

@@ -177,6 +177,8 @@ export interface InfoFacts {
   readonly configFile: string
   readonly maxClients: number
   readonly connectedClients: number
+  /** Those that wait in WAIT or WAITAOF, or with a command for the end of CLIENT PAUSE. */
+  readonly blockedClients: number
   /** Connections that are in MONITOR. */
   readonly monitors: number
   /** Input, transactions and unread replies of all connections. */

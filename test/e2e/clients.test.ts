@@ -1,14 +1,12 @@
 /*
  * Unmodified clients with their default settings against every node of a real cluster: ioredis and node-redis in
- * both protocols, and redis-cli in all its ways. What one writes through one node, the others read through others.
+ * both protocols. What one writes through one node, the others read through others. redis-cli: redis-cli.test.ts.
  */
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { needs, requireTool } from '../tools.ts'
 import { Cluster, type NodeProcess, showingLogs } from './cluster.ts'
 import { RespClient } from './resp-client.ts'
 
@@ -165,79 +163,6 @@ test(
     }
   }),
 )
-
-/** What redis-cli prints, with its exit code. */
-function redisCli(
-  node: NodeProcess,
-  args: readonly string[],
-  input = '',
-): Promise<{ code: number | null; output: string }> {
-  return new Promise((resolve, reject) => {
-    const path = requireTool('redis-cli') ?? ''
-    const child = spawn(path, ['-p', String(node.port), ...args], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    })
-    let output = ''
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        output += text
-      })
-    }
-    child.once('error', reject)
-    child.once('close', (code) => resolve({ code, output }))
-    child.stdin.on('error', () => {})
-    child.stdin.end(input)
-  })
-}
-
-describe('redis-cli', needs('redis-cli'), () => {
-  test(
-    'sets through one node and gets through another, plain and with -3',
-    logs(async () => {
-      const [first, second, third] = [cluster.node(0), cluster.node(1), cluster.node(2)]
-      assert.deepEqual(await redisCli(second, ['set', 'a', '1']), { code: 0, output: 'OK\n' })
-      assert.deepEqual(await redisCli(third, ['get', 'a']), { code: 0, output: '1\n' })
-      assert.deepEqual(await redisCli(first, ['-3', 'incr', 'a']), { code: 0, output: '2\n' })
-      assert.deepEqual(await redisCli(third, ['-3', 'mget', 'a', 'none']), {
-        code: 0,
-        output: '2\n\n',
-      })
-      const { output } = await redisCli(second, ['-3', 'hello'])
-      assert.match(output, /proto\s3\n/)
-    }),
-  )
-
-  test(
-    'commands from its standard input',
-    logs(async () => {
-      const node = await cluster.follower()
-      const { output } = await redisCli(
-        node,
-        [],
-        'set cli:in "two words"\nget cli:in\nincr cli:in\n',
-      )
-      assert.match(output, /^OK\ntwo words\nERR value is not an integer or out of range\n/)
-    }),
-  )
-
-  test(
-    '--pipe of 10,000 commands, RESP and inline',
-    logs(async () => {
-      const node = await cluster.follower()
-      const resp = Array.from({ length: 5000 }, (_, at) => {
-        const key = `pipe:${at}`
-        return `*3\r\n$3\r\nSET\r\n$${key.length}\r\n${key}\r\n$${String(at).length}\r\n${at}\r\n`
-      })
-      const inline = Array.from({ length: 5000 }, () => 'INCR pipe:counter\r\n')
-      const { code, output } = await redisCli(node, ['--pipe'], [...resp, ...inline].join(''))
-      assert.match(output, /errors: 0, replies: 10000/)
-      assert.equal(code, 0)
-      const other = await cluster.leader()
-      assert.equal((await redisCli(other, ['get', 'pipe:counter'])).output, '5000\n')
-      assert.equal((await redisCli(other, ['get', 'pipe:4999'])).output, '4999\n')
-    }),
-  )
-})
 
 test(
   'inline commands on a socket',

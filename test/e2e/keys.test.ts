@@ -193,6 +193,26 @@ describe('three nodes', () => {
   )
 
   test(
+    'a WAIT without an end is over when its client is gone, or will send no more',
+    logs(async () => {
+      const node = await cluster.follower()
+      const clients = async (): Promise<string> => textOf(await node.ask('INFO', 'clients'))
+      const gone = await RespClient.connect(node.port)
+      const finished = await RespClient.connect(node.port)
+      const fate = gone.call('WAIT', 9, 0).catch(() => 'gone')
+      await finished.call('SET', 'waited', 'for ever')
+      const answer = finished.call('WAIT', 9, 0)
+      await until('both wait', async () => /blocked_clients:2\r/.test(await clients()))
+      gone.close()
+      finished.finish()
+      assert.ok(Number(await answer) >= 1)
+      await finished.whenClosed()
+      assert.equal(await fate, 'gone')
+      await until('nobody waits', async () => /blocked_clients:0\r/.test(await clients()))
+    }),
+  )
+
+  test(
     'what nobody writes or reads is removed all the same',
     logs(async () => {
       const node = await cluster.follower()

@@ -339,6 +339,7 @@ export const facts: InfoFacts = {
   configFile: '',
   maxClients: 10_000,
   connectedClients: 2,
+  blockedClients: 1,
   monitors: 0,
   clientMemoryBytes: 512,
   clientMemoryMax: 1024 * 1024,

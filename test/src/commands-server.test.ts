@@ -100,7 +100,7 @@ test('INFO tells the named sections, in its own order', () => {
   const text = info(run, 'Keyspace', 'CLIENTS', 'nope', 'clients')
   assert.equal(
     text,
-    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\nmonitor_clients:0\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=5000\r\n',
+    '# Clients\r\nconnected_clients:2\r\nmaxclients:10000\r\nblocked_clients:1\r\nmonitor_clients:0\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=1,avg_ttl=5000\r\n',
   )
   assert.equal(run('INFO', 'nope'), '$0\r\n\r\n')
 })
@@ -137,7 +137,7 @@ test('INFO has what clients and tools look for', () => {
   server.facts = { ...facts, databases: [{ keys: 0, expires: 0, averageTtlMs: 0 }] }
   assert.equal(info(run, 'keyspace'), '# Keyspace\r\n')
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('INFO', 'clients').startsWith('=73\r\ntxt:# Clients\r\n'))
+  assert.ok(run('INFO', 'clients').startsWith('=92\r\ntxt:# Clients\r\n'))
 })
 
 test('INFO memory tells where the memory is, and nothing that the system does not say', () => {

@@ -29,6 +29,7 @@ test('a connection begins in RESP2, in database 0, without names, at the time it
     subscriptions: { channels: new Set(), patterns: new Set() },
     writes: { sent: 0, answered: 0, index: 0 },
     isClosed: false,
+    hasFinished: false,
     isMonitor: false,
     isReadonly: false,
     noEvict: false,
