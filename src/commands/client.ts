@@ -15,6 +15,7 @@ import { clientName } from './connection.ts'
 import { helpCommand } from './help.ts'
 import type { LocalServer } from './local-server.ts'
 
+const noBuffers = "Without the fields of Redis' own buffers."
 const badClientId = new CommandError('ERR Invalid client ID')
 
 function list(_session: Session, args: Args, server: LocalServer): Reply {
@@ -141,6 +142,7 @@ const own: readonly Command[] = [
     arity: 2,
     flags: ['noscript', 'loading', 'stale'],
     categories: ['connection'],
+    differs: noBuffers,
     doc: {
       summary: 'Describes the connection.',
       since: '6.2.0',
@@ -155,6 +157,7 @@ const own: readonly Command[] = [
     arity: -2,
     flags: ['admin', 'noscript', 'loading', 'stale'],
     categories: ['connection'],
+    differs: noBuffers,
     doc: {
       summary: 'Describes the connections of this node.',
       since: '2.4.0',

@@ -142,15 +142,17 @@ function local(
     readonly since?: string
     readonly summary: string
     readonly arguments?: readonly ArgumentDoc[]
+    readonly differs?: string
     run(session: Session, args: Args, server: LocalServer): Reply | Promise<Reply>
   },
 ): Command {
-  const { arity = 2, since = '3.0.0', summary, arguments: args } = options
+  const { arity = 2, since = '3.0.0', summary, arguments: args, differs } = options
   return {
     name: `cluster|${word}`,
     arity,
     flags: ['stale'],
     categories: [],
+    ...(differs === undefined ? {} : { differs }),
     doc: {
       summary,
       since,
@@ -252,6 +254,8 @@ function keysOfSlot(
   }
 }
 
+const ONE_SHARD = 'One shard has all slots, and the leader is its master.'
+
 const slot: ArgumentDoc = { name: 'slot', type: 'integer' }
 
 const subcommands: readonly Command[] = [
@@ -268,7 +272,11 @@ const subcommands: readonly Command[] = [
     slices: getKeysInSlot,
   }),
   helpCommand('cluster', () => subcommands, { categories: [], since: '5.0.0' }),
-  local('info', { summary: 'Tells whether the cluster takes commands.', run: info }),
+  local('info', {
+    summary: 'Tells whether the cluster takes commands.',
+    differs: 'Without the fields about the messages of a cluster bus.',
+    run: info,
+  }),
   local('keyslot', {
     arity: 3,
     summary: 'Returns the hash slot of a key.',
@@ -278,6 +286,7 @@ const subcommands: readonly Command[] = [
   local('links', {
     since: '7.0.0',
     summary: 'Lists the connections of a cluster bus, of which there is none.',
+    differs: 'Always empty: there is no cluster bus.',
     run: () => [],
   }),
   local('myid', {
@@ -287,15 +296,17 @@ const subcommands: readonly Command[] = [
   local('myshardid', {
     since: '7.2.0',
     summary: 'Returns the id of the one shard, that of the cluster.',
+    differs: 'The id of the cluster.',
     run: (_session, _args, server) => server.raft().clusterId,
   }),
-  local('nodes', { summary: 'Describes every member in a line.', run: nodes }),
+  local('nodes', { summary: 'Describes every member in a line.', differs: ONE_SHARD, run: nodes }),
   local('shards', {
     since: '7.0.0',
     summary: 'Describes the one shard with its members.',
+    differs: ONE_SHARD,
     run: shards,
   }),
-  local('slots', { summary: 'Maps the slots to the members.', run: slots }),
+  local('slots', { summary: 'Maps the slots to the members.', differs: ONE_SHARD, run: slots }),
 ]
 
 export const clusterEntry: TableEntry = {

@@ -182,6 +182,7 @@ export const connectionCommands: readonly Command[] = [
     arity: -2,
     flags: ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'],
     categories: ['connection'],
+    differs: 'The only user is `default`.',
     doc: {
       summary: 'Authenticates the connection.',
       since: '1.0.0',
@@ -212,6 +213,7 @@ export const connectionCommands: readonly Command[] = [
     arity: -1,
     flags: ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'],
     categories: ['connection'],
+    differs: 'The only user is `default`.',
     doc: {
       summary: 'Agrees on a protocol, authenticates and names the connection.',
       since: '6.0.0',

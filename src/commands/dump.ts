@@ -78,6 +78,7 @@ export const dumpCommands: readonly Command[] = [
     flags: [],
     categories: ['keyspace'],
     keys: { first: 1, last: 1, step: 1, access: ['RO', 'access'] },
+    differs: 'The payload holds the same value, but may be packed in another way.',
     doc: {
       summary: 'Returns a value in the form that RESTORE takes.',
       since: '2.6.0',
@@ -94,6 +95,7 @@ export const dumpCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['keyspace', 'dangerous'],
     keys: { first: 1, last: 1, step: 1, access: ['OW', 'update'] },
+    differs: 'Payloads of strings only.',
     doc: {
       summary: 'Makes a key from what DUMP returned.',
       since: '2.6.0',

@@ -26,6 +26,7 @@ export function helpCommand(
     arity: 2,
     flags: ['loading', 'stale'],
     categories: options.categories,
+    differs: 'In words of its own.',
     doc: {
       summary: 'Prints this help.',
       since: options.since,

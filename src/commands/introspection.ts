@@ -223,6 +223,7 @@ function subcommandList(table: () => readonly TableEntry[]): readonly Command[] 
       ...own,
       name: 'command|docs',
       arity: -2,
+      differs: 'In words of its own.',
       doc: doc('Documents commands.', '7.0.0', names),
       kind: 'local',
       run: (_session, args) =>

@@ -16,6 +16,7 @@ const EMBSTR_BYTES_MAX = 44
 const SHARED_INTEGERS = 10_000
 const SHARED_REFERENCES = 2 ** 31 - 1
 
+const FROM_BYTES = 'Told from the bytes of the value, not from the commands that made it.'
 const noFrequencies = new CommandError(
   'ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.',
 )
@@ -35,7 +36,7 @@ function refcount({ value }: StoredValue): Reply {
 function subcommand(
   name: string,
   about: (value: StoredValue) => Reply,
-  { since, summary }: { since: string; summary: string },
+  { since, summary, differs }: { since: string; summary: string; differs?: string },
 ): Command {
   return {
     name: `object|${name}`,
@@ -43,6 +44,7 @@ function subcommand(
     flags: [],
     categories: ['keyspace'],
     keys: oneKey(['RO'], 2),
+    ...(differs === undefined ? {} : { differs }),
     doc: { summary, since, group: 'generic', complexity: 'O(1)', arguments: [keyDoc()] },
     kind: 'read',
     run: (db: ReadonlyDatabase, args: Args) => {
@@ -56,6 +58,7 @@ const subcommands: readonly Command[] = [
   subcommand('encoding', encoding, {
     since: '2.2.3',
     summary: 'Returns how Redis would hold the value.',
+    differs: FROM_BYTES,
   }),
   subcommand(
     'freq',
@@ -71,10 +74,12 @@ const subcommands: readonly Command[] = [
   subcommand('idletime', () => 0, {
     since: '2.2.3',
     summary: 'Returns 0: when a key was used last is kept nowhere.',
+    differs: 'Always 0.',
   }),
   subcommand('refcount', refcount, {
     since: '2.2.3',
     summary: 'Returns how often Redis would refer to the value.',
+    differs: FROM_BYTES,
   }),
 ]
 

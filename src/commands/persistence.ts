@@ -42,6 +42,7 @@ export const persistenceCommands: readonly Command[] = [
     arity: -1,
     flags: ['admin', 'noscript', 'no_async_loading'],
     categories: [],
+    differs: 'A checkpoint of the state; what was acknowledged is on disk in any case.',
     doc: {
       summary: 'Begins a checkpoint: what is applied becomes durable in the state.',
       since: '1.0.0',
@@ -57,6 +58,7 @@ export const persistenceCommands: readonly Command[] = [
     arity: 1,
     flags: ['loading', 'stale', 'fast'],
     categories: ['admin', 'dangerous'],
+    differs: 'Of the last checkpoint.',
     doc: {
       summary: 'Tells when the last checkpoint was durable, in seconds of the Unix clock.',
       since: '1.0.0',
@@ -71,6 +73,7 @@ export const persistenceCommands: readonly Command[] = [
     arity: 1,
     flags: ['admin', 'noscript', 'no_async_loading', 'no_multi'],
     categories: [],
+    differs: 'A checkpoint of the state, while other commands run.',
     doc: {
       summary: 'Makes what is applied durable in the state, and answers when it is.',
       since: '1.0.0',

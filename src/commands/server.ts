@@ -141,6 +141,7 @@ const configSubcommands: readonly Command[] = [
     arity: -3,
     flags: ['admin', 'noscript', 'loading', 'stale'],
     categories: [],
+    differs: 'The options are those of this server.',
     doc: {
       summary: 'Returns the options of this node that match a pattern.',
       since: '2.0.0',
@@ -188,6 +189,7 @@ const configSubcommands: readonly Command[] = [
     arity: -4,
     flags: ['admin', 'noscript', 'loading', 'stale'],
     categories: [],
+    differs: 'The options are those of this server.',
     doc: {
       summary: 'Changes options of this node, all of them or none.',
       since: '2.0.0',
@@ -261,6 +263,7 @@ export const serverCommands: readonly TableEntry[] = [
     arity: -1,
     flags: ['loading', 'stale'],
     categories: ['dangerous'],
+    differs: 'Only fields that this server can tell; a section `raft` besides.',
     doc: {
       summary: 'Tells about this node, by section.',
       since: '1.0.0',
@@ -308,6 +311,7 @@ export const serverCommands: readonly TableEntry[] = [
     arity: 1,
     flags: ['noscript', 'loading', 'stale', 'fast'],
     categories: ['admin', 'dangerous'],
+    differs: 'Offsets are indices of the log.',
     doc: {
       summary: 'Tells whether this node leads, and whom or whom not.',
       since: '2.8.12',
@@ -322,6 +326,7 @@ export const serverCommands: readonly TableEntry[] = [
     arity: -1,
     flags: ['admin', 'noscript', 'loading', 'stale', 'no_multi', 'allow_busy'],
     categories: [],
+    differs: 'SAVE and NOSAVE mean the same, because what was acknowledged is on disk.',
     doc: {
       summary: 'Ends this node in order.',
       since: '1.0.0',

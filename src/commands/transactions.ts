@@ -224,6 +224,7 @@ export const transactionCommands: readonly Command[] = [
     arity: 1,
     flags: ['noscript', 'loading', 'stale', 'skip_slowlog'],
     immediate: true,
+    differs: 'Of the commands in it, those that read very much are refused.',
     doc: doc('Runs the transaction.', '1.2.0', 'That of the queued commands together.'),
     kind: 'local',
     run: exec,
@@ -233,6 +234,7 @@ export const transactionCommands: readonly Command[] = [
     name: 'multi',
     arity: 1,
     immediate: true,
+    differs: 'At most 10,000 commands, and `transaction-max-bytes` of arguments.',
     doc: doc('Begins a transaction: what follows is queued.', '1.2.0', 'O(1)'),
     kind: 'local',
     run: multi,
@@ -251,6 +253,8 @@ export const transactionCommands: readonly Command[] = [
     arity: -2,
     keys: { first: 1, last: -1, step: 1, access: ['RO'] },
     immediate: true,
+    differs:
+      'A key that did not exist, came and is gone again counts as unchanged. At most 10,000 keys.',
     doc: {
       ...doc(
         'Makes the next transaction do nothing if one of the keys has changed by then.',

@@ -76,6 +76,8 @@ export const waitCommands: readonly Command[] = [
     arity: 3,
     flags: ['blocking'],
     categories: ['blocking', 'connection'],
+    differs:
+      'Counts members beside the leader once the write is on their disks. A connection may wait more than once at a time.',
     doc: {
       summary:
         'Waits until so many members beside the leader have the writes of the connection on disk.',
@@ -95,6 +97,7 @@ export const waitCommands: readonly Command[] = [
     arity: 4,
     flags: ['blocking'],
     categories: ['blocking', 'connection'],
+    differs: 'The local copy is that on the disk of the leader.',
     doc: {
       summary:
         'Waits until the leader and so many other members have the writes of the connection on disk.',

@@ -1,0 +1,9 @@
+/*
+ * `npm run compatibility`: writes docs/compatibility.md anew, from the command tables. test/src/compatibility.test.ts
+ * fails when the file is another one.
+ */
+
+import { writeFileSync } from 'node:fs'
+import { compatibilityText } from '../test/src/compatibility.ts'
+
+writeFileSync(new URL('../../docs/compatibility.md', import.meta.url), compatibilityText())
