@@ -129,6 +129,8 @@ export const limits = {
   snapshotPatienceMs: 30_000,
   /** The other side may take so long for what it is building; above the longest commit of a state. */
   snapshotStallMs: 150_000,
+  /** A backup begins with a linearizable read, which is tried for so long. */
+  backupReadyMs: 5000,
   /** Commands handed to the leader and not answered. */
   forwardBytesMax: 67_108_864,
   /** Commands that wait for room at the leader, above which clients are read no further. */

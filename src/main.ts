@@ -23,6 +23,8 @@ const USAGE = `holdfast ${version}: a Redis-protocol cache server whose replicas
 
   holdfast [holdfast.conf] [--name value ...]    start one node
   holdfast --check host:port                     exit code 0 if that node can serve a linearizable read now
+  holdfast backup --from host:port FILE          writes all that the cluster holds now, as that node has it, to FILE
+  holdfast restore FILE --dir DIR                makes DIR the data of a new cluster of one node that holds it
   holdfast --version
   holdfast --help
 
@@ -40,34 +42,76 @@ async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(`holdfast ${version}\n`)
     return
   }
-  const { target, rest } = takeCheck(argv)
-  const config = loadConfig({
-    argv: rest,
-    environment: process.env,
-    readFile: (path) => readFileSync(path, 'utf8'),
-  })
-  if (target === undefined) await serve(config)
-  else await check(target, config)
+  const [word, ...words] = argv
+  if (word === 'backup') await writeBackup(words)
+  else if (word === 'restore') await restoreBackup(words)
+  else {
+    const { value: target, rest } = takeFlag('--check', argv)
+    const config = configFrom(rest)
+    if (target === undefined) await serve(config)
+    else await check(target, config)
+  }
 }
 
-/** Takes `--check host:port` out of the command line; the password may come from any source of options. */
-function takeCheck(argv: readonly string[]): {
-  target: string | undefined
-  rest: readonly string[]
-} {
-  const at = argv.findIndex((argument) => argument === '--check' || argument.startsWith('--check='))
+function configFrom(argv: readonly string[]): Config {
+  const readFile = (path: string): string => readFileSync(path, 'utf8')
+  return loadConfig({ argv, environment: process.env, readFile })
+}
+
+/** Takes `--name value` or `--name=value` out of a command line; '' where the value is missing. */
+function takeFlag(
+  name: string,
+  argv: readonly string[],
+): { value: string | undefined; rest: readonly string[] } {
+  const at = argv.findIndex((argument) => argument === name || argument.startsWith(`${name}=`))
   const flag = argv[at]
-  if (flag === undefined) return { target: undefined, rest: argv }
-  const inline = flag.startsWith('--check=')
-  const target = inline ? flag.slice('--check='.length) : (argv[at + 1] ?? '')
-  return { target, rest: argv.filter((_, index) => index !== at && (inline || index !== at + 1)) }
+  if (flag === undefined) return { value: undefined, rest: argv }
+  const inline = flag.startsWith(`${name}=`)
+  const value = inline ? flag.slice(name.length + 1) : (argv[at + 1] ?? '')
+  return { value, rest: argv.filter((_, index) => index !== at && (inline || index !== at + 1)) }
+}
+
+/** Takes FILE out of a command line, where it is the first word or the last one. */
+function takeFile(
+  command: string,
+  argv: readonly string[],
+): { file: string; rest: readonly string[] } {
+  const at = argv[0]?.startsWith('--') === false ? 0 : argv.length - 1
+  const file = argv[at]
+  if (file === undefined || file === '' || file.startsWith('--')) {
+    throw new OperatorError('CONFIG', `${command}: the name of the file is missing`)
+  }
+  return { file, rest: argv.filter((_, index) => index !== at) }
+}
+
+function addressOf(flag: string, value: string): { host: string; port: number } {
+  const address = parseAddress(value)
+  if (address !== undefined) return address
+  throw new OperatorError('CONFIG', `${flag}: value '${value}'; allowed: host:port`)
+}
+
+async function writeBackup(argv: readonly string[]): Promise<void> {
+  const { value: from = '', rest } = takeFlag('--from', argv)
+  const address = addressOf('backup --from', from)
+  const { file, rest: options } = takeFile('backup', rest)
+  const password = configFrom(options).get('requirepass')
+  const { backup } = await import('./backup.ts')
+  const { index, counts } = await backup({ ...address, password, file })
+  const keys = counts.reduce((sum, count) => sum + count, 0)
+  process.stdout.write(`${file} holds the state at entry ${index}: ${keys} keys\n`)
+}
+
+async function restoreBackup(argv: readonly string[]): Promise<void> {
+  const { file, rest } = takeFile('restore', argv)
+  const config = configFrom(rest)
+  const { restore } = await import('./restore.ts')
+  const { clusterId, index } = await restore(file, config)
+  const what = `the state at entry ${index}, as the new cluster ${clusterId}`
+  process.stdout.write(`${config.get('dir')} holds ${what}\n`)
 }
 
 async function check(target: string, config: Config): Promise<void> {
-  const address = parseAddress(target)
-  if (address === undefined) {
-    throw new OperatorError('CONFIG', `--check: value '${target}'; allowed: host:port`)
-  }
+  const address = addressOf('--check', target)
   const password = config.get('requirepass')
   const reason = await checkReady({ ...address, password, timeoutMs: CHECK_TIMEOUT_MS })
   process.stdout.write(`${reason ?? 'OK'}\n`)

@@ -9,7 +9,13 @@ import type { Index } from '../raft/types.ts'
 import type { Reply } from '../resp/encoder.ts'
 import type { LogCacheMetrics } from '../storage/log-cache.ts'
 import type { StateStore } from '../storage/state-store.ts'
-import type { InfoFacts, LocalServer, RaftStatus, StorageFacts } from './commands/local-server.ts'
+import type {
+  BackupPort,
+  InfoFacts,
+  LocalServer,
+  RaftStatus,
+  StorageFacts,
+} from './commands/local-server.ts'
 import type { Config } from './config.ts'
 import type { Frontend } from './frontend.ts'
 import type { Clock } from './network.ts'
@@ -43,12 +49,14 @@ export class NodeFacts implements LocalServer {
   readonly #options: NodeFactsOptions
   readonly config: Config
   readonly observer: Observer
+  readonly backups: BackupPort
   readonly #startedAt: number
   #passwordDigest: Uint8Array | undefined
 
   constructor(options: NodeFactsOptions) {
     this.#options = options
     this.config = options.config
+    this.backups = options.replica.snapshots.backups
     const { clock, config } = options
     this.#startedAt = clock.monotonic()
     this.observer = new Observer({

@@ -49,7 +49,7 @@ export class Replica {
   readonly #expiryClock: ExpiryClock
   readonly checkpoints: Checkpoints
   readonly #waits: ReplicationWaits
-  readonly #snapshots: Snapshots
+  readonly snapshots: Snapshots
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -121,7 +121,7 @@ export class Replica {
       compactTo: (index) => this.#raft?.compactTo(index),
       wake: () => this.wake(),
     })
-    this.#snapshots = new Snapshots({
+    this.snapshots = new Snapshots({
       replica: options,
       peers: () => this.#peers,
       raft: () => this.#raft,
@@ -229,9 +229,9 @@ export class Replica {
         this.#options.log.info({ peer: id, reason }, 'peer down')
         this.#watchPeer(id, 'down')
       },
-      snapshot: (...part) => this.#snapshots.events.snapshot(...part),
-      snapshotReplied: (...part) => this.#snapshots.events.snapshotReplied(...part),
-      snapshotLink: (...link) => this.#snapshots.events.snapshotLink(...link),
+      snapshot: (...part) => this.snapshots.events.snapshot(...part),
+      snapshotReplied: (...part) => this.snapshots.events.snapshotReplied(...part),
+      snapshotLink: (...link) => this.snapshots.events.snapshotLink(...link),
       forwarded: (_from, body, channel) => this.#forwarded(body, channel),
       forwardReplied: (from, body) => {
         this.#sender.received(from, body)
@@ -281,7 +281,7 @@ export class Replica {
     }
     if (this.#stopped) return
     const raftLog = this.#options.openLog()
-    this.#snapshots.sink.opened(raftLog)
+    this.snapshots.sink.opened(raftLog)
     this.#raft = new RaftNode({
       id,
       hardState: disk.hardState(),
@@ -291,9 +291,9 @@ export class Replica {
       log: raftLog,
       machine: this.#machine(),
       transport: { send: (messages) => this.#send(messages) },
-      source: this.#snapshots.source,
-      sink: this.#snapshots.sink,
-      retention: this.#snapshots.retention,
+      source: this.snapshots.source,
+      sink: this.snapshots.sink,
+      retention: this.snapshots.retention,
       events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
     })
     this.#followMembership(this.#raft.membership)
@@ -324,7 +324,7 @@ export class Replica {
     this.#ticker?.stop()
     await this.#peers.close()
     await this.#raft?.stop()
-    await this.#snapshots.close()
+    await this.snapshots.close()
     await this.checkpoints.running
     if (this.#raft !== undefined) await this.#options.state.checkpoint()
   }
@@ -363,7 +363,7 @@ export class Replica {
     this.#raft?.tick()
     this.#router.expire()
     this.#waits.ask()
-    this.#snapshots.sink.tick()
+    this.snapshots.sink.tick()
     this.wake()
   }
 

@@ -1,14 +1,16 @@
 /*
- * Snapshots of this node, both ways: the sender and the receiver put together with the links, the stores and raft,
- * and how much log is kept for members that are behind. It only connects; the two sides know what they do.
+ * Snapshots of this node: the sender, the receiver and the source of backups put together with the links, the stores
+ * and raft, and how much log is kept for members that are behind. It only connects; each side knows what it does.
  */
 
 import type { RaftNode } from '../raft/node.ts'
 import type { LogRetention } from '../raft/ports.ts'
+import { BackupSource } from './backup-source.ts'
 import type { Checkpoints } from './checkpoints.ts'
-import type { Config } from './config.ts'
+import { type Config, limits } from './config.ts'
 import type { PeerEvents } from './peer-ports.ts'
 import type { Peers } from './peers.ts'
+import { whenReady } from './readiness.ts'
 import type { ReplicaOptions } from './replica-ports.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SnapshotSender } from './snapshot-sender.ts'
@@ -26,8 +28,10 @@ export interface SnapshotsOptions {
 export class Snapshots {
   readonly source: SnapshotSender
   readonly sink: SnapshotReceiver
+  readonly backups: BackupSource
   readonly events: Pick<PeerEvents, 'snapshot' | 'snapshotReplied' | 'snapshotLink'>
   readonly retention: LogRetention
+  #closed = false
 
   constructor({ replica, peers, raft, checkpoints, installed }: SnapshotsOptions) {
     this.source = new SnapshotSender({
@@ -36,12 +40,19 @@ export class Snapshots {
       send: (to, body) => peers().sendSnapshot(to, body),
       ended: (to, delivered) => raft()?.snapshotEnded(to, delivered),
     })
+    this.backups = new BackupSource({
+      ...replica,
+      checkpoints,
+      ready: () =>
+        whenReady(limits.backupReadyMs, { ...replica, raft, isStopped: () => this.#closed }),
+    })
     this.sink = new SnapshotReceiver({
       ...replica,
       raft,
       checkpoints,
       installed: () => {
         checkpoints.replaced()
+        this.backups.giveUp()
         installed()
       },
     })
@@ -55,6 +66,8 @@ export class Snapshots {
 
   /** Nothing is sent or received any more; resolves when the state is free. */
   async close(): Promise<void> {
+    this.#closed = true
+    await this.backups.close()
     await this.source.close()
     await this.sink.close()
   }

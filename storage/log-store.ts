@@ -171,18 +171,24 @@ export class DiskLogStore implements SwitchingLog, StableStore {
   }
 
   /**
-   * Makes an unbound node a member of a cluster, in one transaction: cluster id, hard state, and the entries the
-   * log begins with (none where they come from a leader). Rejections are fatal, as for persist.
+   * Makes an unbound node a member of a cluster, in one transaction: cluster id, hard state, the entries the log begins
+   * with (none where they come from a leader), and for a node that is born with a state, that one. Rejections are fatal,
+   * as for persist.
    */
   async bind(start: {
     readonly clusterId: string
     readonly hardState: HardState
     readonly entries: readonly Entry[]
+    /** It is durable, and the entries follow it. */
+    readonly state?: Omit<StateSwitch, 'hardState'>
   }): Promise<void> {
-    const { clusterId, hardState, entries } = start
+    const { clusterId, hardState, entries, state } = start
     assert(this.#stable.clusterId === undefined, () => `bound to ${this.#stable.clusterId} already`)
     assert(this.lastIndex() === 0, () => `an unbound node with a log to ${this.lastIndex()}`)
-    await this.#commit({ ...this.#stable, clusterId, hardState }, entries)
+    const { base, stateNumber } = this.#stable
+    const born = { base: state?.last ?? base, stateNumber: state?.stateNumber ?? stateNumber }
+    this.#terms = new TermRuns(born.base)
+    await this.#commit({ ...this.#stable, clusterId, hardState, ...born }, entries)
   }
 
   async compact(upTo: Index): Promise<void> {

@@ -65,6 +65,7 @@ export interface LocalServer {
       readonly isOver: () => boolean
     },
   ): Promise<Copies>
+  readonly backups: BackupPort
   /**
    * Ends the process in order. Its connections end without a reply, as in Redis, so the promise
    * settles only when the shutdown could not be begun.
@@ -87,6 +88,12 @@ export interface ConfigPort {
 /** `reason` is the file system's; undefined: there is no file. */
 export interface RewriteFailure {
   readonly reason: string | undefined
+}
+
+/** See BackupSource; both reject with BackupError. */
+export interface BackupPort {
+  begin(owner: Session): Promise<Uint8Array>
+  next(owner: Session): Promise<Uint8Array | undefined>
 }
 
 /**

@@ -1,12 +1,14 @@
 /*
  * RAFT: what Redis has no words for. STATUS and MEMBERS tell what this node knows, without asking
  * anybody; READY makes the node prove that it can serve a linearizable read now, which is what
- * `holdfast --check` asks.
+ * `holdfast --check` asks; BACKUP gives its state to `holdfast backup`.
  */
 
 import { ErrorReply, MapReply, OK, type Reply } from '../../resp/encoder.ts'
+import { BackupError } from '../backup-source.ts'
 import type { Session } from '../session.ts'
-import type { Args, Command, TableEntry } from './command.ts'
+import { argument, isWord } from './arguments.ts'
+import { type Args, type Command, syntaxError, type TableEntry } from './command.ts'
 import { helpCommand } from './help.ts'
 import { type LocalServer, REDIS_VERSION } from './local-server.ts'
 import { memberFields, statusFields } from './status.ts'
@@ -25,6 +27,20 @@ async function ready(_session: Session, _args: Args, server: LocalServer): Promi
   return reason === undefined ? OK : new ErrorReply(`NOTREADY ${reason}`)
 }
 
+/** What `holdfast backup` says: BEGIN once, then NEXT until nothing comes. Its parts are for that program only. */
+async function backup(session: Session, args: Args, server: LocalServer): Promise<Reply> {
+  const word = argument(args, 2)
+  const begins = isWord(word, 'begin')
+  if (!begins && !isWord(word, 'next')) throw syntaxError
+  const { backups } = server
+  try {
+    return (await (begins ? backups.begin(session) : backups.next(session))) ?? null
+  } catch (error) {
+    if (error instanceof BackupError) return new ErrorReply(`ERR ${error.message}`)
+    throw error
+  }
+}
+
 const own = {
   arity: 2,
   flags: ['noscript', 'loading', 'stale'],
@@ -33,6 +49,14 @@ const own = {
 } as const
 
 const subcommands: readonly Command[] = [
+  {
+    ...own,
+    arity: 3,
+    flags: ['admin', 'noscript', 'loading', 'stale'],
+    name: 'raft|backup',
+    doc: doc('Gives the state of this node, part by part: see `holdfast backup`.'),
+    run: backup,
+  },
   helpCommand('raft', () => subcommands, { categories: [], since: REDIS_VERSION }),
   {
     ...own,

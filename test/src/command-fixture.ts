@@ -15,6 +15,7 @@ import {
   type WriteCommand,
 } from '../../src/commands/command.ts'
 import type {
+  BackupPort,
   ConfigRefusal,
   InfoFacts,
   LocalServer,
@@ -395,6 +396,8 @@ export class FakeServer implements LocalServer {
   saved: Promise<void> = Promise.resolve()
   unready: string | undefined
   shutdowns = 0
+  /** What RAFT BACKUP NEXT answers. */
+  parts: Uint8Array[] = []
   copies: Copies = { local: 1, replicas: 2 }
   readonly waits: (readonly [Copies, number])[] = []
   face: 'standalone' | 'cluster' | 'sentinel' = 'cluster'
@@ -502,6 +505,11 @@ export class FakeServer implements LocalServer {
   ): Promise<Copies> {
     this.waits.push([wanted, timeoutMs])
     return Promise.resolve(this.copies)
+  }
+
+  readonly backups: BackupPort = {
+    begin: () => Promise.resolve(Buffer.from('first')),
+    next: () => Promise.resolve(this.parts.shift()),
   }
 
   shutdown(): Promise<Reply> {

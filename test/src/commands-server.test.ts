@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
-import { DataCall, noReply } from '../../src/commands/command.ts'
+import { DataCall, noReply, syntaxError } from '../../src/commands/command.ts'
 import { resolve } from '../../src/commands/table.ts'
 import {
   argv,
@@ -373,4 +373,13 @@ test('SHUTDOWN ends the process once its words make sense, and answers nothing',
     assert.ok(command.run(session, args, server) instanceof Promise)
     assert.equal(server.shutdowns, ++asked)
   }
+})
+
+test('RAFT BACKUP gives one part after the other, and nothing behind the last', async () => {
+  const server = new FakeServer()
+  server.parts = [Buffer.from('part')]
+  assert.equal(await later(server, 'RAFT', 'BACKUP', 'BEGIN'), bulk('first'))
+  assert.equal(await later(server, 'RAFT', 'BACKUP', 'next'), bulk('part'))
+  assert.equal(await later(server, 'RAFT', 'BACKUP', 'NEXT'), '$-1\r\n')
+  await assert.rejects(later(server, 'RAFT', 'BACKUP', 'END'), syntaxError)
 })

@@ -44,6 +44,7 @@ const NOT_IN_ORACLE = [
   'client|no-touch',
   'client|setinfo',
   'raft',
+  'raft|backup',
   'raft|help',
   'raft|members',
   'raft|ready',

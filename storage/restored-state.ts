@@ -1,0 +1,74 @@
+/*
+ * A data directory made from a stream of a whole state: a node that has never run, and stands where the state does.
+ * It is built beside the empty state of a new node, verified, and named by the one transaction that binds the node to
+ * its cluster; a crash before that leaves an unbound node, whose next start removes what was built.
+ */
+
+import type { Entry, HardState, NodeId, SnapshotMeta } from '../raft/types.ts'
+import type { Chunk, Engine } from './engine.ts'
+import { DiskLogStore } from './log-store.ts'
+import { DamagedStreamError } from './state-build.ts'
+import { STATE_DATABASES } from './state-meta.ts'
+import { readMeta } from './state-store.ts'
+
+/** With what a node is born that stands at a state. */
+export interface Birth {
+  readonly clusterId: string
+  readonly hardState: HardState
+  /** They follow the state. */
+  readonly entries: readonly Entry[]
+}
+
+/**
+ * `engine` is empty. Resolves when the node is durable. Throws DamagedStreamError for a stream that is not whole and
+ * intact, or whatever `chunks` throws; then the engine is as empty as before.
+ */
+export async function restoreState(
+  engine: Engine,
+  chunks: AsyncIterable<Chunk>,
+  born: (nodeId: NodeId, state: SnapshotMeta) => Birth,
+): Promise<SnapshotMeta> {
+  try {
+    return await restore(engine, chunks, born)
+  } catch (error) {
+    for (const name of engine.list()) await engine.drop(name)
+    throw error
+  }
+}
+
+async function restore(
+  engine: Engine,
+  chunks: AsyncIterable<Chunk>,
+  born: (nodeId: NodeId, state: SnapshotMeta) => Birth,
+): Promise<SnapshotMeta> {
+  const log = await DiskLogStore.open(engine)
+  try {
+    const stateNumber = log.stateNumber() + 1
+    const state = await build(engine, `state-${stateNumber}`, chunks)
+    const birth = born(log.identity().nodeId, state)
+    await log.bind({ ...birth, state: { stateNumber, last: state.last } })
+    return state
+  } finally {
+    await log.close()
+  }
+}
+
+async function build(
+  engine: Engine,
+  name: string,
+  chunks: AsyncIterable<Chunk>,
+): Promise<SnapshotMeta> {
+  const builder = await engine.buildState(name, STATE_DATABASES)
+  try {
+    for await (const chunk of chunks) await builder.add(chunk)
+    await builder.finish()
+  } catch (error) {
+    await builder.abort()
+    throw error
+  }
+  const environment = await engine.openState(name, STATE_DATABASES)
+  const { index, term, membership } = readMeta(environment)
+  await environment.close()
+  if (membership !== undefined) return { last: { index, term }, membership }
+  throw new DamagedStreamError(`a state at entry ${index} without a membership`)
+}
