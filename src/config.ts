@@ -69,6 +69,8 @@ export interface Settings {
   readonly 'log-cache-size': number
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
+  readonly 'disk-free-min': number
+  readonly 'disk-free-leader-min': number
   readonly 'maxmemory-cache': number
   readonly loglevel: LogLevel
   readonly logfile: string
@@ -407,6 +409,21 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: '32mb',
     help: 'memory for values that were read from disk; 0: none are kept',
   },
+  'disk-free-min': {
+    kind: bytes({ min: 0, max: 1024 * GB }),
+    // A checkpoint of a full memtable wants twice its bytes, and there may be two memtables.
+    default: (settings) => String(4 * settings['memtable-size']),
+    defaultHelp: '4 x memtable-size',
+    settable: true,
+    help: 'a leader whose disk has less room refuses writes with -OOM; 0: never',
+  },
+  'disk-free-leader-min': {
+    kind: bytes({ min: 0, max: 1024 * GB }),
+    default: (settings) => String(3 * settings['memtable-size']),
+    defaultHelp: '3 x memtable-size',
+    settable: true,
+    help: 'a leader whose disk has less room hands over; 0: never; at most disk-free-min',
+  },
   loglevel: {
     kind: choice(logLevels),
     default: 'notice',
@@ -544,6 +561,10 @@ export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
   if (settings['snapshot-log-max'] < settings['log-retain-max']) {
     const names = ['snapshot-log-max', 'log-retain-max'] as const
     yield { names, rule: 'for a snapshot at least as much log must be kept as without one' }
+  }
+  if (settings['disk-free-leader-min'] > settings['disk-free-min']) {
+    const names = ['disk-free-leader-min', 'disk-free-min'] as const
+    yield { names, rule: 'a leader hands over only when it refuses writes already' }
   }
   if (settings.port === settings['peer-port']) {
     yield { names: ['port', 'peer-port'], rule: 'clients and peers need different ports' }

@@ -17,6 +17,7 @@ import type {
   StorageFacts,
 } from './commands/local-server.ts'
 import type { Config } from './config.ts'
+import type { DiskSpace } from './disk-space.ts'
 import type { Frontend } from './frontend.ts'
 import type { Clock } from './network.ts'
 import { Observer } from './observer.ts'
@@ -41,6 +42,7 @@ export interface NodeFactsOptions {
   readonly logCache: () => LogCacheMetrics | undefined
   readonly state: Pick<StateStore, 'durableAt' | 'metrics'>
   readonly logBytes: () => number
+  readonly space: Pick<DiskSpace, 'freeBytes' | 'refusal'>
   readonly memory: ProcessMemory
   readonly shutdown: () => Promise<Reply>
 }
@@ -182,7 +184,7 @@ export class NodeFacts implements LocalServer {
   }
 
   storage(): StorageFacts {
-    const { config, replica, state, logCache, logBytes } = this.#options
+    const { config, replica, state, logCache, logBytes, space } = this.#options
     const { savedAt, bytesToReplay } = replica.checkpoints
     return {
       ...state.metrics(),
@@ -192,6 +194,8 @@ export class NodeFacts implements LocalServer {
       cacheBytesMax: config.get('maxmemory-cache'),
       logCacheBytes: logCache()?.bytes ?? 0,
       logBytes: logBytes(),
+      diskFreeBytes: space.freeBytes,
+      diskLow: space.refusal !== undefined,
     }
   }
 

@@ -10,6 +10,7 @@ import type { ReceivedState } from '../storage/received-state.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { BindStore, ClusterList } from './bootstrap.ts'
 import type { Config } from './config.ts'
+import type { DiskSpace } from './disk-space.ts'
 import type { Logger } from './logger.ts'
 import type { Clock, Network, Timers } from './network.ts'
 
@@ -32,6 +33,7 @@ export interface ReplicaOptions {
   /** Bytes of log that are kept. */
   readonly logBytes: () => number
   readonly state: StateStore
+  readonly space: DiskSpace
   /** Where a state from another node is built, and switched to. */
   readonly received: ReceivedState
   /** Runs the action once, after the sockets that are readable now were read (setImmediate). */

@@ -146,7 +146,7 @@ export class Replica {
   }
 
   #createRouter(): Router {
-    const { config, clock, state } = this.#options
+    const { config, clock, state, space } = this.#options
     return new Router({
       ports: {
         now: () => clock.monotonic(),
@@ -169,7 +169,7 @@ export class Replica {
         clientAddress: (id) => this.member(id)?.clientAddress,
         wake: () => this.wake(),
       },
-      ...routerSettings(config),
+      ...routerSettings(config, space),
     })
   }
 
@@ -361,6 +361,7 @@ export class Replica {
   #tick(): void {
     if (this.#stopped) return
     this.#raft?.tick()
+    this.#options.space.work(this.#raft)
     this.#router.expire()
     this.#waits.ask()
     this.snapshots.sink.tick()

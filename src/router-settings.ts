@@ -4,9 +4,13 @@
  */
 
 import { type Config, limits } from './config.ts'
+import type { DiskSpace } from './disk-space.ts'
 import type { RouterLimits, RouterOptions } from './router.ts'
 
-export function routerSettings(config: Config): {
+export function routerSettings(
+  config: Config,
+  space: DiskSpace,
+): {
   readonly options: RouterOptions
   readonly limits: RouterLimits
 } {
@@ -23,6 +27,9 @@ export function routerSettings(config: Config): {
       },
       get parkBytes() {
         return config.get('park-bytes')
+      },
+      get refusal() {
+        return space.refusal
       },
     },
     limits: {

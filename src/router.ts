@@ -18,7 +18,7 @@ import { ErrorReply } from '../resp/encoder.ts'
 import type { Call, ReadTime } from './call.ts'
 import type { Args, Command, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
-import type { Batch, ReadOutcome } from './keyspace.ts'
+import { type Batch, fence, type ReadOutcome } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
 import { PendingReads } from './pending-reads.ts'
 
@@ -65,6 +65,8 @@ export interface RouterOptions {
   readonly redirect: 'forward' | 'moved'
   readonly parkTimeoutMs: number
   readonly parkBytes: number
+  /** What a write is answered with instead of being appended; undefined: it is appended. */
+  readonly refusal: ErrorReply | undefined
 }
 
 export interface RouterLimits {
@@ -229,10 +231,19 @@ export class Router {
       if (!route.established || this.#entries.isFull) return false
       if (call.isRead) this.#placeRead(call)
       // Reads before it that are not answered run just before it, so that they never see it.
+      else if (this.#refuses(call)) return true
       else this.#entries.add(call, this.#reads.take(call.stream))
       return true
     }
     return this.#placeAtFollower(call)
+  }
+
+  /** A fence is refused to nobody: it is what another node waits for to know what became of its commands. */
+  #refuses(call: Call): boolean {
+    const { refusal } = this.#options
+    if (refusal === undefined || call.command === fence.command) return false
+    call.answer(refusal, this.#ports.appliedIndex())
+    return true
   }
 
   #placeRead(call: Call): void {

@@ -7,6 +7,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import { statfsSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Engine, OnFatal } from '../storage/engine.ts'
@@ -17,6 +18,7 @@ import { type ClusterList, readClusterList } from './bootstrap.ts'
 import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
+import { DiskSpace } from './disk-space.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
 import type { RootLogger } from './logger.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
@@ -92,6 +94,7 @@ class Server implements RunningServer {
   readonly closed: Promise<void>
   readonly #parts: ServerParts
   readonly #replica: Replica
+  readonly #space: DiskSpace
   readonly #frontend: Frontend
   /** Clients that ask this node as a Sentinel; it listens only where `sentinel-port` says so. */
   readonly #sentinel: Frontend
@@ -105,6 +108,10 @@ class Server implements RunningServer {
     this.#parts = parts
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
+    })
+    this.#space = new DiskSpace({
+      ...{ config: parts.config, clock: systemClock, log: parts.logger },
+      freeBytes: () => freeBytes(parts.config.get('dir')),
     })
     const network = new TcpNetwork()
     this.#replica = this.#createReplica(network)
@@ -150,6 +157,7 @@ class Server implements RunningServer {
       },
       logBytes: () => log.bytes(),
       state,
+      space: this.#space,
       received: storage.received,
       afterPoll: (action) => void setImmediate(action),
       watch: this.#watch(),
@@ -188,6 +196,7 @@ class Server implements RunningServer {
       logCache: () => this.#logCache?.metrics(),
       state: storage.state,
       logBytes: () => storage.log.bytes(),
+      space: this.#space,
       memory: this.#memory,
       shutdown: async () => {
         logger.info({}, 'stopping: SHUTDOWN')
@@ -239,6 +248,11 @@ class Server implements RunningServer {
     logger.info({}, 'stopped')
     this.#resolveClosed()
   }
+}
+
+function freeBytes(directory: string): number {
+  const { bavail, bsize } = statfsSync(directory)
+  return bavail * bsize
 }
 
 /** The addresses to listen on: an optional one counts only where this machine has it. */

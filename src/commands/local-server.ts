@@ -167,6 +167,9 @@ export interface StorageFacts extends StateMetrics {
   readonly logCacheBytes: number
   /** What the log's records occupy on disk. */
   readonly logBytes: number
+  /** What the disk has left, as it was last seen, and whether that is too little for writes. */
+  readonly diskFreeBytes: number
+  readonly diskLow: boolean
 }
 
 /** What INFO tells beyond RaftStatus. */

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
 import { Child, until } from '../processes.ts'
 import { Cluster, type NodeProcess, showingLogs, successful } from './cluster.ts'
-import { ReplyError, RespClient, textOf } from './resp-client.ts'
+import { ReplyError, type ReplyValue, RespClient, textOf } from './resp-client.ts'
 import { Workload } from './workload.ts'
 
 const ORDERLY = { code: 0, signal: null }
@@ -173,3 +173,35 @@ test(
     assert.equal(textOf(await node.ask('GET', 'stale')), 'known')
   }),
 )
+
+test(
+  'a leader with too little room refuses writes, below the lower floor it hands over, and both pass',
+  logs(async () => {
+    const leader = await cluster.leader()
+    const follower = await cluster.follower()
+    successful(await follower.ask('SET', 'room', '1'))
+    const floors = async (writes: string, leading: string): Promise<void> => {
+      const options = ['disk-free-min', writes, 'disk-free-leader-min', leading]
+      successful(await leader.ask('CONFIG', 'SET', ...options))
+    }
+    await floors('1024gb', '0')
+    await until('writes are refused', async () => {
+      return /^OOM /.test(errorOf(await follower.ask('INCR', 'room')))
+    })
+    const kept = await leader.ask('GET', 'room')
+    assert.match(errorOf(await leader.ask('INCR', 'room')), /^OOM command not allowed/)
+    assert.deepEqual(await follower.ask('GET', 'room'), kept)
+    assert.match(textOf(await leader.ask('INFO', 'persistence')), /disk_low:1\r\n/)
+    await floors('1024gb', '1024gb')
+    await until('another leader', async () => (await cluster.leader()) !== leader)
+    await until('writes go on', async () => errorOf(await leader.ask('INCR', 'room')) === '')
+    await floors('0', '0')
+    await until('room again', async () => {
+      return /disk_low:0\r\n/.test(textOf(await leader.ask('INFO', 'persistence')))
+    })
+  }),
+)
+
+function errorOf(reply: ReplyValue): string {
+  return reply instanceof ReplyError ? reply.message : ''
+}

@@ -13,6 +13,7 @@ import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
 import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
+import { DiskSpace } from '../../src/disk-space.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { Cancel, Clock, Timers } from '../../src/network.ts'
@@ -197,7 +198,10 @@ export class Machine {
     const { ownClock: clock, ownTimers: timers } = host
     const logger = silentLogger()
     const observed = observedState(state, (change) => this.#events.applied(this, change))
+    const freeBytes = (): number => Number.POSITIVE_INFINITY
+    const space = new DiskSpace({ config, clock, log: logger, freeBytes })
     const replica = new Replica({
+      space,
       config,
       network: host.network,
       clock,
@@ -229,6 +233,7 @@ export class Machine {
       logCache: () => undefined,
       state,
       logBytes: () => log.bytes(),
+      space,
       memory: new ProcessMemory(),
       shutdown: () => new Promise(() => {}),
     })

@@ -9,6 +9,7 @@ import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
 import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
+import { DiskSpace } from '../../src/disk-space.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
@@ -146,6 +147,8 @@ export class SimNode {
   readonly config: Config
   readonly engine: MemoryEngine
   readonly warnings: string[] = []
+  /** What its disk has left. */
+  freeBytes: number = Number.POSITIVE_INFINITY
   /** Turns and ticks asked for, over all its lives: a node at rest asks for few. */
   turns = 0
   /** Why the process had to end by itself. */
@@ -200,6 +203,10 @@ export class SimNode {
     })
     const { log, state, received } = storage
     const { nodeId, clusterId } = log.identity()
+    const space = new DiskSpace({
+      ...{ config, clock, log: this.#logger() },
+      freeBytes: () => this.freeBytes,
+    })
     const replica = new Replica({
       config,
       network: host.network,
@@ -216,6 +223,7 @@ export class SimNode {
       openLog: () => log,
       logBytes: () => log.bytes(),
       state,
+      space,
       received,
       afterPoll: (action) => {
         this.turns++
@@ -232,6 +240,7 @@ export class SimNode {
       logCache: () => undefined,
       state,
       logBytes: () => log.bytes(),
+      space,
       memory: new ProcessMemory(),
       shutdown: () => new Promise(() => {}),
     })

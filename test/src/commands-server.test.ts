@@ -177,6 +177,8 @@ test('INFO persistence tells of the last checkpoint and of what is not in it', (
     'replay_bytes:700',
     'state_file_bytes:40960',
     'log_bytes:8192',
+    'disk_free_bytes:1000000',
+    'disk_low:0',
     '',
   ])
   server.stored = { ...storageFacts, checkpointing: true, lastCheckpoint: undefined }

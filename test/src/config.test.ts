@@ -42,6 +42,8 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'log-cache-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
   'log-cache-entries': ['16', '15', '1048576', '1048577'],
   'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
+  'disk-free-min': ['0', '-1', '1024gb', '1025gb'],
+  'disk-free-leader-min': ['0', '-1', '1024gb', '1025gb'],
   'maxmemory-cache': ['0', '-1', '64gb', '65gb'],
 }
 
@@ -163,6 +165,9 @@ test('the defaults, and what follows from other options', () => {
   assert.equal(config.get('peer-announce'), '127.0.0.1:16379')
   assert.equal(config.get('dir'), resolve('data'))
   assert.equal(config.get('proto-max-bulk-len'), 64 * MB)
+  assert.equal(config.get('disk-free-min'), 256 * MB)
+  assert.equal(config.get('disk-free-leader-min'), 192 * MB)
+  assert.equal(load('--memtable-size', '1mb').get('disk-free-min'), 4 * MB)
 
   const other = load('--port', '7000', '--bind', '-::1', '10.0.0.7', '*')
   assert.equal(other.get('peer-announce'), '10.0.0.7:17000')
@@ -181,6 +186,7 @@ test('rules between options are one line that names both and where they came fro
     [['--election-timeout-ms=149'], /and heartbeat-interval-ms '50' \(default\); /],
     [['--port', '7000', '--peer-port', '7000'], /different ports/],
     [['--log-retain-max', '9gb'], /snapshot-log-max '8589934592' \(default\)/],
+    [['--disk-free-min', '1mb'], /disk-free-leader-min '201326592' \(default\) and disk-free-min/],
     [['--proto-max-bulk-len', '512mb'], /client-query-buffer-limit '134217728' \(default\)/],
     [
       ['--proto-max-bulk-len', '512mb', '--client-query-buffer-limit', '1gb'],

@@ -57,6 +57,7 @@ export class RouterBench {
     redirect: 'forward',
     parkTimeoutMs: PARK_MS,
     parkBytes: 1000,
+    refusal: undefined,
   }
   readonly router: Router
 

@@ -2,6 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { ErrorReply } from '../../resp/encoder.ts'
+import { Call, Stream } from '../../src/call.ts'
+import { fence } from '../../src/keyspace.ts'
 import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
 
 function leading(limits: ConstructorParameters<typeof RouterBench>[0] = {}): RouterBench {
@@ -577,5 +580,23 @@ describe('the end of an office', () => {
     assert.deepEqual(caller.replies, [undefined, undefined])
     bench.apply()
     assert.deepEqual(caller.replies, ['+OK', '$1 1'])
+  })
+})
+
+describe('writes that are refused', () => {
+  test('a fence is not: another node waits for it', () => {
+    const bench = leading()
+    bench.options.refusal = new ErrorReply('OOM full')
+    const stream = new Stream()
+    const owner = { answered: () => assert.fail(), refused: () => assert.fail(), dropped: () => {} }
+    const origin = { node: 'n', incarnation: 1 }
+    const call = { ...fence, owner, stream, database: 0, protocol: 2, deadline: PARK_MS } as const
+    bench.router.submit(new Call({ ...call, origin, tag: 1 }))
+    bench.router.flush()
+    assert.equal(bench.log.length, 2)
+    const caller = new Caller(bench)
+    caller.send('SET k v')
+    assert.equal(bench.log.length, 2)
+    assert.deepEqual(caller.replies, ['-OOM'])
   })
 })
