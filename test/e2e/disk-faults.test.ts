@@ -9,7 +9,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, type TestContext, test } from 'node:test'
-import { until } from '../processes.ts'
+import { lapse, until } from '../processes.ts'
 import { needs } from '../tools.ts'
 import { Cluster, type NodeProcess, showingLogs } from './cluster.ts'
 import { RespClient } from './resp-client.ts'
@@ -18,6 +18,8 @@ import { type Verdict, Workload } from './workload.ts'
 const SOUND: Verdict = { lost: [], happened: [], counter: [] }
 /** What the issue allows between the failure and the end of the process. */
 const END_MS_MAX = 1000
+const NO_SPACE = /No space left on device/
+const CHECKPOINT_FAILED = /"level":60,[^\n]*a checkpoint to [^\n]*state-1 failed/
 
 const traces = mkdtempSync(join(tmpdir(), 'holdfast-trace-'))
 after(() => rmSync(traces, { recursive: true, force: true }))
@@ -112,10 +114,10 @@ async function writeUntilEnd(cluster: Cluster, victim: NodeProcess): Promise<voi
  * mdb_page_flush: 100 bytes for a line that may be longer). So the process may be aborted by its allocator before it
  * can log a line of its own; what LMDB has printed is the reason then.
  */
-function assertEndedByFullDisk(victim: NodeProcess, trace: string, line: RegExp): void {
+function assertEndedByWrite({ victim, trace }: Scene, why: RegExp, line: RegExp): void {
   const signal = victim.ended?.signal
   assert.ok(signal === 'SIGKILL' || signal === 'SIGABRT', `it ended by ${signal}`)
-  assert.match(victim.output, /No space left on device/)
+  assert.match(victim.output, why)
   if (signal === 'SIGKILL') assert.match(victim.output, line)
   const ms = sufferedMs(trace)
   assert.ok(ms < END_MS_MAX, `it ended ${ms} ms after the failure`)
@@ -141,8 +143,8 @@ describe('a failing disk', needs('strace'), () => {
     withFault(
       1,
       { environment: 'log', calls: 'pwrite64,writev', inject: 'error=ENOSPC:when=100+' },
-      async ({ victim, trace }) => {
-        assertEndedByFullDisk(victim, trace, /"level":60,[^\n]*a commit to [^\n]*log failed/)
+      async (scene) => {
+        assertEndedByWrite(scene, NO_SPACE, /"level":60,[^\n]*a commit to [^\n]*log failed/)
       },
     ),
   )
@@ -152,12 +154,34 @@ describe('a failing disk', needs('strace'), () => {
     withFault(
       0,
       { environment: 'state-1', calls: 'pwrite64,writev', inject: 'error=ENOSPC:when=60+' },
+      async (scene) => {
+        assertEndedByWrite(scene, NO_SPACE, CHECKPOINT_FAILED)
+      },
+    ),
+  )
+
+  test(
+    'a page cannot be written',
+    withFault(
+      2,
+      { environment: 'log', calls: 'pwrite64,writev', inject: 'error=EIO:when=100+' },
+      async (scene) => {
+        const line = /"level":60,[^\n]*a commit to [^\n]*log failed/
+        assertEndedByWrite(scene, /Input\/output error/, line)
+      },
+    ),
+  )
+
+  test(
+    'fdatasync returns EIO when a checkpoint is written',
+    withFault(
+      1,
+      { environment: 'state-1', calls: 'fdatasync', inject: 'error=EIO:when=3+' },
       async ({ victim, trace }) => {
-        assertEndedByFullDisk(
-          victim,
-          trace,
-          /"level":60,[^\n]*a checkpoint to [^\n]*state-1 failed/,
-        )
+        assert.equal(victim.ended?.signal, 'SIGKILL')
+        assert.match(victim.output, CHECKPOINT_FAILED)
+        const ms = sufferedMs(trace)
+        assert.ok(ms < END_MS_MAX, `it ended ${ms} ms after the failure`)
       },
     ),
   )
@@ -175,4 +199,36 @@ describe('a failing disk', needs('strace'), () => {
       },
     ),
   )
+})
+
+/** Bounds of the watchdog, and a stop of three times as long: 30 s at the default of commit-timeout-ms. */
+const COMMIT_MS = 1000
+const STOPPED_MS = 3 * COMMIT_MS
+
+test('a node that was stopped under load goes on, and does not take its own sleep for a dead disk', async (context) => {
+  const flags = ['--commit-timeout-ms', `${COMMIT_MS}`, '--memtable-size', '1mb']
+  const cluster = await Cluster.start({ nodes: 3, flags })
+  context.after(() => cluster.end())
+  await showingLogs(
+    () => cluster,
+    async () => {
+      const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 3, name: 'stopped' })
+      workload.start()
+      const victims = [await cluster.leader(), await cluster.follower()]
+      for (const victim of victims) {
+        const before = workload.acknowledged
+        await until('some writes', () => workload.acknowledged >= before + 100)
+        victim.signal('SIGSTOP')
+        await lapse(STOPPED_MS)
+        victim.signal('SIGCONT')
+        await cluster.caughtUp(victim)
+        const from = workload.acknowledged
+        await until('the load goes on', () => workload.acknowledged >= from + 200)
+        assert.ok(victim.running, victim.lastLines())
+      }
+      await workload.stop()
+      for (const node of cluster.nodes) assert.deepEqual(await workload.verify(node), SOUND)
+      assert.ok(cluster.running.length === 3)
+    },
+  )(context)
 })
