@@ -4,13 +4,14 @@
  * measured and how lies in test/bench/; docs/benchmarks.md says how to read it.
  *
  *   npm run bench [-- --rounds 3 --seconds 2 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
- *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder profiles]      CPU profiles of leader and follower
+ *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder FOLDER]      CPU profiles of leader and follower
  *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
  */
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, release, totalmem } from 'node:os'
+import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
@@ -48,7 +49,7 @@ const { values, positionals } = parseArgs({
     /** The compiled files of another build, whose three nodes are measured beside those of this one. */
     against: { type: 'string' },
     /** Where profiles are written. */
-    folder: { type: 'string', default: 'profiles' },
+    folder: { type: 'string', default: join(tmpdir(), 'holdfast-profiles') },
     /** Of 'one', 'redis', 'aof', 'stalls', 'check': what is left out. */
     without: { type: 'string', default: '' },
   },
@@ -178,9 +179,8 @@ function report(findings: Findings): void {
 
 /** The loads that are asked for by --full and --only. */
 function chosenCells(): readonly Cell[] {
-  const cells = (values.full ? everyCell() : usualCells()).filter((cell) =>
-    nameOf(cell).includes(values.only),
-  )
+  const only = new RegExp(values.only)
+  const cells = (values.full ? everyCell() : usualCells()).filter((cell) => only.test(nameOf(cell)))
   if (cells.length === 0) throw new Error(`no load is named like '${values.only}'`)
   return cells
 }
