@@ -297,6 +297,7 @@ export class Frontend {
       this.#dirty = new Set()
       for (const connection of dirty) connection.flush()
     }
+    this.#options.server.observer.slowlog.settle()
     // What a turn's quota left over, or found no room in the router, asked while this turn had begun already.
     const mayGoOn = this.#held.size > 0 && !this.#options.router.congested
     if (this.#ready.size > 0 || mayGoOn) this.#options.wake()

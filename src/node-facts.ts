@@ -67,7 +67,7 @@ export class NodeFacts implements LocalServer {
       slowlogMax: () => config.get('slowlog-max-len'),
       latencyThresholdMs: () => config.get('latency-monitor-threshold'),
     })
-    config.watch('slowlog-max-len', () => this.observer.slowlog.trim(config.get('slowlog-max-len')))
+    config.watch('slowlog-max-len', () => this.observer.slowlog.settle())
     const digest = (): void => {
       const password = this.config.get('requirepass')
       this.#passwordDigest =

@@ -57,12 +57,13 @@ export class Observer {
   readonly #errors = new Map<string, number>()
   /** Connections that watch. */
   readonly #monitors = new Set<Session>()
-  readonly slowlog: Slowlog = new Slowlog()
+  readonly slowlog: Slowlog
   readonly latency: LatencyMonitor = new LatencyMonitor()
   #errorReplies = 0
 
   constructor(settings: ObserverSettings) {
     this.#settings = settings
+    this.slowlog = new Slowlog(() => settings.slowlogMax())
   }
 
   /** By the full names of the commands (`client|list`) that were called since the start or the last reset. */
@@ -138,8 +139,13 @@ export class Observer {
 
   #addSlow({ session, command, args }: Answered, micros: number): void {
     const { address, name } = session
-    const entry = { at: this.#seconds(), micros, args: redacted(command, args), address, name }
-    this.slowlog.add(entry, this.#settings.slowlogMax())
+    this.slowlog.add({
+      at: this.#seconds(),
+      micros,
+      args: redacted(command, args),
+      address,
+      name,
+    })
   }
 
   // ---- MONITOR ------------------------------------------------------------------------------------

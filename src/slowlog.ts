@@ -20,29 +20,55 @@ export interface SlowEntry {
   readonly name: string
 }
 
+/** Of commands that are not copied yet, so many times what is kept may wait for settle(). */
+const FRESH_FACTOR = 2
+
 export class Slowlog {
+  readonly #entriesMax: () => number
   /** The latest last. */
   #entries: SlowEntry[] = []
+  /** Added since the last settle(): they hold the memory that their commands came in. */
+  #fresh: SlowEntry[] = []
   #lastId = 0
 
+  constructor(entriesMax: () => number) {
+    this.#entriesMax = entriesMax
+  }
+
   get length(): number {
+    this.settle()
     return this.#entries.length
   }
 
   /** The latest `count`, the latest first. */
   latest(count: number): readonly SlowEntry[] {
+    this.settle()
     return count === 0 ? [] : this.#entries.slice(-count).toReversed()
   }
 
-  add(entry: Omit<SlowEntry, 'id'>, entriesMax: number): void {
-    this.#entries.push({ ...entry, id: this.#lastId++, args: shortened(entry.args) })
-    this.trim(entriesMax)
+  /** Under a load that makes every command slow it must not make them slower: settle() does what costs. */
+  add({ at, micros, args, address, name }: Omit<SlowEntry, 'id'>): void {
+    const fresh = this.#fresh
+    fresh.push({ id: this.#lastId++, at, micros, args, address, name })
+    const most = this.#entriesMax()
+    if (fresh.length > FRESH_FACTOR * most) fresh.splice(0, fresh.length - most)
   }
 
-  trim(entriesMax: number): void {
-    if (this.#entries.length > entriesMax) {
-      this.#entries = entriesMax === 0 ? [] : this.#entries.slice(-entriesMax)
-    }
+  /** Once per turn, and whenever the limit changes: copies what is kept of the latest, and forgets the oldest. */
+  settle(): void {
+    const most = this.#entriesMax()
+    if (this.#fresh.length === 0 && this.#entries.length <= most) return
+    const fresh = this.#fresh.slice(Math.max(0, this.#fresh.length - most))
+    this.#fresh = []
+    const left = most - fresh.length
+    const known = this.#entries.slice(Math.max(0, this.#entries.length - left))
+    for (const entry of fresh) known.push({ ...entry, args: shortened(entry.args) })
+    this.#entries = known
+  }
+
+  clear(): void {
+    this.#entries = []
+    this.#fresh = []
   }
 }
 

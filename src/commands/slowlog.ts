@@ -143,7 +143,7 @@ const slowlogSubcommands: readonly Command[] = [
     summary: 'Forgets the slow commands.',
     complexity: 'O(N) where N is the number of entries.',
     run: (_session, _args, server) => {
-      server.observer.slowlog.trim(0)
+      server.observer.slowlog.clear()
       return OK
     },
   }),

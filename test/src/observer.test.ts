@@ -124,20 +124,48 @@ describe('slow commands', () => {
   })
 
   test('of long ones as much is kept as Redis keeps', () => {
-    const slowlog = new Slowlog()
+    let most = 1
+    const slowlog = new Slowlog(() => most)
     const args = (count: number, length: number): Uint8Array[] =>
       Array.from({ length: count }, () => bytes('x'.repeat(length)))
     const shown = (count: number, length: number): readonly string[] => {
       const rest = { at: 0, micros: 0, address: '', name: '' }
-      slowlog.add({ ...rest, args: args(count, length) }, 1)
+      slowlog.add({ ...rest, args: args(count, length) })
       return slowlog.latest(1)[0]?.args.map((arg) => Buffer.from(arg).toString()) ?? []
     }
     assert.equal(shown(32, 1).length, 32)
     assert.deepEqual(shown(33, 1).slice(30), ['x', '... (2 more arguments)'])
     assert.deepEqual(shown(1, 128), ['x'.repeat(128)])
     assert.deepEqual(shown(1, 129), [`${'x'.repeat(128)}... (1 more bytes)`])
-    slowlog.trim(0)
+    most = 0
     assert.deepEqual(slowlog.latest(5), [])
+  })
+
+  test('however many there are in one turn, the latest are kept, as they came', () => {
+    let most = 3
+    const slowlog = new Slowlog(() => most)
+    const add = (text: string): Uint8Array => {
+      const memory = bytes(text)
+      slowlog.add({ at: 0, micros: 0, args: [memory], address: '', name: '' })
+      return memory
+    }
+    const shown = (): readonly string[] =>
+      slowlog
+        .latest(10)
+        .map(({ id, args: [word] }) => `${id} ${Buffer.from(word ?? []).toString()}`)
+    add('early')
+    slowlog.settle()
+    for (let at = 1; at <= 20; at++) add(`a${at}`)
+    assert.deepEqual(shown(), ['20 a20', '19 a19', '18 a18'])
+    const memory = add('b')
+    slowlog.settle()
+    memory.fill(0)
+    assert.deepEqual(shown(), ['21 b', '20 a20', '19 a19'], 'settled, it owns its bytes')
+    most = 1
+    assert.equal(slowlog.length, 1)
+    add('c')
+    slowlog.clear()
+    assert.deepEqual(shown(), [])
   })
 })
 
