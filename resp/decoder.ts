@@ -30,6 +30,13 @@ export class ProtocolError extends Error {
  */
 const RUN_COMMANDS_MAX = 32
 /**
+ * A command with more arguments than this is decoded as they come, not at its end; one call of `next` decodes about
+ * so many of an unfinished one.
+ */
+const PART_ARGUMENTS = 4096
+/** What a decoded argument costs beside its bytes, roughly: a million empty ones are many megabytes. */
+const ARGUMENT_OVERHEAD_BYTES = 64
+/**
  * A chunk below this that must wait is copied behind the one before it: a Buffer costs 200 bytes
  * itself.
  */
@@ -61,7 +68,8 @@ const ESCAPES: ReadonlyMap<number, number> = new Map([
  * copies it. Bytes are scanned only when `next` is called, so `authenticated` and the limits count
  * as they are when a command's turn comes. An incomplete command is held in a block of at most four
  * times the bytes received of it, of which the rest is untouched memory: what a header announces
- * costs nothing until it arrives, and every byte is copied a constant number of times.
+ * costs nothing until it arrives, and every byte is copied a constant number of times. The arguments
+ * of a command with thousands of them are decoded as they come, so that its end stops nobody.
  */
 export class Decoder {
   /** False puts the limits before AUTH in force; may change between two calls of `next`. */
@@ -82,13 +90,22 @@ export class Decoder {
   #readyBytes = 0
   #bufferedBytes = 0
   #failure: ProtocolError | undefined
+  /** The arguments so far of a command with many of them, whose first ones are decoded already, and their bytes. */
+  #long: Buffer[] | undefined
+  #longBytes = 0
+  /** Whole arguments among the bytes that are held. */
+  #heldArguments = 0
+  #gaveWay = false
 
   constructor(limits: FramingLimits, authenticated: boolean) {
     this.authenticated = authenticated
     this.#guard = new FramingGuard(limits)
     this.#parser = new RedisParser({
       returnBuffers: true,
-      returnReply: (command: Buffer[]) => this.#ready.push(command),
+      returnReply: (reply: Buffer[] | Buffer) => {
+        if (Array.isArray(reply)) this.#ready.push(reply)
+        else this.#long?.push(reply)
+      },
       returnError: () => this.#disagree(),
       returnFatalError: () => this.#disagree(),
     })
@@ -102,6 +119,11 @@ export class Decoder {
     return this.#bufferedBytes
   }
 
+  /** The latest call of `next` has given way in the middle of a long command: call it again, in a later turn. */
+  get gaveWay(): boolean {
+    return this.#gaveWay
+  }
+
   /**
    * Takes over what the socket read; the bytes must not change any more. Ignored after an error.
    */
@@ -113,7 +135,7 @@ export class Decoder {
   }
 
   /**
-   * The next command, at least its name; undefined when more bytes are needed. Throws ProtocolError
+   * The next command, at least its name; undefined when more bytes are needed, or when it has given way. Throws ProtocolError
    * once all commands before the broken one are delivered, and again at every later call. Anything
    * else it throws is a bug of this file.
    */
@@ -134,11 +156,18 @@ export class Decoder {
     return command
   }
 
-  /** Scans until a command is ready, the bytes are used up, or one of them breaks the protocol. */
+  /**
+   * Scans until a command is ready, the bytes are used up, one of them breaks the protocol, or enough was done of a
+   * command with many arguments.
+   */
   #decode(): void {
+    const decoded = this.#long?.length ?? 0
+    this.#gaveWay = false
     while (this.#ready.length === 0 && this.#failure === undefined) {
       const chunk = this.#chunks[0]
       if (chunk === undefined) return
+      this.#gaveWay = (this.#long?.length ?? 0) - decoded >= PART_ARGUMENTS
+      if (this.#gaveWay) return
       this.#decodeRun(chunk)
     }
   }
@@ -162,6 +191,7 @@ export class Decoder {
     }
     this.#at = guard.at
     if (commands > 0) this.#parse(this.#takeFrame(chunk, start, end), commands)
+    this.#heldArguments = verdict === 'incomplete' ? this.#heldArguments + guard.argumentsEnded : 0
     switch (verdict) {
       case 'command':
         return
@@ -174,6 +204,7 @@ export class Decoder {
         this.#partialBytes = 0
         return
       case 'incomplete':
+        if (this.#heldArguments > PART_ARGUMENTS) end = this.#parsePart(chunk, end)
         this.#hold(chunk, end, chunk.length)
         this.#chunks.shift()
         this.#at = 0
@@ -185,10 +216,45 @@ export class Decoder {
   }
 
   #parse(frames: Buffer, commands: number): void {
+    if (this.#long !== undefined) {
+      this.#ready.push(this.#endLong(this.#long, frames))
+      return
+    }
     const before = this.#ready.length
     this.#parser.execute(frames)
     if (this.#ready.length - before !== commands) this.#disagree()
     this.#readyBytes += frames.length
+  }
+
+  /**
+   * Decodes the whole arguments that are here of an unfinished command, in this chunk from `start` on and before it,
+   * and returns where they end. redis-parser gets them without the count, one string after the other.
+   */
+  #parsePart(chunk: Buffer, start: number): number {
+    const { argumentEnd } = this.#guard
+    const frame = this.#takeFrame(chunk, start, argumentEnd)
+    const isFirst = this.#long === undefined
+    this.#long ??= []
+    this.#parseArguments(this.#long, isFirst ? frame.subarray(frame.indexOf(LF) + 1) : frame)
+    this.#longBytes += frame.length
+    this.#heldArguments = 0
+    return argumentEnd
+  }
+
+  #parseArguments(long: Buffer[], frame: Buffer): void {
+    const before = long.length
+    this.#parser.execute(frame)
+    const overhead = (long.length - before) * ARGUMENT_OVERHEAD_BYTES
+    this.#longBytes += overhead
+    this.#bufferedBytes += overhead
+  }
+
+  #endLong(long: Buffer[], frame: Buffer): Buffer[] {
+    this.#parseArguments(long, frame)
+    this.#readyBytes += this.#longBytes + frame.length
+    this.#long = undefined
+    this.#longBytes = 0
+    return long
   }
 
   #splitInline(line: Buffer): void {
@@ -261,6 +327,8 @@ export class Decoder {
     this.#shared = EMPTY
     this.#partial = EMPTY
     this.#partialBytes = 0
+    this.#long = undefined
+    this.#longBytes = 0
     this.#bufferedBytes = this.#readyBytes
   }
 

@@ -63,6 +63,9 @@ export class FramingGuard {
   at = 0
   /** Why the verdict was 'refused'. */
   refusal = ''
+  /** Of the unfinished command at the end of the latest scan: arguments that ended in it, and just behind the last. */
+  argumentsEnded = 0
+  argumentEnd = 0
   readonly #limits: FramingLimits
   #state: State = START
   #argumentsLeft = COUNTING
@@ -91,6 +94,7 @@ export class FramingGuard {
   scan(chunk: Buffer, from: number, authenticated: boolean): Verdict {
     const end = chunk.length
     this.at = from
+    this.argumentsEnded = 0
     while (this.at < end) {
       switch (this.#state) {
         case START: {
@@ -276,6 +280,8 @@ export class FramingGuard {
 
   #endBulk(): Verdict | undefined {
     this.#state = HEADER_TYPE
+    this.argumentsEnded++
+    this.argumentEnd = this.at
     if (--this.#argumentsLeft > 0) return undefined
     this.#state = START
     return 'command'

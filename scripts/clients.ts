@@ -32,6 +32,9 @@ async function main(): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   try {
     return await run(cluster, count, values.only)
+  } catch (error) {
+    process.stdout.write(`${cluster.logs()}\n`)
+    throw error
   } finally {
     await cluster.end()
   }

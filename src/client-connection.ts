@@ -145,7 +145,10 @@ export class ClientConnection implements ConnectionHandler {
       }
       if (started === limits.turnCommandsMax) return true
       const args = this.#next()
-      if (args === undefined) break
+      if (args === undefined) {
+        if (this.#decoder.gaveWay) return true
+        break
+      }
       if (isHttp(argument(args, 0))) {
         this.#offend('it speaks HTTP')
         return false
@@ -210,7 +213,7 @@ export class ClientConnection implements ConnectionHandler {
       if (!this.#connection.write(bytes)) this.#blocked = true
     }
     this.#count()
-    if (!this.#checkOutput(0)) return
+    if (!this.#checkOutput(this.#conversation.bytes)) return
     if (this.#closesNow()) this.end()
     else if (this.#hasWork()) this.#owner.ready(this)
   }
@@ -263,10 +266,10 @@ export class ClientConnection implements ConnectionHandler {
     this.session.memoryBytes = this.memory
   }
 
-  /** What it holds: input, its transaction, and replies that were not read. */
+  /** What it holds: input, commands on their way, its transaction, and replies that were not read. */
   get memory(): number {
     const { multi, watches } = this.session
-    const queued = (multi?.bytes ?? 0) + watches.bytes
+    const queued = (multi?.bytes ?? 0) + watches.bytes + this.#conversation.openBytes
     const replies = this.#connection.bufferedBytes + this.#conversation.bytes
     return this.#decoder.bufferedBytes + queued + replies
   }

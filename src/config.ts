@@ -165,6 +165,9 @@ export const limits = {
   openCommandsFirst: 32,
   /** One reply of a read that runs in slices (KEYS, MGET of many keys). */
   longReplyBytesMax: 536_870_912,
+  /** Arguments of the open commands of one connection, with what each costs; a single command may have more. */
+  openInputBytesMax: 33_554_432,
+  argumentOverheadBytes: 64,
   /** Bytes of replies that the open commands of one connection may be expected to produce. */
   openReplyBytesMax: 16_777_216,
   /** Unread replies of one client, where client-output-buffer-limit says 0. */

@@ -22,6 +22,7 @@ import { WrongArity } from './commands/command-table.ts'
 import { mustAuthenticate, noAuth } from './commands/connection.ts'
 import type { LocalServer } from './commands/local-server.ts'
 import { execRefused, notInTransaction } from './commands/transactions.ts'
+import { limits } from './config.ts'
 import type { MultiQueue } from './multi.ts'
 import { ReplyQueue } from './reply-queue.ts'
 import type { Router } from './router.ts'
@@ -84,6 +85,8 @@ export class Conversation implements CallOwner {
   readonly #replies = new ReplyQueue()
   /** What no later command may overtake. */
   #holding: DataCall | undefined
+  /** What the arguments of its calls occupy. */
+  #openBytes = 0
   #ended = false
 
   constructor(session: Session, server: ConversationServer, events: ConversationEvents) {
@@ -98,6 +101,11 @@ export class Conversation implements CallOwner {
     return this.#replies.bytes
   }
 
+  /** What the arguments of commands that are on their way occupy. */
+  get openBytes(): number {
+    return this.#openBytes
+  }
+
   /** Every command is answered and every reply taken. */
   get isIdle(): boolean {
     return this.#replies.isEmpty
@@ -105,6 +113,7 @@ export class Conversation implements CallOwner {
 
   /** It may start no command for now. */
   get isWaiting(): boolean {
+    if (this.#openBytes >= limits.openInputBytesMax) return true
     return this.#holding !== undefined || this.#replies.isFull
   }
 
@@ -209,10 +218,12 @@ export class Conversation implements CallOwner {
       work,
     })
     this.#replies.expect(call)
+    this.#openBytes += occupied(call)
     this.#server.router.submit(call)
   }
 
   answered(call: Call, reply: Reply, index: Index): void {
+    this.#openBytes -= occupied(call)
     if (this.#ended) return
     if (!call.isRead) {
       const { writes } = this.session
@@ -320,6 +331,10 @@ export class Conversation implements CallOwner {
     const ms = this.#server.now() - startedAt
     this.#server.server.observer.answered({ session, command, args, ms, reply })
   }
+}
+
+function occupied({ bytes, args }: Call): number {
+  return bytes + args.length * limits.argumentOverheadBytes
 }
 
 /** What a local command threw; anything but a Redis error is a bug, and ends the process. */

@@ -21,6 +21,7 @@ export class ReplyQueue {
   #head = 0
   /** Replies of calls that were answered before it was their turn. */
   readonly #early = new Map<Call, Uint8Array>()
+  /** Of these, and of slots that are answered. */
   #earlyBytes = 0
   #openMax: number = limits.openCommandsFirst
   #answered = 0
@@ -56,15 +57,18 @@ export class ReplyQueue {
     if (this.isEmpty) {
       this.#out.append(reply, protocol)
       this.#answered++
-    } else {
-      this.#slots.push({ encoded: encoded(reply, protocol) })
-    }
+    } else this.#fill(this.expectLater(), reply, protocol)
   }
 
   settle(slot: ReplySlot, reply: Reply, protocol: Protocol): void {
+    this.#fill(slot, reply, protocol)
+    this.#drain()
+  }
+
+  #fill(slot: ReplySlot, reply: Reply, protocol: Protocol): void {
     assert(slot.encoded === undefined, () => 'a command is answered twice')
     slot.encoded = encoded(reply, protocol)
-    this.#drain()
+    this.#earlyBytes += slot.encoded.length
   }
 
   /** A call has its reply, whose memory may be used again after this. */
@@ -87,7 +91,8 @@ export class ReplyQueue {
       const slot = this.#slots[this.#head] as Call | ReplySlot
       const bytes = 'encoded' in slot ? slot.encoded : this.#early.get(slot)
       if (bytes === undefined) break
-      if (!('encoded' in slot) && this.#early.delete(slot)) this.#earlyBytes -= bytes.length
+      if (!('encoded' in slot)) this.#early.delete(slot)
+      this.#earlyBytes -= bytes.length
       this.#out.appendRaw(bytes)
       this.#head++
       this.#answered++

@@ -171,11 +171,15 @@ export function watchesOf(steps: readonly Step[]): readonly number[] {
   for (const [place, { command, client: by }] of steps.slice(0, -1).entries()) {
     if (by !== client) continue
     const word = name(command)
-    const ends = inMulti ? word === 'EXEC' || word === 'DISCARD' : word === 'UNWATCH'
+    const alone = command.length === 1
+    // With an argument too many EXEC is refused and ends it all the same; the others are refused and end nothing.
+    const ends = inMulti
+      ? word === 'EXEC' || (word === 'DISCARD' && alone)
+      : word === 'UNWATCH' && alone
     if (ends) {
       watches = []
       inMulti = false
-    } else if (word === 'MULTI' && command.length === 1) inMulti = true
+    } else if (word === 'MULTI' && alone) inMulti = true
     else if (word === 'WATCH' && !inMulti) watches.push(place)
   }
   return watches

@@ -98,3 +98,26 @@ test('waiting single bytes cost about what they are', () => {
   decoder.push(bytes('\r\n'))
   assert.equal(decoder.next()?.[0]?.length, count)
 })
+
+test('a million arguments are decoded some thousands at a time', () => {
+  const count = LIMITS.argumentsMax
+  const stream = bytes(`*${count}\r\n${'$3\r\nabc\r\n'.repeat(count)}`)
+  const decoder = new Decoder(LIMITS, true)
+  for (let at = 0; at < stream.length; at += 65_536) {
+    decoder.push(Buffer.from(stream.subarray(at, at + 65_536)))
+  }
+  const costs: number[] = []
+  let command: Buffer[] | undefined
+  while (command === undefined) {
+    const before = decoder.bufferedBytes
+    command = decoder.next()
+    assert.ok(command !== undefined || decoder.gaveWay)
+    costs.push(decoder.bufferedBytes - before)
+  }
+  assert.equal(command.length, count)
+  assert.equal(String(command[count - 1]), 'abc')
+  // 64 bytes for each argument that was decoded: a chunk holds 7,282, and two make more than what is enough.
+  assert.ok(Math.max(...costs) <= 64 * 2 * 7_283, `${Math.max(...costs) / 64} in one go`)
+  assert.ok(costs.length > 70)
+  assert.equal(decoder.bufferedBytes, 0)
+})

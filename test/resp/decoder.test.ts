@@ -37,10 +37,11 @@ function frame(...command: readonly string[]): string {
 /** Pulls all there is; a ProtocolError becomes the outcome's error and must repeat itself. */
 function drain(decoder: Decoder, commands: string[][]): string | undefined {
   try {
-    for (let c = decoder.next(); c !== undefined; c = decoder.next()) {
-      commands.push(c.map((argument) => argument.toString('latin1')))
+    for (;;) {
+      const command = decoder.next()
+      if (command !== undefined) commands.push(command.map((one) => one.toString('latin1')))
+      else if (!decoder.gaveWay) return undefined
     }
-    return undefined
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error
     assert.throws(() => decoder.next(), error)
@@ -467,4 +468,40 @@ test('property: neither does the error of a damaged stream, and nothing else is 
     }),
     { numRuns: 500, seed: 1 },
   )
+})
+
+test('property: a command of thousands of arguments does not depend on the chunks', () => {
+  const long = Array.from({ length: 9_000 }, (_, at) => 'x'.repeat(at % 7))
+  long[5_000] = 'y'.repeat(70_000)
+  const commands = [['GET', 'a'], ['MGET', ...long], ['GET', 'b'], ['MGET', ...long], ['PING']]
+  const stream = bytes(commands.map((command) => frame(...command)).join(''))
+  fc.assert(
+    fc.property(cuts, fc.boolean(), (fractions, late) => {
+      assert.deepEqual(decode(cutAt(stream, fractions), { late }), { commands })
+    }),
+    { numRuns: 50, seed: 1 },
+  )
+})
+
+test('a command of thousands of arguments counts until it is delivered, or until it breaks', () => {
+  const head = frame('MGET', ...Array.from({ length: 9_999 }, () => 'key')).slice(
+    0,
+    -'y\r\n'.length,
+  )
+  for (const [end, broken] of [
+    ['y\r\n', false],
+    ['yX\n', true],
+  ] as const) {
+    const decoder = new Decoder(LIMITS, true)
+    decoder.push(bytes(head.slice(0, 40_000)))
+    assert.equal(decoder.next(), undefined)
+    decoder.push(bytes(head.slice(40_000)))
+    assert.equal(decoder.next(), undefined)
+    // Those that are decoded cost more than their bytes.
+    assert.ok(decoder.bufferedBytes > head.length + 4_000 * 64)
+    decoder.push(bytes(end))
+    if (broken) assert.throws(() => decoder.next(), ProtocolError)
+    else assert.equal(decoder.next()?.length, 10_000)
+    assert.equal(decoder.bufferedBytes, 0)
+  }
 })

@@ -82,6 +82,39 @@ describe('the window', () => {
     assert.equal(client.read(), '+OK|'.repeat(3000))
   })
 
+  test('holds what arguments may occupy, and one command that is larger', async () => {
+    const { server, client } = await connected([], { backlogBytes: 100 * MB })
+    client.send(resp('SET', 'k', 'v').repeat(50))
+    server.settle()
+    client.read()
+    const before = server.frontend.stats.commandsProcessed
+    const name = 'k'.repeat(9 * MB)
+    server.bench.room = 0
+    client.send(resp('SET', 'k', 'v') + resp('GET', name).repeat(9))
+    for (let part = 0; part < 8; part++) server.begin()
+    // The SET finds no room in the log. Behind it come as many as occupy no more than the limit, and one.
+    const open = 1 + Math.ceil(limits.openInputBytesMax / name.length)
+    assert.equal(server.frontend.stats.commandsProcessed - before, open)
+    assert.ok(server.frontend.memoryBytes > 9 * name.length)
+    server.bench.room = Number.POSITIVE_INFINITY
+    server.settle()
+    assert.equal(client.read(), `+OK|${'$-1|'.repeat(9)}`)
+    assert.equal(server.frontend.memoryBytes, 0)
+  })
+
+  test('counts replies that wait for an earlier one, also those of the connection itself', async () => {
+    const { server, client } = await connected([...SMALL])
+    server.bench.room = 0
+    client.send(resp('SET', 'k', 'v') + resp('ECHO', 'x'.repeat(MB)))
+    server.settle()
+    assert.equal(client.state, 'open')
+    assert.ok(server.frontend.memoryBytes > MB)
+    client.send(resp('ECHO', 'x'.repeat(MB)))
+    server.settle()
+    assert.equal(client.state, 'destroyed')
+    assert.match(server.warnings.at(-1) ?? '', /unread replies exceed client-output-buffer-limit/)
+  })
+
   test('shrinks to what large replies leave room for', async () => {
     const { server, client } = await connected()
     client.send(resp('SET', 'k', 'x'.repeat(2 * MB)))
