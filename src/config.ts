@@ -107,6 +107,8 @@ export const limits = {
   /** An entry of commands is closed at either (one larger command stands alone). */
   entryCommandsMax: 1000,
   entryBytesMax: 1_048_576,
+  /** How long one collects commands while another is on its way: some rounds of a cluster on one site. */
+  entryWaitMsMax: 5,
   /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 10 us to apply. */
   entryKeysMax: 1000,
   writeKeysMax: 10_000,

@@ -241,8 +241,11 @@ class ReadView extends View<ReadableStore> implements ReadDatabase {
 }
 
 class Overlay extends View<ViewedStore> implements Database {
-  /** undefined: deleted. */
-  readonly #writes = new Map<string, StoredValue | undefined>()
+  /** The first key that the command writes, which mostly is the only one, and its value; undefined: deleted. */
+  #key: string | undefined
+  #value: StoredValue | undefined
+  /** The other ones. */
+  readonly #others = new Map<string, StoredValue | undefined>()
   #cleared = false
   #touched = false
   readonly #all: readonly Overlay[]
@@ -258,7 +261,7 @@ class Overlay extends View<ViewedStore> implements Database {
 
   override size(): number {
     let size = this.#cleared ? 0 : super.size()
-    for (const [key, value] of this.#writes) {
+    for (const [key, value] of this.#writes()) {
       const before = this.#cleared ? undefined : super.stored(key)
       size += (value === undefined ? 0 : 1) - (before === undefined ? 0 : 1)
     }
@@ -267,25 +270,19 @@ class Overlay extends View<ViewedStore> implements Database {
 
   put(key: string, value: Uint8Array, expireAt = 0): void {
     const { version } = this.running
-    this.#touch()
-    this.#writes.set(key, {
-      type: 'string',
-      expireAt: Math.min(expireAt, EXPIRE_AT_MAX),
-      version,
-      value,
-    })
+    const type = 'string'
+    this.#write(key, { type, expireAt: Math.min(expireAt, EXPIRE_AT_MAX), version, value })
   }
 
   delete(key: string): boolean {
     if (this.get(key) === undefined) return false
-    this.#touch()
-    this.#writes.set(key, undefined)
+    this.#write(key, undefined)
     return true
   }
 
   clear(): void {
     this.#touch()
-    this.#writes.clear()
+    this.#forget()
     this.#cleared = true
   }
 
@@ -301,23 +298,48 @@ class Overlay extends View<ViewedStore> implements Database {
   commit(): void {
     const { store, index } = this
     if (this.#cleared) store.clear(index)
-    for (const [key, value] of this.#writes) {
-      if (value === undefined) store.delete(index, key)
-      else store.put(index, key, value)
-    }
+    if (this.#key !== undefined) this.#apply(this.#key, this.#value)
+    if (this.#others.size > 0) for (const [key, value] of this.#others) this.#apply(key, value)
     this.drop()
   }
 
   drop(): void {
-    this.#writes.clear()
+    this.#forget()
     this.#cleared = false
     this.#touched = false
   }
 
   protected override stored(key: string): StoredValue | undefined {
-    const written = this.#writes.get(key)
-    if (written !== undefined || this.#cleared || this.#writes.has(key)) return written
-    return super.stored(key)
+    if (key === this.#key) return this.#value
+    if (this.#others.size > 0) {
+      const written = this.#others.get(key)
+      if (written !== undefined || this.#others.has(key)) return written
+    }
+    return this.#cleared ? undefined : super.stored(key)
+  }
+
+  #write(key: string, value: StoredValue | undefined): void {
+    this.#touch()
+    this.#key ??= key
+    if (key === this.#key) this.#value = value
+    else this.#others.set(key, value)
+  }
+
+  #apply(key: string, value: StoredValue | undefined): void {
+    if (value === undefined) this.store.delete(this.index, key)
+    else this.store.put(this.index, key, value)
+  }
+
+  *#writes(): Iterable<readonly [string, StoredValue | undefined]> {
+    if (this.#key !== undefined) yield [this.#key, this.#value]
+    yield* this.#others
+  }
+
+  #forget(): void {
+    this.#key = undefined
+    this.#value = undefined
+    // Emptying a map makes it anew.
+    if (this.#others.size > 0) this.#others.clear()
   }
 
   #touch(): void {

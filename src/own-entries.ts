@@ -26,6 +26,8 @@ interface EntryOfCalls extends Batch {
   data: Uint8Array | undefined
   term: Term
   index: Index
+  /** Monotonic ms. */
+  readonly openedAt: number
   /** Monotonic ms at which the outcome is given up; undefined while this node leads the entry's term. */
   deadline: number | undefined
 }
@@ -88,7 +90,7 @@ export class OwnEntries {
     if (hasRoom) return open
     this.close()
     this.propose()
-    const entry = newEntry()
+    const entry = newEntry(this.#ports.now())
     this.#open = entry
     return entry
   }
@@ -97,6 +99,18 @@ export class OwnEntries {
   close(): void {
     if (this.#open !== undefined) this.#closed.push(this.#open)
     this.#open = undefined
+  }
+
+  /**
+   * At the end of a turn: what is there goes, or while an entry is on its way collects what comes until that one is
+   * through, but not for longer than is allowed. A round of the cluster costs alike whatever it carries, so it is to
+   * carry more.
+   */
+  closeIfDue(): void {
+    const open = this.#open
+    if (open === undefined) return
+    const waits = this.#ports.now() - open.openedAt
+    if (this.#appended.size === 0 || waits >= this.#limits.entryWaitMs) this.close()
   }
 
   /** Proposes what is closed, as far as there is room. */
@@ -149,6 +163,7 @@ export class OwnEntries {
   afterApply(): readonly Call[] {
     const applied = this.#ports.appliedTerm()
     const never: Call[] = []
+    const before = this.#appended.size
     for (const entry of this.#appended) {
       // Not by its first item: a long read goes on after its entry.
       const write = entry.items.find((call) => !call.isRead)
@@ -158,6 +173,8 @@ export class OwnEntries {
         for (const call of entry.items) never.push(call)
       }
     }
+    // What has waited for them may go.
+    if (this.#appended.size < before && this.#open !== undefined) this.#ports.wake()
     return never
   }
 
@@ -195,8 +212,9 @@ export class OwnEntries {
   }
 }
 
-function newEntry(): EntryOfCalls {
+function newEntry(openedAt: number): EntryOfCalls {
   return {
+    openedAt,
     items: [],
     writes: 0,
     bytes: 0,

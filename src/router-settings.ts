@@ -36,6 +36,7 @@ export function routerSettings(
       entryCommands: limits.entryCommandsMax,
       entryBytes: limits.entryBytesMax,
       entryKeys: limits.entryKeysMax,
+      entryWaitMs: limits.entryWaitMsMax,
       writeKeys: limits.writeKeysMax,
       forwardBytes: limits.forwardBytesMax,
       backlogBytes: limits.backlogBytesMax,

@@ -74,6 +74,8 @@ export interface RouterLimits {
   readonly entryCommands: number
   readonly entryBytes: number
   readonly entryKeys: number
+  /** Ms that an entry may wait for more commands while another one is on its way. */
+  readonly entryWaitMs: number
   /** A write that names more keys is refused: every node stands still while it applies one. */
   readonly writeKeys: number
   /** Bytes of calls handed to a leader and not answered; one larger call is handed over alone. */
@@ -200,7 +202,7 @@ export class Router {
     this.#handed.release()
     this.#entries.propose()
     this.#placeBacklog()
-    this.#entries.close()
+    this.#entries.closeIfDue()
     this.#entries.propose()
     this.#handed.send()
     this.#reads.begin(this.#route.kind !== 'none')

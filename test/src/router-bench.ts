@@ -97,6 +97,7 @@ export class RouterBench {
         entryCommands: 1000,
         entryBytes: 1_048_576,
         entryKeys: 1000,
+        entryWaitMs: 0,
         writeKeys: 2500,
         forwardBytes: 10_000,
         backlogBytes: 10_000,

@@ -26,6 +26,44 @@ describe('entries', () => {
     assert.deepEqual([a.replies, b.replies], [['+OK', ':2'], [':1']])
   })
 
+  test('while an entry is on its way the next one collects, until that is through or its time is up', () => {
+    const bench = leading({ entryWaitMs: 5, entryCommands: 3 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('SET k 1')
+    assert.deepEqual(bench.entry(2), ['SET k 1'], 'nothing is on its way: no wait')
+    a.send('SET k 2', 'GET k')
+    b.send('INCR n')
+    assert.equal(bench.log.length, 2)
+    bench.wakes = 0
+    bench.apply()
+    assert.ok(bench.wakes > 0, 'the next turn is asked for')
+    bench.router.flush()
+    assert.deepEqual(bench.entry(3), ['SET k 2', 'INCR n'])
+    a.send('SET k 3')
+    bench.now += 4
+    bench.router.flush()
+    assert.equal(bench.log.length, 3)
+    bench.tick(1)
+    assert.deepEqual(bench.entry(4), ['SET k 3'], 'it has waited for 5 ms')
+    b.send('INCR n', 'INCR n', 'INCR n', 'INCR n')
+    assert.deepEqual(bench.entry(5), ['INCR n', 'INCR n', 'INCR n'], 'a full one does not wait')
+    assert.equal(bench.log.length, 5)
+    bench.apply()
+    bench.router.flush()
+    bench.apply()
+    assert.deepEqual(a.replies, ['+OK', '+OK', '$1 2', '+OK'])
+    assert.deepEqual(b.replies, [':1', ':2', ':3', ':4', ':5'])
+  })
+
+  test('what collects when the office ends was certainly not appended', () => {
+    const bench = leading({ entryWaitMs: 5 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('SET k 1')
+    b.send('SET n 2', 'GET n')
+    bench.follow('other', 2)
+    assert.deepEqual(bench.handed, [['SET n 2', 'GET n']])
+  })
+
   test('an entry closes at its number of commands, and all of a turn are proposed in it', () => {
     const bench = leading({ entryCommands: 3 })
     const caller = new Caller(bench)
