@@ -8,17 +8,24 @@ import { existsSync, promises } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { syncDirectory } from '../storage/directory.ts'
+import type { Chunk } from '../storage/engine.ts'
 import { DamagedStreamError, StateBuild } from '../storage/state-build.ts'
 import { STATE_DATABASES, type StateMeta } from '../storage/state-meta.ts'
 import { BACKUP_MAGIC, BackupParts, DamagedBackupError, framedPart } from './backup-file.ts'
 import { limits } from './config.ts'
 import { fromSystemError, OperatorError } from './operator-error.ts'
 
-export interface BackupOptions {
+/** Who is asked for its state. */
+export interface BackupFrom {
   readonly host: string
   readonly port: number
   /** '' when the server wants none. */
   readonly password: string
+  /** Whoever belongs to another cluster refuses; undefined: any will do. */
+  readonly clusterId?: string
+}
+
+export interface BackupOptions extends BackupFrom {
   readonly file: string
 }
 
@@ -60,25 +67,44 @@ export async function backup(options: BackupOptions): Promise<StateMeta> {
 }
 
 async function receive(
-  { host, port, password }: BackupOptions,
+  from: BackupFrom,
   write: (bytes: Uint8Array) => Promise<void>,
 ): Promise<StateMeta> {
+  const build = new StateBuild(STATE_DATABASES, () => {})
+  await write(BACKUP_MAGIC)
+  for await (const { part, chunk } of partsFrom(from)) {
+    if (chunk !== undefined) build.add(chunk)
+    await write(framedPart(part))
+  }
+  return build.finish()
+}
+
+/**
+ * The stream of a node's state, which holds every write that was acknowledged before the call. Throws OperatorError
+ * when the node cannot be asked or refuses, DamagedBackupError for what is no backup.
+ */
+export async function* chunksFrom(from: BackupFrom): AsyncGenerator<Chunk, void> {
+  for await (const { chunk } of partsFrom(from)) if (chunk !== undefined) yield chunk
+}
+
+async function* partsFrom({
+  host,
+  port,
+  password,
+  clusterId,
+}: BackupFrom): AsyncGenerator<{ part: Uint8Array; chunk: Chunk | undefined }, void> {
   const node = new Asker(connect({ host, port }), `${host}:${port}`)
   try {
     if (password !== '') await node.ask('AUTH', password)
     const parts = new BackupParts()
-    const build = new StateBuild(STATE_DATABASES, () => {})
-    await write(BACKUP_MAGIC)
-    const asked = [node.ask('RAFT', 'BACKUP', 'BEGIN')]
+    const cluster = clusterId === undefined ? [] : [clusterId]
+    const asked = [node.ask('RAFT', 'BACKUP', 'BEGIN', ...cluster)]
     while (!parts.isComplete) {
       while (asked.length < ASKED_AHEAD) asked.push(node.ask('RAFT', 'BACKUP', 'NEXT'))
       const part = await asked.shift()
       if (part === undefined) throw new DamagedBackupError(`it ends after ${parts.bytes} bytes`)
-      const chunk = parts.take(part)
-      if (chunk !== undefined) build.add(chunk)
-      await write(framedPart(part))
+      yield { part, chunk: parts.take(part) }
     }
-    return build.finish()
   } finally {
     node.close()
   }

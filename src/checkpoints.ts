@@ -4,7 +4,8 @@
  * when: how is the store's business, and raft's.
  */
 
-import { type Entry, entryBytes, type Index } from '../raft/types.ts'
+import type { StateMachine } from '../raft/ports.ts'
+import { entryBytes, type Index } from '../raft/types.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { Config } from './config.ts'
 import type { Logger } from './logger.ts'
@@ -63,8 +64,16 @@ export class Checkpoints {
     return this.#running
   }
 
-  applied(entry: Entry): void {
-    this.#bytesToReplay += entryBytes(entry)
+  /** The state machine, with an eye on how much a restart would have to replay. */
+  watching(machine: StateMachine): StateMachine {
+    return {
+      appliedIndex: () => machine.appliedIndex(),
+      canApply: () => machine.canApply(),
+      apply: (entry) => {
+        machine.apply(entry)
+        this.#bytesToReplay += entryBytes(entry)
+      },
+    }
   }
 
   beginIfDue(): void {

@@ -69,6 +69,7 @@ export interface Settings {
   readonly 'log-cache-size': number
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
+  readonly 'scrub-bytes-per-second': number
   readonly 'disk-free-min': number
   readonly 'disk-free-leader-min': number
   readonly 'maxmemory-cache': number
@@ -133,6 +134,13 @@ export const limits = {
   snapshotPatienceMs: 30_000,
   /** The other side may take so long for what it is building; above the longest commit of a state. */
   snapshotStallMs: 150_000,
+  /** A piece of a scrub, and the pause behind a whole pass of it. */
+  scrubStepBytes: 65_536,
+  scrubPauseMs: 1000,
+  /** A node whose state is damaged asks the others for theirs, again and again, at this distance. */
+  reinstallRetryMs: 1000,
+  /** A leader whose state is damaged waits so long for another one to lead. */
+  stepDownMs: 2000,
   /** A backup begins with a linearizable read, which is tried for so long. */
   backupReadyMs: 5000,
   /** Commands handed to the leader and not answered. */
@@ -413,6 +421,12 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     kind: bytes({ min: 0, max: 64 * GB }),
     default: '32mb',
     help: 'memory for values that were read from disk; 0: none are kept',
+  },
+  'scrub-bytes-per-second': {
+    kind: bytes({ min: 0, max: GB }),
+    default: '1mb',
+    settable: true,
+    help: 'the state is read through at this pace, to find what the disk has changed; 0: never',
   },
   'disk-free-min': {
     kind: bytes({ min: 0, max: 1024 * GB }),

@@ -40,6 +40,11 @@ export interface ReplicaOptions {
   readonly afterPoll: (action: () => void) => void
   /** Told of what clients may want to hear of, after it is so. */
   readonly watch?: ReplicaWatch
+  /**
+   * This node's state cannot be trusted any more: in words for an operator, and which members have a sound one (left
+   * out: any may). It must stop to serve at once, and get another one.
+   */
+  readonly damaged: (what: string, sound?: readonly NodeId[]) => void
   /** Something failed that a process must not survive. */
   readonly fatal: (reason: string) => void
 }

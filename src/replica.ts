@@ -10,7 +10,6 @@
 import { assert } from '../raft/assert.ts'
 import type { CoreStatus, ProposeResult } from '../raft/core.ts'
 import { RaftNode } from '../raft/node.ts'
-import type { StateMachine } from '../raft/ports.ts'
 import type { Member, Membership, Message, NodeId } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import { HASH_KEY_BYTES } from '../storage/layout.ts'
@@ -29,11 +28,12 @@ import type { Note } from './peer-messages.ts'
 import type { PeerEvents } from './peer-ports.ts'
 import { Peers } from './peers.ts'
 import { raftSettings, TICKS_PER_HEARTBEAT } from './raft-settings.ts'
-import { whenReady } from './readiness.ts'
+import { stepDown, whenReady } from './readiness.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
 import { Router, routeOf } from './router.ts'
 import { routerSettings } from './router-settings.ts'
+import { Scrub } from './scrub.ts'
 import { Snapshots } from './snapshots.ts'
 import { Ticker } from './ticker.ts'
 
@@ -50,6 +50,7 @@ export class Replica {
   readonly checkpoints: Checkpoints
   readonly #waits: ReplicationWaits
   readonly snapshots: Snapshots
+  readonly scrub: Scrub
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -121,11 +122,13 @@ export class Replica {
       compactTo: (index) => this.#raft?.compactTo(index),
       wake: () => this.wake(),
     })
+    this.scrub = new Scrub(options)
     this.snapshots = new Snapshots({
       replica: options,
       peers: () => this.#peers,
       raft: () => this.#raft,
       checkpoints: this.checkpoints,
+      scrub: this.scrub,
       installed: () => this.#keyspace.replaced(),
     })
     this.#sender = new ForwardSender(
@@ -289,7 +292,7 @@ export class Replica {
       random: this.#options.random,
       ...raftSettings(config, tickMs),
       log: raftLog,
-      machine: this.#machine(),
+      machine: this.checkpoints.watching(this.#keyspace),
       transport: { send: (messages) => this.#send(messages) },
       source: this.snapshots.source,
       sink: this.snapshots.sink,
@@ -302,31 +305,27 @@ export class Replica {
     this.wake()
   }
 
-  /** The state machine, with an eye on how much a restart would have to replay. */
-  #machine(): StateMachine {
-    return {
-      appliedIndex: () => this.#keyspace.appliedIndex(),
-      canApply: () => this.#keyspace.canApply(),
-      apply: (entry) => {
-        this.#keyspace.apply(entry)
-        this.checkpoints.applied(entry)
-      },
-    }
-  }
-
   attach(clients: Clients): void {
     this.#clients = clients
   }
 
-  /** Goes silent, then makes what was applied durable, so that the next start replays little. */
-  async stop(): Promise<void> {
+  /** Resolves when this node does not lead, or `ms` have passed. */
+  stepDown(ms: number): Promise<void> {
+    return stepDown(ms, { ...this.#options, raft: () => this.#raft })
+  }
+
+  /**
+   * Goes silent, then makes what was applied durable, so that the next start replays little; a state that is damaged
+   * is left as it is.
+   */
+  async stop(state: 'sound' | 'damaged' = 'sound'): Promise<void> {
     this.#stopped = true
     this.#ticker?.stop()
     await this.#peers.close()
     await this.#raft?.stop()
     await this.snapshots.close()
     await this.checkpoints.running
-    if (this.#raft !== undefined) await this.#options.state.checkpoint()
+    if (this.#raft !== undefined && state === 'sound') await this.#options.state.checkpoint()
   }
 
   // ---- Turns ----------------------------------------------------------------------------------------
@@ -362,6 +361,7 @@ export class Replica {
     if (this.#stopped) return
     this.#raft?.tick()
     this.#options.space.work(this.#raft)
+    this.scrub.work()
     this.#router.expire()
     this.#waits.ask()
     this.snapshots.sink.tick()

@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { statfsSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
+import type { NodeId } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Engine, OnFatal } from '../storage/engine.ts'
 import { LmdbEngine } from '../storage/lmdb-engine.ts'
@@ -20,6 +21,7 @@ import { type Config, limits } from './config.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
+import { type Damage, LastingServer, type Life } from './lasting-server.ts'
 import type { RootLogger } from './logger.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
 import type { BindAddress } from './option-kinds.ts'
@@ -51,16 +53,24 @@ interface ServerParts {
   readonly storage: Storage
 }
 
+export interface ServerOptions {
+  readonly config: Config
+  readonly logger: RootLogger
+  /** The disk; another one than LMDB is for tests that prove what they would catch. */
+  readonly engine?: (directory: string, onFatal: OnFatal) => Engine
+}
+
 /**
  * Resolves when clients and peers are listened to; the node may still be waiting for its cluster then. Throws
  * OperatorError for what the operator has to mend (ports, directory, lock) and the stores' errors.
  */
-export async function startServer(options: {
-  config: Config
-  logger: RootLogger
-  /** The disk; another one than LMDB is for tests that prove what they would catch. */
-  engine?: (directory: string, onFatal: OnFatal) => Engine
-}): Promise<RunningServer> {
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { config, logger } = options
+  const open = (): Promise<Life> => openServer(options)
+  return new LastingServer({ config, logger, timers: systemTimers, open }, await open())
+}
+
+async function openServer(options: ServerOptions): Promise<Life> {
   const { config, logger } = options
   const openEngine =
     options.engine ?? ((path: string, onFatal: OnFatal) => new LmdbEngine(path, onFatal))
@@ -90,8 +100,8 @@ export async function startServer(options: {
   return server
 }
 
-class Server implements RunningServer {
-  readonly closed: Promise<void>
+class Server implements Life {
+  readonly closed: Promise<Damage | undefined>
   readonly #parts: ServerParts
   readonly #replica: Replica
   readonly #space: DiskSpace
@@ -102,7 +112,7 @@ class Server implements RunningServer {
   #sampling: NodeJS.Timeout | undefined
   #logCache: LogCache | undefined
   #stopping: Promise<void> | undefined
-  #resolveClosed: () => void = () => {}
+  #resolveClosed: (damage: Damage | undefined) => void = () => {}
 
   constructor(parts: ServerParts) {
     this.#parts = parts
@@ -161,6 +171,7 @@ class Server implements RunningServer {
       received: storage.received,
       afterPoll: (action) => void setImmediate(action),
       watch: this.#watch(),
+      damaged: (what, sound) => this.#damaged(what, sound),
       fatal: (reason) => endProcess(logger, reason),
     })
   }
@@ -235,18 +246,34 @@ class Server implements RunningServer {
     return this.#stopping
   }
 
-  async #stop(): Promise<void> {
+  /** Serves nothing from now on. What it has applied is worth nothing; its log is. */
+  #damaged(what: string, sound: readonly NodeId[] | undefined): void {
+    const { logger, storage } = this.#parts
+    const { nodeId, clusterId = '' } = storage.log.identity()
+    const sources = this.#replica.members
+      .filter(({ id }) => id !== nodeId && (sound === undefined || sound.includes(id)))
+      .map(({ clientAddress }) => clientAddress)
+    if (sources.length === 0) {
+      endProcess(logger, `the state is damaged: ${what}, and no other member has it`)
+    }
+    logger.error({ sources }, `the state is damaged: ${what}; it is replaced by another member's`)
+    this.#stopping ??= this.#stop({ what, clusterId, sources })
+    this.#stopping.catch((error: unknown) => endProcess(logger, String(error)))
+  }
+
+  async #stop(damage?: Damage): Promise<void> {
     const { logger, watchdog, storage, lock } = this.#parts
     clearInterval(this.#sampling)
     await this.#frontend.close()
     await this.#sentinel.close()
-    await this.#replica.stop()
+    if (damage !== undefined) await this.#replica.stepDown(limits.stepDownMs)
+    await this.#replica.stop(damage === undefined ? 'sound' : 'damaged')
     await watchdog.stop()
     await storage.state.close()
     await storage.log.close()
     await lock.release()
     logger.info({}, 'stopped')
-    this.#resolveClosed()
+    this.#resolveClosed(damage)
   }
 }
 

@@ -12,6 +12,7 @@ import type { PeerEvents } from './peer-ports.ts'
 import type { Peers } from './peers.ts'
 import { whenReady } from './readiness.ts'
 import type { ReplicaOptions } from './replica-ports.ts'
+import type { Scrub } from './scrub.ts'
 import { SnapshotReceiver } from './snapshot-receiver.ts'
 import { SnapshotSender } from './snapshot-sender.ts'
 
@@ -21,6 +22,7 @@ export interface SnapshotsOptions {
   /** undefined until this node is bound to a cluster. */
   readonly raft: () => RaftNode | undefined
   readonly checkpoints: Checkpoints
+  readonly scrub: Pick<Scrub, 'replaced'>
   /** The state is another one now. */
   readonly installed: () => void
 }
@@ -33,7 +35,7 @@ export class Snapshots {
   readonly retention: LogRetention
   #closed = false
 
-  constructor({ replica, peers, raft, checkpoints, installed }: SnapshotsOptions) {
+  constructor({ replica, peers, raft, checkpoints, scrub, installed }: SnapshotsOptions) {
     this.source = new SnapshotSender({
       ...replica,
       reaches: (to) => peers().reaches(to),
@@ -53,6 +55,7 @@ export class Snapshots {
       installed: () => {
         checkpoints.replaced()
         this.backups.giveUp()
+        scrub.replaced()
         installed()
       },
     })

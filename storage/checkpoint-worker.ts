@@ -1,7 +1,8 @@
 /*
  * The thread that owns all writing to a state environment: receives the writes of a checkpoint as transferred
  * memory, and runs the job in one LMDB transaction. The main thread only reads; its loop never waits for a commit of
- * this size. It knows nothing of Raft, and any error is the end: the main thread reports it as fatal.
+ * this size. Between checkpoints it reads pieces of the state to see whether they are intact. It knows nothing of
+ * Raft, and an error of a checkpoint is the end: the main thread reports it as fatal.
  */
 
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
@@ -15,6 +16,9 @@ import {
   type CheckpointWorkerData,
   LMDB_OPTIONS,
 } from './lmdb-engine.ts'
+import { LmdbReads } from './lmdb-reads.ts'
+import { CorruptStateError } from './record.ts'
+import { type ScrubPosition, scrubStep } from './scrub.ts'
 
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
@@ -46,6 +50,9 @@ port.on('message', (request: CheckpointRequest) => {
     case 'run':
       reply(run(request.header))
       return
+    case 'scrub':
+      reply(scrub(request.from, request.bytesMax))
+      return
     case 'close':
       void close(port)
   }
@@ -61,6 +68,17 @@ function run(header: Uint8Array): CheckpointReply {
     return { type: 'done', summary }
   } catch (error) {
     return { type: 'failed', reason: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+/** As of now: what is read here is read again by nobody, so it is not worth a moment of its own. */
+function scrub(from: ScrubPosition | undefined, bytesMax: number): CheckpointReply {
+  const reads = new LmdbReads(databaseOf, () => {}, undefined)
+  try {
+    return { type: 'scrubbed', step: scrubStep(reads, from, bytesMax) }
+  } catch (error) {
+    const what = error instanceof CorruptStateError ? error.what : String(error)
+    return { type: 'damaged', reason: what }
   }
 }
 

@@ -6,6 +6,7 @@
  */
 
 import type { CheckpointSummary } from './checkpoint.ts'
+import type { ScrubPosition, ScrubStep } from './scrub.ts'
 
 /** The longest key that every engine takes: LMDB's limit on pages of 4 KiB. Empty keys do not exist. */
 export const KEY_BYTES_MAX = 1978
@@ -78,6 +79,11 @@ export interface StateEnvironment extends Environment {
    * is closed before close().
    */
   stream(chunkBytes: number): Promise<StateStream>
+  /**
+   * Reads the next piece to see whether it is intact (scrub.ts), off the calling thread where there is one. One call at
+   * a time. Rejects with CorruptStateError where it is not: what then has to happen is the caller's business.
+   */
+  scrub(from: ScrubPosition | undefined, bytesMax: number): Promise<ScrubStep>
 }
 
 /** A whole state as it was at one moment, as state-stream.ts makes it, read off the calling thread where there is one. */

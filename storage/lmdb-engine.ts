@@ -39,6 +39,8 @@ import {
 import { readUint64, writeUint64 } from './integers.ts'
 import { LmdbReads } from './lmdb-reads.ts'
 import { LmdbStateBuilder, LmdbStateStream } from './lmdb-streams.ts'
+import { CorruptStateError } from './record.ts'
+import type { ScrubPosition, ScrubStep } from './scrub.ts'
 
 /** What main and worker open an environment with: the flags must be equal, or the second opener gets the first's. */
 export const LMDB_OPTIONS = {
@@ -54,11 +56,16 @@ export const LMDB_OPTIONS = {
 export type CheckpointRequest =
   | { readonly type: 'chunk'; readonly chunk: Chunk }
   | { readonly type: 'run'; readonly header: Uint8Array }
+  | { readonly type: 'scrub'; readonly from: ScrubPosition | undefined; readonly bytesMax: number }
   | { readonly type: 'close' }
 export type CheckpointReply =
   | { readonly type: 'ready' }
   | { readonly type: 'done'; readonly summary: CheckpointSummary }
   | { readonly type: 'failed'; readonly reason: string }
+  | ScrubReply
+export type ScrubReply =
+  | { readonly type: 'scrubbed'; readonly step: ScrubStep }
+  | { readonly type: 'damaged'; readonly reason: string }
 export interface CheckpointWorkerData {
   readonly path: string
   readonly databases: readonly string[]
@@ -298,6 +305,7 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
   readonly #worker: Worker
   readonly #exited: Promise<void>
   #waiting: { resolve(reply: CheckpointReply): void; reject(error: Error): void } | undefined
+  #scrubbed: (reply: ScrubReply) => void = () => {}
   #checkpointing = false
   #closing = false
 
@@ -308,7 +316,10 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
     // The worker lies beside this file, compiled or not.
     const file = new URL(`./checkpoint-worker${extname(import.meta.url)}`, import.meta.url)
     this.#worker = new Worker(file, { workerData })
-    this.#worker.on('message', (reply: CheckpointReply) => this.#waiting?.resolve(reply))
+    this.#worker.on('message', (reply: CheckpointReply) => {
+      if (reply.type === 'scrubbed' || reply.type === 'damaged') this.#scrubbed(reply)
+      else this.#waiting?.resolve(reply)
+    })
     this.#worker.on('error', (error) => this.#lost(reasonOf(error)))
     this.#exited = new Promise((done) => {
       this.#worker.once('exit', (code) => {
@@ -354,6 +365,16 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
   stream(chunkBytes: number): Promise<StateStream> {
     const databases = this.#names
     return LmdbStateStream.open({ path: this.path, databases, chunkBytes }, this.report)
+  }
+
+  scrub(from: ScrubPosition | undefined, bytesMax: number): Promise<ScrubStep> {
+    return new Promise((resolve, reject) => {
+      this.#scrubbed = (reply) => {
+        if (reply.type === 'scrubbed') resolve(reply.step)
+        else reject(new CorruptStateError(reply.reason))
+      }
+      this.#send({ type: 'scrub', from, bytesMax }, [])
+    })
   }
 
   override async close(): Promise<void> {

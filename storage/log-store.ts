@@ -211,7 +211,7 @@ export class DiskLogStore implements SwitchingLog, StableStore {
   async switchState({ stateNumber, last, hardState }: StateSwitch): Promise<void> {
     const stable = { ...this.#stable, stateNumber, hardState: hardState ?? this.#stable.hardState }
     assert(stateNumber > this.#stable.stateNumber, () => `state ${stateNumber} is not a new one`)
-    assert(last.index > this.base().index, () => `a state at ${last.index} behind the log's base`)
+    assert(last.index >= this.base().index, () => `a state at ${last.index} before the log's base`)
     // Equal entries have equal predecessors, so what is behind it may stay; what it makes superfluous is compacted.
     if (this.term(last.index) === last.term) {
       await this.#transact([putStable(stable)], this.lastIndex() + 1)

@@ -23,12 +23,15 @@ export interface StoredValue {
 export class CorruptStateError extends Error {
   override readonly name = 'CorruptStateError'
   readonly code = 'CORRUPT_STATE'
+  /** The message without what to do. */
+  readonly what: string
 
   constructor(what: string) {
     super(
       `${what}. This disk has lost or changed a part of the state. Do not copy files from another node: ` +
         'remove the data directory of this one and let it join as a new node.',
     )
+    this.what = what
   }
 }
 

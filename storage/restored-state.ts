@@ -1,7 +1,8 @@
 /*
  * A data directory made from a stream of a whole state: a node that has never run, and stands where the state does.
  * It is built beside the empty state of a new node, verified, and named by the one transaction that binds the node to
- * its cluster; a crash before that leaves an unbound node, whose next start removes what was built.
+ * its cluster; a crash before that leaves an unbound node, whose next start removes what was built. In the same way
+ * the state of a node that lives is replaced when it is damaged.
  */
 
 import type { Entry, HardState, NodeId, SnapshotMeta } from '../raft/types.ts'
@@ -47,6 +48,32 @@ async function restore(
     const state = await build(engine, `state-${stateNumber}`, chunks)
     const birth = born(log.identity().nodeId, state)
     await log.bind({ ...birth, state: { stateNumber, last: state.last } })
+    return state
+  } finally {
+    await log.close()
+  }
+}
+
+/**
+ * Puts a state that another member of the cluster gives in the place of this node's own, which is damaged. `engine`
+ * is open nowhere; its log is kept, unless the state is ahead of it, and so is everything that the node has promised.
+ * Throws DamagedStreamError for a stream that is not whole and intact, or stands before what the log begins with, and
+ * whatever `chunks` throws; then nothing has changed.
+ */
+export async function reinstallState(
+  engine: Engine,
+  chunks: AsyncIterable<Chunk>,
+): Promise<SnapshotMeta> {
+  const log = await DiskLogStore.open(engine)
+  try {
+    const stateNumber = log.stateNumber() + 1
+    const state = await build(engine, `state-${stateNumber}`, chunks)
+    const { last } = state
+    if (last.index < log.base().index) {
+      const begins = `the log begins after entry ${log.base().index}`
+      throw new DamagedStreamError(`the state stands at entry ${last.index}, and ${begins}`)
+    }
+    await log.switchState({ stateNumber, last, hardState: undefined })
     return state
   } finally {
     await log.close()

@@ -14,6 +14,7 @@ import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { type DueAt, type Known, Memtable } from './memtable.ts'
 import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
+import type { ScrubPosition, ScrubStep } from './scrub.ts'
 import {
   DATABASES,
   databaseName,
@@ -352,6 +353,11 @@ export class StateStore {
   /** What is durable, or became so meanwhile, as a stream for another node. To be closed before the store is. */
   stream(chunkBytes: number): Promise<StateStream> {
     return this.#environment.stream(chunkBytes)
+  }
+
+  /** See StateEnvironment.scrub. Where it goes on is of no use to another environment: see replace(). */
+  scrub(from: ScrubPosition | undefined, bytesMax: number): Promise<ScrubStep> {
+    return this.#environment.scrub(from, bytesMax)
   }
 
   /**

@@ -152,6 +152,7 @@ function persistenceFields({ storage, raft }: Facts): readonly Field[] {
     ['replay_bytes', storage.bytesToReplay],
     ['state_file_bytes', storage.environmentBytes],
     ['log_bytes', storage.logBytes],
+    ['scrub_passes', storage.scrubPasses],
     ['disk_free_bytes', storage.diskFreeBytes],
     ['disk_low', storage.diskLow ? 1 : 0],
   ]

@@ -167,6 +167,8 @@ export interface StorageFacts extends StateMetrics {
   readonly logCacheBytes: number
   /** What the log's records occupy on disk. */
   readonly logBytes: number
+  /** How often the whole state was read through since the start. */
+  readonly scrubPasses: number
   /** What the disk has left, as it was last seen, and whether that is too little for writes. */
   readonly diskFreeBytes: number
   readonly diskLow: boolean

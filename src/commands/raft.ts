@@ -7,7 +7,7 @@
 import { ErrorReply, MapReply, OK, type Reply } from '../../resp/encoder.ts'
 import { BackupError } from '../backup-source.ts'
 import type { Session } from '../session.ts'
-import { argument, isWord } from './arguments.ts'
+import { argument, isWord, textOf } from './arguments.ts'
 import { type Args, type Command, syntaxError, type TableEntry } from './command.ts'
 import { helpCommand } from './help.ts'
 import { type LocalServer, REDIS_VERSION } from './local-server.ts'
@@ -27,11 +27,15 @@ async function ready(_session: Session, _args: Args, server: LocalServer): Promi
   return reason === undefined ? OK : new ErrorReply(`NOTREADY ${reason}`)
 }
 
-/** What `holdfast backup` says: BEGIN once, then NEXT until nothing comes. Its parts are for that program only. */
+/** What `holdfast backup` says: BEGIN (with the id of the cluster that is meant) once, then NEXT until nothing comes. Its parts are for that program only. */
 async function backup(session: Session, args: Args, server: LocalServer): Promise<Reply> {
   const word = argument(args, 2)
   const begins = isWord(word, 'begin')
-  if (!begins && !isWord(word, 'next')) throw syntaxError
+  if (args.length > (begins ? 4 : 3) || (!begins && !isWord(word, 'next'))) throw syntaxError
+  const { clusterId } = server.raft()
+  if (args[3] !== undefined && textOf(args[3]) !== clusterId) {
+    return new ErrorReply(`ERR this node belongs to another cluster: ${clusterId}`)
+  }
   const { backups } = server
   try {
     return (await (begins ? backups.begin(session) : backups.next(session))) ?? null
@@ -51,7 +55,7 @@ const own = {
 const subcommands: readonly Command[] = [
   {
     ...own,
-    arity: 3,
+    arity: -3,
     flags: ['admin', 'noscript', 'loading', 'stale'],
     name: 'raft|backup',
     doc: doc('Gives the state of this node, part by part: see `holdfast backup`.'),

@@ -25,6 +25,7 @@ import {
 } from '../../storage/engine.ts'
 import { readUint64, writeUint64 } from '../../storage/integers.ts'
 import { CorruptStateError } from '../../storage/record.ts'
+import { type ScrubPosition, type ScrubStep, scrubStep } from '../../storage/scrub.ts'
 import { StateBuild } from '../../storage/state-build.ts'
 import { StateStreamEncoder } from '../../storage/state-stream.ts'
 import { type Databases, keyText, Table, type Undo, undo } from './disk-table.ts'
@@ -353,6 +354,18 @@ class SimEnvironment extends SimReads implements LogEnvironment, StateEnvironmen
     const next = (): Promise<Chunk | undefined> =>
       new Promise((resolve) => this.#inProcess(0.1, () => resolve(encoder.next())))
     return { next, close: async () => {} }
+  }
+
+  scrub(from: ScrubPosition | undefined, bytesMax: number): Promise<ScrubStep> {
+    return new Promise((resolve, reject) => {
+      this.#inProcess(0.1, () => {
+        try {
+          resolve(scrubStep(this, from, bytesMax))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
   }
 
   usedBytes(): number {

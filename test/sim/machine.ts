@@ -24,6 +24,7 @@ import type { Operation } from '../../storage/engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
 import type { DiskLogStore } from '../../storage/log-store.ts'
 import { openStorage } from '../../storage/open.ts'
+import { CorruptStateError } from '../../storage/record.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { SimDisk } from './disk.ts'
 import { PausableHost } from './host.ts'
@@ -202,6 +203,7 @@ export class Machine {
     const space = new DiskSpace({ config, clock, log: logger, freeBytes })
     const replica = new Replica({
       space,
+      damaged: (what) => this.threw(new CorruptStateError(what)),
       config,
       network: host.network,
       clock,

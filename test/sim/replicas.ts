@@ -147,6 +147,8 @@ export class SimNode {
   readonly config: Config
   readonly engine: MemoryEngine
   readonly warnings: string[] = []
+  /** Why its state cannot be trusted. */
+  damage: string | undefined
   /** What its disk has left. */
   freeBytes: number = Number.POSITIVE_INFINITY
   /** Turns and ticks asked for, over all its lives: a node at rest asks for few. */
@@ -224,6 +226,9 @@ export class SimNode {
       logBytes: () => log.bytes(),
       state,
       space,
+      damaged: (what) => {
+        this.damage = what
+      },
       received,
       afterPoll: (action) => {
         this.turns++

@@ -381,6 +381,7 @@ export const storageFacts: StorageFacts = {
   views: 1,
   viewBytes: 20,
   logBytes: 8192,
+  scrubPasses: 3,
   diskFreeBytes: 1_000_000,
   diskLow: false,
   logCacheBytes: 1200,

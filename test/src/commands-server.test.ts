@@ -177,6 +177,7 @@ test('INFO persistence tells of the last checkpoint and of what is not in it', (
     'replay_bytes:700',
     'state_file_bytes:40960',
     'log_bytes:8192',
+    'scrub_passes:3',
     'disk_free_bytes:1000000',
     'disk_low:0',
     '',
@@ -383,5 +384,11 @@ test('RAFT BACKUP gives one part after the other, and nothing behind the last', 
   assert.equal(await later(server, 'RAFT', 'BACKUP', 'BEGIN'), bulk('first'))
   assert.equal(await later(server, 'RAFT', 'BACKUP', 'next'), bulk('part'))
   assert.equal(await later(server, 'RAFT', 'BACKUP', 'NEXT'), '$-1\r\n')
-  await assert.rejects(later(server, 'RAFT', 'BACKUP', 'END'), syntaxError)
+  const { clusterId } = server.status
+  assert.equal(await later(server, 'RAFT', 'BACKUP', 'BEGIN', clusterId), bulk('first'))
+  const foreign = await later(server, 'RAFT', 'BACKUP', 'BEGIN', 'e'.repeat(40))
+  assert.equal(foreign, `-ERR this node belongs to another cluster: ${clusterId}\r\n`)
+  for (const words of [['END'], ['NEXT', clusterId], ['BEGIN', clusterId, 'x']]) {
+    await assert.rejects(later(server, 'RAFT', 'BACKUP', ...words), syntaxError)
+  }
 })

@@ -21,6 +21,7 @@ import { DiskKeyWriter, positionOf } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { Memtable } from '../../storage/memtable.ts'
 import type { StoredValue } from '../../storage/record.ts'
+import type { ScrubPosition } from '../../storage/scrub.ts'
 import { DamagedStreamError } from '../../storage/state-build.ts'
 import { decodeMeta, EMPTY_META, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
 import { MemoryEngine } from './memory-engine.ts'
@@ -193,6 +194,21 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       assert.equal(await stream.next(), undefined)
       await stream.close()
       assert.notDeepEqual(await dump(state), before)
+      await state.close()
+    })
+
+    it('scrubs all of a state in pieces, while checkpoints go on', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      await write(state, 1, thousand('old'))
+      let [read, pieces] = [0, 0]
+      let at: ScrubPosition | undefined
+      do {
+        const { next, bytes } = await state.scrub(at, 2000)
+        read += bytes
+        at = next
+        if (++pieces === 5) await write(state, 2, thousand('new'))
+      } while (at !== undefined)
+      assert.ok(pieces > 10 && read > 600 * 35, `${pieces} pieces, ${read} bytes`)
       await state.close()
     })
 

@@ -244,7 +244,7 @@ export function runLogStoreConformance(
       const hardState = undefined
       const { store } = under
       await assert.rejects(store.switchState({ stateNumber: 1, last, hardState }), AssertionError)
-      const behind = { index: 4, term: 1 }
+      const behind = { index: 3, term: 1 }
       await assert.rejects(
         store.switchState({ stateNumber: 2, last: behind, hardState }),
         AssertionError,

@@ -21,6 +21,7 @@ import {
   type Visitor,
   type WriteTransaction,
 } from '../../storage/engine.ts'
+import { type ScrubPosition, type ScrubStep, scrubStep } from '../../storage/scrub.ts'
 import { StateBuild } from '../../storage/state-build.ts'
 import { StateStreamEncoder } from '../../storage/state-stream.ts'
 
@@ -245,6 +246,10 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment, Environment
     })
     this.#views.add(view)
     return view
+  }
+
+  async scrub(from: ScrubPosition | undefined, bytesMax: number): Promise<ScrubStep> {
+    return scrubStep(this, from, bytesMax)
   }
 
   async stream(chunkBytes: number): Promise<StateStream> {

@@ -11,7 +11,7 @@ import { limits } from '../../src/config.ts'
 import type { Chunk, Engine } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { openStorage } from '../../storage/open.ts'
-import { type Birth, restoreState } from '../../storage/restored-state.ts'
+import { type Birth, reinstallState, restoreState } from '../../storage/restored-state.ts'
 import { DamagedStreamError } from '../../storage/state-build.ts'
 import { DATABASES } from '../../storage/state-meta.ts'
 import type { StateStore } from '../../storage/state-store.ts'
@@ -145,4 +145,62 @@ it('stands for nothing before its last step: a start after a crash finds an unbo
   })
   await assert.rejects(attempt, /as if/)
   assert.deepEqual(engine.list(), [])
+})
+
+describe('a state that replaces a damaged one', () => {
+  /** A node whose log has the entries from `base` + 1 to `last`, and whose state is at `base`. */
+  async function nodeWith(base: number, last: number): Promise<MemoryEngine> {
+    const engine = new MemoryEngine()
+    const { log, state } = await openStorage(engine, OPTIONS)
+    await log.bind({ clusterId: 'c', hardState: { term: 1, vote: 'v' }, entries: [] })
+    const entries = Array.from({ length: last }, (_, i) => entryAt(i + 1))
+    await log.persist({ hardState: undefined, entries })
+    for (const entry of entries.slice(0, base)) applyTo(state, entry)
+    await state.checkpoint()
+    await log.compact(base)
+    await state.close()
+    await log.close()
+    return engine
+  }
+
+  for (const [base, last, kept] of [
+    [10, LAST + 5, true],
+    [LAST, LAST + 5, true],
+    [10, LAST, true],
+    [10, LAST - 5, false],
+  ] as const) {
+    it(`over a log from ${base} to ${last}, which ${kept ? 'stays' : 'goes'}`, async () => {
+      const engine = await nodeWith(base, last)
+      await reinstallState(engine, iterated(await chunksOf()))
+      const { log, state } = await openStorage(engine, OPTIONS)
+      assert.equal(state.appliedIndex(), LAST)
+      assertSame(state, await stateAt())
+      assert.deepEqual(log.hardState(), { term: 1, vote: 'v' })
+      assert.equal(log.identity().clusterId, 'c')
+      assert.deepEqual([log.base().index, log.lastIndex()], kept ? [base, last] : [LAST, LAST])
+      await state.close()
+      await log.close()
+      assert.deepEqual([...engine.list()].sort(), ['log', 'state-2'])
+    })
+  }
+
+  it('is refused when it is damaged, or older than what the log begins with; nothing has changed', async () => {
+    const engine = await nodeWith(LAST + 1, LAST + 5)
+    const attempts: readonly (readonly [AsyncIterable<Chunk>, RegExp])[] = [
+      [
+        iterated(await chunksOf()),
+        /the state stands at entry 40, and the log begins after entry 41/,
+      ],
+      [iterated((await chunksOf()).slice(0, -1)), /the stream ends after/],
+      [iterated([], new Error('no node')), /no node/],
+    ]
+    for (const [chunks, why] of attempts) {
+      await assert.rejects(reinstallState(engine, chunks), why)
+      const { log, state } = await openStorage(engine, OPTIONS)
+      assert.equal(state.appliedIndex(), LAST + 1)
+      await state.close()
+      await log.close()
+      assert.deepEqual([...engine.list()].sort(), ['log', 'state-1'])
+    }
+  })
 })

@@ -1,0 +1,105 @@
+/*
+ * A byte that the disk changes under a running node: it is found, never served, and the node gets the state of another
+ * member and goes on, all by itself. The follower first, then the leader.
+ */
+
+import assert from 'node:assert/strict'
+import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { until } from '../processes.ts'
+import { Cluster, type NodeProcess, showingLogs, successful } from './cluster.ts'
+import { ReplyError, textOf } from './resp-client.ts'
+import { type Verdict, Workload } from './workload.ts'
+
+const SOUND: Verdict = { lost: [], happened: [], counter: [] }
+const PATIENCE_MS = 30_000
+const VALUE = 'a value that nobody else has, in one piece on one page'
+
+function stateFile({ dir }: NodeProcess): string {
+  const name = readdirSync(dir).find((entry) => /^state-[0-9]+$/.test(entry))
+  assert.ok(name !== undefined)
+  return join(dir, name, 'data.mdb')
+}
+
+/** Turns one bit of every copy of the value in the file. */
+function flip(node: NodeProcess): void {
+  const path = stateFile(node)
+  const bytes = readFileSync(path)
+  const file = openSync(path, 'r+')
+  let copies = 0
+  for (let at = bytes.indexOf(VALUE); at >= 0; at = bytes.indexOf(VALUE, at + 1)) {
+    writeSync(file, Buffer.of((bytes[at] ?? 0) ^ 4), 0, 1, at)
+    copies++
+  }
+  closeSync(file)
+  assert.ok(copies > 0, 'the value is not on disk')
+}
+
+/** Anything but the value is an error. */
+async function seen(node: NodeProcess): Promise<string | undefined> {
+  const reply = await node.ask('GET', 'precious').catch(() => undefined)
+  return reply === undefined || reply instanceof ReplyError ? undefined : textOf(reply)
+}
+
+describe('a byte flips under a running node', () => {
+  for (const role of ['follower', 'leader'] as const) {
+    test(`of the ${role}: found by the scrub, never served, replaced`, async (context) => {
+      const flags = ['--scrub-bytes-per-second', '64mb']
+      const cluster = await Cluster.start({ nodes: 3, flags })
+      context.after(() => cluster.end())
+      await showingLogs(
+        () => cluster,
+        async () => {
+          const victim = await (role === 'leader' ? cluster.leader() : cluster.follower())
+          const before = await victim.status()
+          successful(await victim.ask('SET', 'precious', VALUE))
+          await cluster.caughtUp(victim)
+          successful(await victim.ask('SAVE'))
+          const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 1, name: role })
+          workload.start()
+          flip(victim)
+          await victim.prints('the state is damaged: the record of key', PATIENCE_MS)
+          const served = new Set<string | undefined>()
+          await until(
+            'another state',
+            async () => {
+              served.add(await seen(victim))
+              return victim.output.includes('the state of another member was installed')
+            },
+            PATIENCE_MS,
+          )
+          await victim.ready(PATIENCE_MS)
+          served.add(await seen(victim))
+          assert.deepEqual(
+            [...served].filter((one) => one !== undefined),
+            [VALUE],
+          )
+          await cluster.caughtUp(victim, PATIENCE_MS)
+          await workload.stop()
+          for (const node of cluster.nodes) assert.deepEqual(await workload.verify(node), SOUND)
+          const after = await victim.status()
+          assert.equal(after?.nodeId, before?.nodeId, 'it is the same member as before')
+          assert.ok(cluster.running.length === 3, 'no process has ended')
+          assert.ok(readdirSync(victim.dir).includes('state-2'))
+        },
+      )(context)
+    })
+  }
+
+  test('of the only node: it ends, and says that nobody else has it', async (context) => {
+    const cluster = await Cluster.start({ nodes: 1, flags: ['--scrub-bytes-per-second', '64mb'] })
+    context.after(() => cluster.end())
+    const node = cluster.node(0)
+    successful(await node.ask('SET', 'precious', VALUE))
+    successful(await node.ask('SAVE'))
+    flip(node)
+    const ended = await node.end(PATIENCE_MS)
+    assert.equal(ended.signal, 'SIGKILL')
+    assert.match(
+      node.output,
+      /the state is damaged: the record of key [0-9a-f]+ is damaged on disk/,
+    )
+    assert.match(node.output, /no other member has it/)
+  })
+})
