@@ -155,10 +155,19 @@ const keys: KeySpec = {
   last: 1,
   step: 1,
   access,
-  accessOf: (args) =>
-    args.some((arg, at) => at >= 2 && (isWord(arg, 'set') || isWord(arg, 'incrby')))
-      ? ['RW', 'access', 'update']
-      : ['RO', 'access'],
+  accessOf: (args) => (onlyReads(args) ? ['RO', 'access'] : ['RW', 'access', 'update']),
+}
+
+/** By the words up to the first that writes or makes no sense, as Redis looks at them. */
+function onlyReads(args: Args): boolean {
+  let at = 2
+  while (at < args.length) {
+    const operation = argument(args, at)
+    if (isWord(operation, 'get') && at + 2 < args.length) at += 3
+    else if (isWord(operation, 'overflow') && at + 1 < args.length) at += 2
+    else return false
+  }
+  return true
 }
 
 export const bitfieldCommands: readonly Command[] = [

@@ -15,28 +15,43 @@ import { infoText } from './info.ts'
 import { type LocalServer, REDIS_VERSION } from './local-server.ts'
 import { clientHost } from './status.ts'
 
+/** An option that is named, not looked for, has the name as the client wrote it. */
 function configGet(_session: Session, args: Args, server: LocalServer): Reply {
-  const patterns = args.slice(2).map((bytes) => patternOf(bytes).toLowerCase())
-  const matching: (readonly [string, string])[] = []
-  for (const [name, value] of server.config.entries()) {
-    if (patterns.some((pattern) => globMatches(pattern, name))) matching.push([name, value])
+  const options = new Map(server.config.entries())
+  const found = new Map<string, readonly [string, string]>()
+  for (const bytes of args.slice(2)) {
+    const pattern = patternOf(bytes)
+    const lower = pattern.toLowerCase()
+    const names = /[[*?]/.test(pattern)
+      ? [...options.keys()].filter((name) => globMatches(lower, name))
+      : [lower]
+    for (const name of names) {
+      const value = options.get(name)
+      if (value === undefined || found.has(name)) continue
+      found.set(name, [name === lower ? textOf(bytes) : name, value])
+    }
   }
-  return new MapReply(matching)
+  return new MapReply([...found.values()])
 }
 
 function configSet(_session: Session, args: Args, server: LocalServer): Reply {
   if (args.length % 2 === 1) throw syntaxError
   const changes = new Map<string, string>()
+  /** As the client wrote them, for the errors. */
+  const given = new Map<string, string>()
   for (let i = 2; i < args.length; i += 2) {
-    const name = textOf(argument(args, i)).toLowerCase()
-    if (changes.has(name)) throw configFailure(name, 'duplicate parameter')
+    const word = textOf(argument(args, i))
+    const name = word.toLowerCase()
+    if (changes.has(name)) throw configFailure(word, 'duplicate parameter')
     changes.set(name, textOf(argument(args, i + 1)))
+    given.set(name, word)
   }
   const refusal = server.config.set([...changes])
   if (refusal === undefined) return OK
-  if (refusal.reason !== undefined) throw configFailure(refusal.name, refusal.reason)
+  const word = given.get(refusal.name) ?? refusal.name
+  if (refusal.reason !== undefined) throw configFailure(word, refusal.reason)
   throw new CommandError(
-    `ERR Unknown option or number of arguments for CONFIG SET - '${bytesOf(refusal.name)}'`,
+    `ERR Unknown option or number of arguments for CONFIG SET - '${bytesOf(word)}'`,
   )
 }
 

@@ -286,6 +286,53 @@ const fieldOperations = many(
   4,
 )
 
+/** Nothing that would end, pause or silence a connection: the test needs a reply to every command. */
+const client = one(
+  word('GETNAME', 'GETREDIR', 'TRACKINGINFO', 'UNPAUSE', 'HELP'),
+  sequence(word('SETNAME'), word('name', 'n m', '')),
+  sequence(word('NOPE'), maybe(value)),
+  sequence(
+    word('KILL'),
+    one(
+      value,
+      word('ID', 'ADDR'),
+      sequence(
+        word('ID', 'NOPE'),
+        word('999999999', '0', '-1', 'x', '99999999999999999999'),
+        maybe(sequence(word('SKIPME'), word('yes', 'no', 'x'))),
+      ),
+      sequence(word('TYPE'), word('pubsub', 'master', 'replica', 'x', '')),
+      sequence(word('USER'), word('nobody')),
+      sequence(word('ADDR', 'LADDR'), word('1.2.3.4:5', ''), maybe(word('ID'), 0.2)),
+    ),
+  ),
+  sequence(
+    word('LIST'),
+    one(
+      sequence(word('TYPE'), word('pubsub', 'master', 'x')),
+      sequence(word('ID'), many(word('999999999', 'x', '-1'), 0, 2)),
+      word('NOPE'),
+    ),
+  ),
+  sequence(word('NO-EVICT', 'REPLY'), word('ON', 'NOPE', '')),
+  sequence(word('PAUSE'), word('0', '-1', 'x'), maybe(word('WRITE', 'ALL', 'NOPE'))),
+  sequence(
+    word('TRACKING'),
+    word('OFF', 'NOPE'),
+    many(
+      one(
+        word('BCAST', 'OPTIN', 'OPTOUT', 'NOLOOP', 'NOPE', 'PREFIX', 'REDIRECT'),
+        sequence(word('PREFIX'), value),
+        sequence(word('REDIRECT'), word('999999999', 'x')),
+      ),
+      0,
+      2,
+    ),
+  ),
+  sequence(word('CACHING'), word('YES', 'NO', 'NOPE')),
+  sequence(word('UNBLOCK'), word('999999999', 'x'), many(word('TIMEOUT', 'ERROR', 'NOPE'), 0, 2)),
+)
+
 /** DUMP of 'hello' by Redis 7.0. */
 const dumpOfHello: Buffer = Buffer.from('000568656c6c6f0a006372df766534200a', 'hex')
 
@@ -428,13 +475,52 @@ const FORMS: readonly (readonly [name: string, form: Part, weight?: number])[] =
   ['PING', maybe(value, 0.3)],
   ['ECHO', value],
   ['WAIT', sequence(word('0'), word('1', '0'))],
+  ['CLIENT', client, 3],
+  ['RESET', () => [], 0.5],
+  ['AUTH', one(value, sequence(word('nobody'), value)), 0.3],
   [
-    'CLIENT',
+    'HELLO',
+    one(word('4', '0', 'x'), sequence(word('2', '3'), word('NOPE', 'SETNAME', 'AUTH'))),
+    0.3,
+  ],
+  ['TIME', value, 0.1],
+  ['MONITOR', value, 0.1],
+  ['LOLWUT', sequence(word('VERSION'), word('x', '1.5')), 0.1],
+  [
+    'MEMORY',
     one(
-      word('GETNAME', 'HELP'),
-      sequence(word('SETNAME'), word('name', 'n m', '')),
-      sequence(word('NOPE'), maybe(value)),
+      sequence(word('USAGE'), key, maybe(sequence(word('SAMPLES'), integer), 0.3)),
+      sequence(word('USAGE'), key, one(word('SAMPLES'), sequence(word('NOPE'), integer))),
+      word('PURGE', 'HELP', 'NOPE'),
     ),
+  ],
+  [
+    'SLOWLOG',
+    one(word('LEN', 'RESET', 'HELP', 'NOPE'), sequence(word('GET'), many(integer, 0, 2))),
+    0.7,
+  ],
+  [
+    'LATENCY',
+    one(
+      word('LATEST', 'RESET', 'HELP', 'NOPE'),
+      sequence(word('HISTORY', 'GRAPH', 'RESET'), many(word('command', 'nosuch'), 0, 2)),
+      sequence(word('HISTOGRAM'), word('nosuch')),
+    ),
+    0.7,
+  ],
+  [
+    'CONFIG',
+    one(
+      word('RESETSTAT', 'REWRITE', 'HELP', 'NOPE'),
+      sequence(word('GET'), word('nosuch', 'maxmemory-policy', 'databases', 'slowlog-max-len')),
+      sequence(word('SET'), word('nosuch', 'databases'), many(word('1'), 0, 2)),
+    ),
+    0.7,
+  ],
+  [
+    'CLUSTER',
+    one(word('INFO', 'NODES', 'MYID', 'SLOTS', 'SHARDS', 'NOPE'), sequence(word('KEYSLOT'), key)),
+    0.3,
   ],
   ['OBJECT', () => [], 0.2],
   ['READONLY', () => [], 0.2],
@@ -446,8 +532,8 @@ const FORMS: readonly (readonly [name: string, form: Part, weight?: number])[] =
     one(
       sequence(word('COUNT'), maybe(value)),
       sequence(
-        word('GETKEYS'),
-        word('GET', 'MGET', 'SET', 'COPY', 'BITOP', 'NOSUCH'),
+        word('GETKEYS', 'GETKEYSANDFLAGS'),
+        word('GET', 'MGET', 'SET', 'COPY', 'BITOP', 'BITFIELD', 'OBJECT', 'PING', 'NOSUCH'),
         many(value, 1, 4),
       ),
       sequence(word('INFO'), word('nosuch')),
@@ -470,13 +556,23 @@ export function generate(random: Random): Command {
     ticket -= weight
     if (ticket >= 0) continue
     const command = [...word(name)(random), ...form(random)]
-    // A wrong number makes WAIT wait for ever, as it should.
-    return name === 'WAIT' ? command : spoilt(random, command)
+    return UNSPOILT.includes(name) ? command : spoilt(random, command)
   }
   return ['PING']
 }
 
 const SPOIL_CHANCE = 0.04
+/** A wrong word makes WAIT wait for ever and CLIENT end or list connections, as it should; HELLO tells the version. */
+const UNSPOILT: readonly string[] = [
+  'WAIT',
+  'CLIENT',
+  'HELLO',
+  'LATENCY',
+  'LOLWUT',
+  'MONITOR',
+  'TIME',
+  'CONFIG',
+]
 
 function spoilt(random: Random, command: readonly Argument[]): Command {
   if (random() >= SPOIL_CHANCE) return command

@@ -40,6 +40,10 @@ test('CONFIG GET takes several globs in any case', () => {
     run('CONFIG', 'GET', '*PORT', 'log?evel', 'nope', 'port'),
     `*6\r\n${['port', '6379', 'peer-port', '16379', 'loglevel', 'notice'].map(bulk).join('')}`,
   )
+  assert.equal(
+    run('CONFIG', 'GET', 'PoRt', 'port', 'p[o]rt', 'LOGLEVEL*'),
+    `*4\r\n${['PoRt', '6379', 'loglevel', 'notice'].map(bulk).join('')}`,
+  )
   assert.equal(run('CONFIG', 'GET', 'nope'), '*0\r\n')
   assert.equal(run('CONFIG', 'GET', 'x'.repeat(1025)), '-ERR pattern is too long\r\n')
   for (const session of server.open) session.protocol = 3
@@ -53,16 +57,16 @@ test('CONFIG SET changes all or nothing', () => {
   assert.equal(server.options.get('loglevel'), 'debug')
   assert.equal(run('CONFIG', 'SET', 'loglevel', 'x', 'requirepass'), syntax)
   assert.equal(
-    run('CONFIG', 'SET', 'loglevel', 'x', 'foo', 'x'),
-    "-ERR Unknown option or number of arguments for CONFIG SET - 'foo'\r\n",
+    run('CONFIG', 'SET', 'loglevel', 'x', 'Foo', 'x'),
+    "-ERR Unknown option or number of arguments for CONFIG SET - 'Foo'\r\n",
   )
   assert.equal(
-    run('CONFIG', 'SET', 'loglevel', 'x', 'port', '1'),
-    "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
+    run('CONFIG', 'SET', 'loglevel', 'x', 'Port', '1'),
+    "-ERR CONFIG SET failed (possibly related to argument 'Port') - can't set immutable config\r\n",
   )
   assert.equal(
     run('CONFIG', 'SET', 'loglevel', 'x', 'LOGLEVEL', 'y'),
-    "-ERR CONFIG SET failed (possibly related to argument 'loglevel') - duplicate parameter\r\n",
+    "-ERR CONFIG SET failed (possibly related to argument 'LOGLEVEL') - duplicate parameter\r\n",
   )
   assert.equal(server.options.get('loglevel'), 'debug')
 })

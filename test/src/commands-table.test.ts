@@ -250,6 +250,31 @@ function refusal(...words: string[]): string {
   return wire(reply)
 }
 
+test('COMMAND GETKEYSANDFLAGS tells how this call reaches its keys', () => {
+  const { server } = session3()
+  const session = server.connect()
+  const ask = (line: string): Parsed =>
+    parse(server.run(session, 'COMMAND', 'GETKEYSANDFLAGS', ...line.split(' ')))
+  const reads = ['RO', 'access']
+  const writes = ['RW', 'access', 'update']
+  for (const [line, keys] of [
+    ['SET a 1', [['a', ['OW', 'update']]]],
+    ['SET a 1 get', [['a', writes]]],
+    ['MGET a b', ['a', 'b'].map((key) => [key, reads])],
+    ['BITFIELD a GET u8 0 OVERFLOW sat get u8 1', [['a', reads]]],
+    ['BITFIELD a GET u8 0 SET u8 0 1', [['a', writes]]],
+    ['BITFIELD a GET u8', [['a', writes]]],
+    ['BITFIELD a nonsense', [['a', writes]]],
+    ['OBJECT ENCODING a', [['a', ['RO']]]],
+    ['PING x', 'ERR The command has no key arguments'],
+    ['NOSUCH x', 'ERR Invalid command specified'],
+    ['OBJECT x', 'ERR Invalid command specified'],
+    ['GET a b', 'ERR Invalid number of arguments specified for command'],
+  ] as const) {
+    assert.deepEqual(ask(line), keys, line)
+  }
+})
+
 test('a command that does not exist is quoted as Redis quotes it', () => {
   const a = (count: number) => 'a'.repeat(count)
   const unknown = (name: string, rest: string) =>
