@@ -127,7 +127,7 @@ const slowlogSubcommands: readonly Command[] = [
     summary: 'Returns the latest slow commands of this node.',
     complexity: 'O(N) where N is the number of entries returned.',
     arguments: [{ name: 'count', type: 'integer', optional: true }],
-    differs: TIMES,
+    differs: `${TIMES} A transaction is one entry, EXEC.`,
     run: slowlogGet,
   }),
   helpCommand('slowlog', () => slowlogSubcommands, { categories: [], since: '6.2.0' }),

@@ -38,7 +38,7 @@ const SENTINEL_PORT = [
     'publish',
     'punsubscribe',
   ],
-  ...['role', 'shutdown', 'subscribe', 'unsubscribe'],
+  ...['quit', 'role', 'shutdown', 'subscribe', 'unsubscribe'],
   ...SENTINEL,
 ]
 
@@ -118,7 +118,12 @@ ${sentinelText()}
 }
 
 function sentinelText(): string {
-  const known = named(sentinelEntries)
+  const known = new Set(
+    sentinelEntries.flatMap(({ name, subcommands = [] }) => [
+      name,
+      ...subcommands.map((subcommand) => subcommand.name),
+    ]),
+  )
   const there = SENTINEL_PORT.filter((name) => known.has(name))
   const missing = SENTINEL_PORT.filter((name) => !known.has(name))
   return `\`sentinel-port\` speaks for a Sentinel that watches this cluster. Supported: ${there.map(shown).join(' · ')}. Not there, because Raft does it or nothing needs it: ${missing.map(shown).join(' · ')}.`
