@@ -4,10 +4,12 @@
  * when: how is the store's business, and raft's.
  */
 
+import { assert } from '../raft/assert.ts'
 import type { StateMachine } from '../raft/ports.ts'
 import { entryBytes, type Index } from '../raft/types.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { Config } from './config.ts'
+import { isDigestRequest } from './digest-check.ts'
 import type { Logger } from './logger.ts'
 import type { Clock } from './network.ts'
 
@@ -31,6 +33,9 @@ export class Checkpoints {
   /** Whoever asked for the next checkpoint, all of them together. */
   #asked: { readonly done: Promise<void>; readonly resolve: () => void } | undefined
   #savedAt: number
+  /** The entry of a request for a digest that was applied: nothing more is, until a checkpoint of that moment begins. */
+  #digestAt: Index | undefined
+  #digestMade: (index: Index, digest: string) => void = () => {}
 
   constructor(options: CheckpointsOptions) {
     this.#options = options
@@ -68,9 +73,10 @@ export class Checkpoints {
   watching(machine: StateMachine): StateMachine {
     return {
       appliedIndex: () => machine.appliedIndex(),
-      canApply: () => machine.canApply(),
+      canApply: () => this.#digestAt === undefined && machine.canApply(),
       apply: (entry) => {
         machine.apply(entry)
+        if (isDigestRequest(entry)) this.#digestAt = entry.index
         this.#bytesToReplay += entryBytes(entry)
       },
     }
@@ -80,7 +86,7 @@ export class Checkpoints {
     const { state, config } = this.#options
     if (this.#running !== undefined || this.#held) return
     const isDue = state.isFull() || this.#bytesToReplay >= config.get('memtable-size')
-    if (!isDue && this.#asked === undefined) return
+    if (!isDue && this.#asked === undefined && this.#digestAt === undefined) return
     this.#running = this.#run()
   }
 
@@ -97,21 +103,40 @@ export class Checkpoints {
   /** The state is another one, and durable: nothing is to be replayed. */
   replaced(): void {
     this.#bytesToReplay = 0
+    this.#digestAt = undefined
     this.#savedAt = this.#options.clock.wall()
+  }
+
+  /** `made` hears the digest of the state at each entry that asks for it. */
+  watchDigests(made: (index: Index, digest: string) => void): void {
+    this.#digestMade = made
+  }
+
+  #tellDigest(index: Index): void {
+    const { state } = this.#options
+    const made = state.metrics().lastCheckpoint
+    const at = state.durableAt().index
+    assert(made !== undefined && at === index, () => `the digest of entry ${at}, not of ${index}`)
+    this.#digestMade(index, made.digest)
   }
 
   async #run(): Promise<void> {
     const { state, log, clock, fatal } = this.#options
     const started = clock.monotonic()
     const asked = this.#asked
+    const digestAt = this.#digestAt
     this.#asked = undefined
     this.#bytesToReplay = 0
     try {
-      const { index } = await state.checkpoint()
+      const made = state.checkpoint()
+      // What is applied from here on goes into another memtable.
+      this.#digestAt = undefined
+      const { index } = await made
       const ms = Math.round(clock.monotonic() - started)
       log.info({ index, ms, writes: state.metrics().lastCheckpoint?.writes }, 'checkpoint')
       this.#savedAt = clock.wall()
       asked?.resolve()
+      if (digestAt !== undefined) this.#tellDigest(digestAt)
       this.#options.compactTo(index)
     } catch (error) {
       fatal(`the checkpoint failed: ${String(error)}`)

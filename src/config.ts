@@ -70,6 +70,7 @@ export interface Settings {
   readonly 'log-cache-entries': number
   readonly 'memtable-size': number
   readonly 'scrub-bytes-per-second': number
+  readonly 'digest-interval-ms': number
   readonly 'disk-free-min': number
   readonly 'disk-free-leader-min': number
   readonly 'maxmemory-cache': number
@@ -427,6 +428,12 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: '1mb',
     settable: true,
     help: 'the state is read through at this pace, to find what the disk has changed; 0: never',
+  },
+  'digest-interval-ms': {
+    kind: integer({ min: 0, max: 86_400_000, unit: 'ms' }),
+    default: '600000',
+    settable: true,
+    help: 'so often the members compare their states, as a leader asks them to; 0: never',
   },
   'disk-free-min': {
     kind: bytes({ min: 0, max: 1024 * GB }),

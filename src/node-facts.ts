@@ -194,7 +194,7 @@ export class NodeFacts implements LocalServer {
       cacheBytesMax: config.get('maxmemory-cache'),
       logCacheBytes: logCache()?.bytes ?? 0,
       logBytes: logBytes(),
-      scrubPasses: replica.scrub.passes,
+      scrubPasses: replica.checks.scrub.passes,
       diskFreeBytes: space.freeBytes,
       diskLow: space.refusal !== undefined,
     }

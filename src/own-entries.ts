@@ -10,7 +10,7 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Index, Term } from '../raft/types.ts'
-import { encodeCommands, type ForwardedRun } from '../storage/codec.ts'
+import { encodeCommands, type ForwardedRun, type LoggedCommand } from '../storage/codec.ts'
 import type { Call } from './call.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
 import type { Batch } from './keyspace.ts'
@@ -136,9 +136,9 @@ export class OwnEntries {
   }
 
   /** See Router.proposeClock. */
-  proposeClock(): Index | undefined {
+  proposeClock(commands: readonly LoggedCommand[] = []): Index | undefined {
     if (this.#closed.length > 0 || this.#open !== undefined) return undefined
-    const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), [])])
+    const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), commands)])
     return result.accepted ? result.first : undefined
   }
 

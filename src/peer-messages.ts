@@ -10,6 +10,7 @@ import { PeerProtocolError } from './peer-frame.ts'
 import type { LinkKind } from './peer-handshake.ts'
 
 const NOTE_TYPE_CHARS_MAX = 32
+const DIGEST_CHARS = 64
 
 /** What members tell each other beside raft and the commands of clients: it may be lost, and is then asked for anew. */
 export type Note =
@@ -20,6 +21,8 @@ export type Note =
   /** How far the sender, who leads, is durable itself, and how far each of the other members. */
   | { readonly type: 'progress-told'; readonly durable: Index; readonly matches: readonly Index[] }
   | { readonly type: 'progress-asked' }
+  /** The sender's state at the entry `index`, 64 hex digits: see DigestCheck. */
+  | { readonly type: 'digest-told'; readonly index: Index; readonly digest: string }
 
 /** A large append must not delay a heartbeat, nor what asks for votes or for reads. */
 export function linkOf(message: Message): LinkKind {
@@ -42,6 +45,8 @@ export function encodeNote(note: Note): Uint8Array {
       return encodeFrame([note.type, note.durable, note.matches])
     case 'progress-asked':
       return encodeFrame([note.type])
+    case 'digest-told':
+      return encodeFrame([note.type, note.index, note.digest])
   }
 }
 
@@ -72,6 +77,8 @@ function readNote(fields: FieldReader): Note {
     }
     case 'progress-asked':
       return { type }
+    case 'digest-told':
+      return { type, index: fields.integer(), digest: fields.string(DIGEST_CHARS) }
     default:
       throw new CodecError('a note of an unknown type')
   }

@@ -2,7 +2,6 @@
  * One member of the cluster: raft's driver, the state machine, the router and the links to the others, composed and
  * moved in turns. Everything it stands on comes in as a port (network, clock, timers, stores), so that the simulator
  * runs this very composition. server.ts adds sockets, disks and clients.
- *
  * A turn: clients' commands are placed, raft does what it can, applied entries answer their commands, and whatever
  * is for somebody else leaves in one write each.
  */
@@ -23,7 +22,6 @@ import { ForwardReceiver, ForwardSender } from './forwarding.ts'
 import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
 import { LongReads } from './long-reads.ts'
-import type { ForwardChannel } from './peer-link.ts'
 import type { Note } from './peer-messages.ts'
 import type { PeerEvents } from './peer-ports.ts'
 import { Peers } from './peers.ts'
@@ -33,7 +31,7 @@ import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
 import { Router, routeOf } from './router.ts'
 import { routerSettings } from './router-settings.ts'
-import { Scrub } from './scrub.ts'
+import { SelfChecks } from './self-checks.ts'
 import { Snapshots } from './snapshots.ts'
 import { Ticker } from './ticker.ts'
 
@@ -50,7 +48,7 @@ export class Replica {
   readonly checkpoints: Checkpoints
   readonly #waits: ReplicationWaits
   readonly snapshots: Snapshots
-  readonly scrub: Scrub
+  readonly checks: SelfChecks
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
@@ -68,10 +66,8 @@ export class Replica {
     const { config, clock, id, state, list } = options
     this.#clusterId = options.clusterId
     this.#leaderClock = new LeaderClock(clock)
-    this.#longReads = new LongReads({
-      replyBytesMax: limits.longReplyBytesMax,
-      wake: () => this.wake(),
-    })
+    const wake = (): void => this.wake()
+    this.#longReads = new LongReads({ replyBytesMax: limits.longReplyBytesMax, wake })
     this.#keyspace = new Keyspace(state, {
       observer: {
         applied: () => {},
@@ -113,22 +109,29 @@ export class Replica {
       now: () => clock.monotonic(),
       ownProgress: () => this.#progress(),
       ask: () => {
-        const { leader } = this.#known
-        if (leader !== undefined) this.#peers.note(leader, { type: 'progress-asked' })
+        if (this.#known.leader !== undefined)
+          this.#peers.note(this.#known.leader, { type: 'progress-asked' })
       },
     })
     this.checkpoints = new Checkpoints({
       ...options,
       compactTo: (index) => this.#raft?.compactTo(index),
-      wake: () => this.wake(),
+      wake,
     })
-    this.scrub = new Scrub(options)
+    this.checks = new SelfChecks({
+      ...options,
+      checkpoints: this.checkpoints,
+      leads: () => this.#known.established,
+      members: () => this.members,
+      propose: (command) => this.#router.proposeClock([command]),
+      tell: (to, note) => this.#peers.note(to, note),
+    })
     this.snapshots = new Snapshots({
       replica: options,
       peers: () => this.#peers,
       raft: () => this.#raft,
       checkpoints: this.checkpoints,
-      scrub: this.scrub,
+      scrub: this.checks.scrub,
       installed: () => this.#keyspace.replaced(),
     })
     this.#sender = new ForwardSender(
@@ -193,6 +196,9 @@ export class Replica {
       }
       case 'progress-told':
         if (from === this.#known.leader) this.#waits.told(note)
+        break
+      case 'digest-told':
+        this.checks.told(from, note)
     }
   }
 
@@ -235,7 +241,7 @@ export class Replica {
       snapshot: (...part) => this.snapshots.events.snapshot(...part),
       snapshotReplied: (...part) => this.snapshots.events.snapshotReplied(...part),
       snapshotLink: (...link) => this.snapshots.events.snapshotLink(...link),
-      forwarded: (_from, body, channel) => this.#forwarded(body, channel),
+      forwarded: (_from, body, channel) => this.#receiver.received(body, channel),
       forwardReplied: (from, body) => {
         this.#sender.received(from, body)
         this.wake()
@@ -360,8 +366,7 @@ export class Replica {
   #tick(): void {
     if (this.#stopped) return
     this.#raft?.tick()
-    this.#options.space.work(this.#raft)
-    this.scrub.work()
+    this.checks.work(this.#raft)
     this.#router.expire()
     this.#waits.ask()
     this.snapshots.sink.tick()
@@ -380,10 +385,6 @@ export class Replica {
   #received(message: Message): void {
     this.#heardAt.set(message.from, this.#options.clock.monotonic())
     this.#raft?.step(message)
-  }
-
-  #forwarded(body: Uint8Array, channel: ForwardChannel): void {
-    this.#receiver.received(body, channel)
   }
 
   /** Role, leader and membership as raft has them now: what the router, the peers and the log should know. */

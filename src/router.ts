@@ -15,6 +15,7 @@ import { assert } from '../raft/assert.ts'
 import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
+import type { LoggedCommand } from '../storage/codec.ts'
 import type { Call, ReadTime } from './call.ts'
 import type { Args, Command, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
@@ -296,11 +297,11 @@ export class Router {
   }
 
   /**
-   * Appends an entry that is nothing but a clock and gives its index; undefined: not here, or not now, where entries
+   * Appends an entry that is nothing but a clock, or of these commands, and gives its index; undefined: not here, or not now, where entries
    * wait that will bring one. Clocks stand in the log in the order in which they were read.
    */
-  proposeClock(): Index | undefined {
-    return this.#entries.proposeClock()
+  proposeClock(commands?: readonly LoggedCommand[]): Index | undefined {
+    return this.#entries.proposeClock(commands)
   }
 
   // ---- What became of the calls that were placed --------------------------------------------------

@@ -43,6 +43,16 @@ export interface CheckpointSummary {
   readonly writes: number
 }
 
+/** What is remembered of the last one. */
+export interface LastCheckpoint {
+  readonly durationMs: number
+  /** On the clock of the store's options. */
+  readonly finishedAt: number
+  readonly writes: number
+  /** Of all that the state was then: metaDigest. */
+  readonly digest: string
+}
+
 /** What the job needs besides the writes. */
 export interface CheckpointHeader extends StatePoint {
   /** Places to empty before the writes. */

@@ -3,6 +3,7 @@
  * writes: which entry it stands at, and what it holds. So the state on disk is a complete snapshot at a known index.
  */
 
+import { createHash } from 'node:crypto'
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Term } from '../raft/types.ts'
 import { membershipFields, membershipOf } from './codec.ts'
@@ -87,6 +88,11 @@ export const STATE_DATABASES: readonly string[] = [
   ...DATABASE_NAMES,
   ...EXPIRY_NAMES,
 ]
+
+/** SHA-256 of all that a state is: equal states at one entry have equal ones, and it is the same on every node. */
+export function metaDigest(meta: StateMeta): string {
+  return createHash('sha256').update(encodeMeta(meta)).digest('hex')
+}
 
 export function pointFields(point: StatePoint): FrameField[] {
   const { index, term, clock, membership, hashKey, places } = point

@@ -7,7 +7,11 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, Position, Term } from '../raft/types.ts'
-import { type CheckpointSummary, encodeCheckpointHeader } from './checkpoint.ts'
+import {
+  type CheckpointSummary,
+  encodeCheckpointHeader,
+  type LastCheckpoint,
+} from './checkpoint.ts'
 import { DueKeys } from './due-keys.ts'
 import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
@@ -21,6 +25,7 @@ import {
   decodeMeta,
   META_DATABASE,
   META_KEY,
+  metaDigest,
   type StateMeta,
   type StatePoint,
 } from './state-meta.ts'
@@ -64,10 +69,8 @@ export interface StateMetrics {
   /** Writes, deletions and the like that no durable checkpoint holds. */
   readonly changes: number
   readonly checkpointing: boolean
-  /** undefined before the first checkpoint of this process; `finishedAt` is on the clock of the options. */
-  readonly lastCheckpoint:
-    | { readonly durationMs: number; readonly finishedAt: number; readonly writes: number }
-    | undefined
+  /** undefined before the first of this process. */
+  readonly lastCheckpoint: LastCheckpoint | undefined
   readonly environmentBytes: number
   /** Memory of the values read from disk, and how often one was asked for and was there or not. */
   readonly cacheBytes: number
@@ -412,7 +415,9 @@ export class StateStore {
     this.#running = undefined
     this.#durable = { index: point.index, term: point.term }
     const finishedAt = this.#options.now()
-    this.#last = { durationMs: finishedAt - startedAt, finishedAt, writes: summary.writes }
+    const digest = metaDigest({ ...point, ...summary })
+    const { writes } = summary
+    this.#last = { durationMs: finishedAt - startedAt, finishedAt, writes, digest }
     return this.#durable
   }
 

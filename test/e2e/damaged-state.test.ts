@@ -87,6 +87,26 @@ describe('a byte flips under a running node', () => {
     })
   }
 
+  test('the members compare their states, and find them equal', async (context) => {
+    const cluster = await Cluster.start({ nodes: 3, flags: ['--digest-interval-ms', '300'] })
+    context.after(() => cluster.end())
+    await showingLogs(
+      () => cluster,
+      async () => {
+        const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 2, name: 'compared' })
+        workload.start()
+        const counts = (): number[] =>
+          cluster.nodes.map(({ output }) => output.split('"msg":"checkpoint"').length - 1)
+        await until('some digests', () => counts().every((count) => count >= 5), PATIENCE_MS)
+        await workload.stop()
+        for (const node of cluster.nodes) {
+          assert.deepEqual(await workload.verify(node), SOUND)
+          assert.doesNotMatch(node.output, /damaged|differ/)
+        }
+      },
+    )(context)
+  })
+
   test('of the only node: it ends, and says that nobody else has it', async (context) => {
     const cluster = await Cluster.start({ nodes: 1, flags: ['--scrub-bytes-per-second', '64mb'] })
     context.after(() => cluster.end())

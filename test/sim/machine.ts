@@ -34,6 +34,8 @@ import type { NodeSwarm, Swarm } from './swarm.ts'
 import { InvariantError } from './violation.ts'
 
 /** Small, so that values leave it and are read from disk again. */
+/** States are compared several times in a run. */
+const DIGEST_INTERVAL_MS = 3000
 const CACHE_BYTES = 4000
 export const CLIENT_PORT = 6379
 export const PEER_PORT = 16_379
@@ -127,6 +129,7 @@ export class Machine {
       ...['--park-bytes', String(own.parkBytes)],
       ...['--log-retain-max', String(own.logRetain)],
       ...['--snapshot-log-max', String(own.snapshotLog)],
+      ...['--digest-interval-ms', String(DIGEST_INTERVAL_MS)],
       ...['--redirect', swarm.redirectMoved ? 'moved' : 'forward'],
     ]
     this.config = loadConfig({ argv, environment: {}, readFile: () => '' })

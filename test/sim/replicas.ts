@@ -17,6 +17,7 @@ import { ProcessMemory } from '../../src/process-memory.ts'
 import { Replica } from '../../src/replica.ts'
 import type { Engine, LogEnvironment } from '../../storage/engine.ts'
 import { openStorage } from '../../storage/open.ts'
+import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from '../storage/memory-engine.ts'
 import { PausableHost } from './host.ts'
 import { type SimHost, SimNetwork, type SimOptions, SimTime, seededRandom } from './network.ts'
@@ -139,6 +140,7 @@ interface Running {
   readonly host: PausableHost
   readonly replica: Replica
   readonly frontend: Frontend
+  readonly state: StateStore
 }
 
 /** One machine: a disk that lives as long as the test, and a process that does not. */
@@ -260,10 +262,16 @@ export class SimNode {
       wake: () => replica.wake(),
     })
     replica.attach(frontend)
-    this.#running = { host, replica, frontend }
+    this.#running = { host, replica, frontend, state }
     await frontend.open([this.name], config.get('port'))
     await replica.open([this.name], config.get('peer-port'))
     replica.start().catch((error: unknown) => this.#die(String(error)))
+  }
+
+  /** Its state becomes another one than the log says, in a way that no checksum shows. */
+  spoil(): void {
+    const value = { type: 'string', expireAt: 0, version: 1, value: Buffer.from('x') } as const
+    this.#parts.state.put(0, 'spoiled', value)
   }
 
   /** kill -9: what was durable stays, everything else is gone. */

@@ -372,7 +372,7 @@ export const storageFacts: StorageFacts = {
   frozenBytes: 0,
   changes: 7,
   checkpointing: false,
-  lastCheckpoint: { durationMs: 2499.6, finishedAt: 5000, writes: 11 },
+  lastCheckpoint: { durationMs: 2499.6, finishedAt: 5000, writes: 11, digest: 'd' },
   environmentBytes: 40_960,
   cacheBytes: 300,
   cacheBytesMax: 32_000,

@@ -43,6 +43,7 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'log-cache-entries': ['16', '15', '1048576', '1048577'],
   'memtable-size': ['1mb', `${MB - 1}`, '4gb', '5gb'],
   'scrub-bytes-per-second': ['0', '-1', '1gb', '1025mb'],
+  'digest-interval-ms': ['0', '-1', '86400000', '86400001'],
   'disk-free-min': ['0', '-1', '1024gb', '1025gb'],
   'disk-free-leader-min': ['0', '-1', '1024gb', '1025gb'],
   'maxmemory-cache': ['0', '-1', '64gb', '65gb'],
