@@ -121,6 +121,8 @@ export const limits = {
   appendBytesInFlightMax: 33_554_432,
   /** Proposed and not yet committed entries. */
   uncommittedBytesMax: 67_108_864,
+  /** Entries proposed by this node that are not applied: more wait while its state's disk falls behind. */
+  unappliedBytesMax: 67_108_864,
   /** Committed entries that wait to be applied, and those applied in one turn. */
   applyQueueBytesMax: 67_108_864,
   applySliceBytesMax: 262_144,

@@ -126,6 +126,11 @@ export class HandedCalls {
     return this.#bytes === 0 || this.#bytes + call.bytes <= this.#limits.forwardBytes
   }
 
+  /** What has no room here waits for answers of the leader, not for a way to it. */
+  get awaitsAnswers(): boolean {
+    return !this.#blocked && this.#bytes > 0
+  }
+
   /** For the next send() to the leader. */
   add(call: Call): void {
     const handing = this.#current

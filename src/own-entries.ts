@@ -41,6 +41,8 @@ export class OwnEntries {
   #open: EntryOfCalls | undefined
   /** Proposed, in the order of their indices; their outcome is open. */
   readonly #appended = new Set<EntryOfCalls>()
+  /** Arguments of their commands, which are kept until they are answered. */
+  #appendedBytes = 0
 
   constructor(options: {
     ports: RouterPorts
@@ -113,10 +115,15 @@ export class OwnEntries {
     if (this.#appended.size === 0 || waits >= this.#limits.entryWaitMs) this.close()
   }
 
-  /** Proposes what is closed, as far as there is room. */
+  /**
+   * Proposes what is closed, as far as there is room: in the log, and before the state, which does not take entries as
+   * fast as the log while the disk falls behind with its checkpoints.
+   */
   propose(): void {
     let proposed = 0
     for (const entry of this.#closed) {
+      const bytes = this.#appendedBytes + entry.bytes
+      if (this.#appended.size > 0 && bytes > this.#limits.unappliedBytes) break
       entry.data ??= this.#encode(entry)
       const result = this.#ports.propose([entry.data])
       if (!result.accepted) break
@@ -130,6 +137,7 @@ export class OwnEntries {
       entry.index = result.first
       for (const call of entry.items) call.appendedTo(entry, entry.term)
       this.#appended.add(entry)
+      this.#appendedBytes += entry.bytes
       this.#ports.expect(entry.index, entry)
     }
     if (proposed > 0) this.#closed.splice(0, proposed)
@@ -167,7 +175,7 @@ export class OwnEntries {
     for (const entry of this.#appended) {
       // Not by its first item: a long read goes on after its entry.
       const write = entry.items.find((call) => !call.isRead)
-      if (write?.place === 'answered') this.#appended.delete(entry)
+      if (write?.place === 'answered') this.#remove(entry)
       else if (entry.term < applied) {
         this.#forget(entry)
         for (const call of entry.items) never.push(call)
@@ -207,8 +215,18 @@ export class OwnEntries {
   }
 
   #forget(entry: EntryOfCalls): void {
-    this.#appended.delete(entry)
+    this.#remove(entry)
     this.#ports.forget(entry.index, entry)
+  }
+
+  #remove(entry: EntryOfCalls): void {
+    this.#appended.delete(entry)
+    this.#appendedBytes -= entry.bytes
+    // A count that drifts would stop everything one day, or nothing when it must.
+    assert(
+      this.#appended.size === 0 ? this.#appendedBytes === 0 : this.#appendedBytes > 0,
+      () => `${this.#appendedBytes} bytes of ${this.#appended.size} open entries`,
+    )
   }
 }
 

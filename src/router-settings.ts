@@ -38,6 +38,7 @@ export function routerSettings(
       entryKeys: limits.entryKeysMax,
       entryWaitMs: limits.entryWaitMsMax,
       writeKeys: limits.writeKeysMax,
+      unappliedBytes: limits.unappliedBytesMax,
       forwardBytes: limits.forwardBytesMax,
       backlogBytes: limits.backlogBytesMax,
     },

@@ -79,6 +79,8 @@ export interface RouterLimits {
   readonly entryWaitMs: number
   /** A write that names more keys is refused: every node stands still while it applies one. */
   readonly writeKeys: number
+  /** Bytes of calls in entries that were proposed and not answered; one larger entry stands alone. */
+  readonly unappliedBytes: number
   /** Bytes of calls handed to a leader and not answered; one larger call is handed over alone. */
   readonly forwardBytes: number
   /** Above so many bytes of waiting calls the frontend takes no more for a while. */
@@ -120,6 +122,8 @@ export class Router {
   /** Calls that wait to be placed, oldest first. */
   #backlog: Call[] = []
   #backlogBytes = 0
+  /** Monotonic ms before which nothing of the backlog is given up. */
+  #patience = 0
   readonly #entries: OwnEntries
   readonly #reads: PendingReads
   readonly #handed: HandedCalls
@@ -156,6 +160,13 @@ export class Router {
   /** So much waits that the frontend should stop reading from its clients. */
   get congested(): boolean {
     return this.#waitingBytes > this.#limits.backlogBytes
+  }
+
+  /** There is a leader that takes commands: what has no place yet only waits for those before it. */
+  get #waitsForRoom(): boolean {
+    const route = this.#route
+    if (route.kind === 'self') return route.established
+    return route.kind === 'leader' && this.#handed.awaitsAnswers
   }
 
   get #waitingBytes(): number {
@@ -360,8 +371,10 @@ export class Router {
   setRoute(route: Route): void {
     const before = this.#route
     if (sameRoute(before, route)) return
+    const waited = this.#waitsForRoom
     this.#route = route
     const deadline = this.#ports.now() + this.#options.parkTimeoutMs
+    if (waited) this.#patience = deadline
     this.#entries.setDeadline(deadline)
     this.#handed.setRoute(route)
     const leads = route.kind === 'self' && before.kind === 'self' && route.term === before.term
@@ -390,12 +403,7 @@ export class Router {
   expire(): void {
     const now = this.#ports.now()
     const applied = this.#ports.appliedIndex()
-    let late = 0
-    while (late < this.#backlog.length && (this.#backlog[late] as Call).deadline <= now) late++
-    for (const call of this.#backlog.splice(0, late)) {
-      this.#backlogBytes -= call.bytes
-      call.answer(CLUSTER_DOWN, applied)
-    }
+    this.#expireBacklog(now, applied)
     this.#reads.expire()
     this.#entries.expire(now)
     this.#handed.expire(now)
@@ -405,6 +413,20 @@ export class Router {
       this.#backlog.length === 0 ? this.#backlogBytes === 0 : this.#backlogBytes > 0,
       () => `${this.#backlogBytes} bytes of ${this.#backlog.length} waiting calls`,
     )
+  }
+
+  /**
+   * What waits for a leader has its deadline; what waits for room at one waits for as long as the disk needs there.
+   * When that leader is lost, all of it has the time that a command has which comes now.
+   */
+  #expireBacklog(now: number, applied: Index): void {
+    if (this.#waitsForRoom || now < this.#patience) return
+    let late = 0
+    while (late < this.#backlog.length && (this.#backlog[late] as Call).deadline <= now) late++
+    for (const call of this.#backlog.splice(0, late)) {
+      this.#backlogBytes -= call.bytes
+      call.answer(CLUSTER_DOWN, applied)
+    }
   }
 }
 

@@ -148,7 +148,7 @@ export class Memtable {
 
   /** A reader that sees what is there now, whatever is written later. */
   bind(): MemtableReader {
-    const ends = new Map(this.#tables.map((table) => [table, table.writes.end]))
+    const ends = new Map(this.#tables.map((table) => [table, table.writes.bind()]))
     return new MemtableReader([...this.#tables], (table) => ends.get(table) ?? 0)
   }
 

@@ -1,7 +1,8 @@
 /*
  * The memory of a memtable: writes one behind the other, in blocks of bytes that are only ever appended to. A write
  * is known by a reference, and knows the write to the same key before it; so whoever remembers where the memory ended
- * at one moment can read that moment for ever. There is no object per key for the garbage collector to follow, and a
+ * at one moment can read that moment for ever. Only a large value that was overwritten, and that nobody remembers, is
+ * let go before the rest. There is no object per key for the garbage collector to follow, and a
  * checkpoint takes the blocks as they are. It knows no order, no disk and no thread.
  */
 
@@ -37,8 +38,8 @@ const SUPERSEDED = 0x80
 /** A block; only one that holds a single write with a long key is larger. References are block * this + offset. */
 const BLOCK_BYTES = 256 * 1024
 const FIRST_BLOCK_BYTES = 4096
-/** A longer value lies apart, so that it wastes no more than this of a block. */
-const WHOLE_VALUE_BYTES_MAX = 16 * 1024
+/** A longer value lies apart, so that it can be let go by itself when it is overwritten. */
+const WHOLE_VALUE_BYTES_MAX = 4096
 /** A value so large is kept where it lies when it is most of that memory: entries are never written to again. */
 const SHARED_VALUE_BYTES_MIN = 256 * 1024
 /** Layout of a part of a checkpoint: length of what follows u32 | place u8 | the bytes, in as many chunks as need be. */
@@ -50,12 +51,14 @@ interface Block {
   bytes: Buffer<ArrayBuffer>
   used: number
   /** The values of its writes that lie apart, and where those writes begin. */
-  readonly apart: { readonly value: Uint8Array; readonly at: number }[]
+  readonly apart: { value: Uint8Array; readonly at: number }[]
 }
 
 export class WriteBlocks {
   readonly #blocks: Block[] = []
   #bytes = 0
+  /** Somebody may read the writes below this, overwritten or not. */
+  #boundEnd = 0
 
   /** Memory it has taken. */
   get bytes(): number {
@@ -67,6 +70,12 @@ export class WriteBlocks {
     const last = this.#blocks.at(-1)
     if (last === undefined) return 0
     return (this.#blocks.length - 1) * BLOCK_BYTES + Math.min(last.used, BLOCK_BYTES)
+  }
+
+  /** Where the writes of this moment end, for whoever wants to read it for ever. */
+  bind(): number {
+    this.#boundEnd = this.end
+    return this.end
   }
 
   /** `before` is the reference of the last write to the same key; `stored` null deletes it. Copies the value. */
@@ -160,10 +169,16 @@ export class WriteBlocks {
     }
   }
 
+  /** A thousand changes of one large value in one entry would else be a thousand values in memory. */
   #supersede(ref: number): void {
-    const { bytes } = this.#block(ref)
-    const at = (ref % BLOCK_BYTES) + KIND_AT
-    bytes[at] = (bytes[at] ?? 0) | SUPERSEDED
+    const { bytes, apart } = this.#block(ref)
+    const at = ref % BLOCK_BYTES
+    bytes[at + KIND_AT] = (bytes[at + KIND_AT] ?? 0) | SUPERSEDED
+    if (ref < this.#boundEnd || kindOf(bytes, at) !== KIND_APART) return
+    const lying = apart[readUint32(bytes, recordStart(bytes, at) + RECORD_HEADER_BYTES)]
+    assert(lying?.at === at, () => `the value of write ${ref} lies somewhere else`)
+    this.#bytes -= lying.value.length
+    lying.value = NO_BYTES
   }
 
   #block(ref: number): Block {

@@ -15,7 +15,7 @@ import type { Logger } from '../../src/logger.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
 import { ProcessMemory } from '../../src/process-memory.ts'
 import { Replica } from '../../src/replica.ts'
-import type { Engine, LogEnvironment } from '../../storage/engine.ts'
+import type { Engine, LogEnvironment, StateEnvironment } from '../../storage/engine.ts'
 import { openStorage } from '../../storage/open.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from '../storage/memory-engine.ts'
@@ -34,6 +34,8 @@ export interface ReplicasOptions {
   readonly network?: Partial<SimOptions>
   /** How long a commit of the log takes, drawn evenly. */
   readonly diskMs?: { readonly min: number; readonly max: number }
+  /** How long before a checkpoint of the state begins to be written. */
+  readonly checkpointMs?: number
 }
 
 export class Replicas {
@@ -186,6 +188,10 @@ export class SimNode {
     return this.#parts.frontend
   }
 
+  get state(): StateStore {
+    return this.#parts.state
+  }
+
   get host(): PausableHost {
     return this.#parts.host
   }
@@ -199,7 +205,7 @@ export class SimNode {
     const { config } = this
     const host = new PausableHost(this.#network, this.name)
     const clock = host.nodeClock(this.#network)
-    const storage = await openStorage(slowDisk(this.engine, host, this.#diskMs), {
+    const storage = await openStorage(slowDisk(this.engine, host, this.#delays), {
       memtableBytes: config.get('memtable-size'),
       cacheBytes: config.get('maxmemory-cache'),
       views: limits.stateViews,
@@ -287,9 +293,9 @@ export class SimNode {
     if (this.#running !== undefined) this.crash()
   }
 
-  readonly #diskMs = (): number => {
-    const { min, max } = this.#options.diskMs ?? { min: 0.2, max: 2 }
-    return min + this.#random() * (max - min)
+  get #delays(): Delays {
+    const { checkpointMs = 0, diskMs: { min, max } = { min: 0.2, max: 2 } } = this.#options
+    return { checkpointMs, commitMs: () => min + this.#random() * (max - min) }
   }
 
   #logger(): Logger {
@@ -308,14 +314,35 @@ export class SimNode {
   }
 }
 
-/** The engine with commits of the log that take time: half of it before they are durable, half before they say so. */
-function slowDisk(engine: MemoryEngine, host: SimHost, ms: () => number): Engine {
-  const busy = (): Promise<void> => new Promise((resolve) => void host.after(ms() / 2, resolve))
+interface Delays {
+  readonly commitMs: () => number
+  readonly checkpointMs: number
+}
+
+/**
+ * The engine with commits of the log that take time, half of it before they are durable, half before they say so, and
+ * with checkpoints of the state that begin late.
+ */
+function slowDisk(engine: MemoryEngine, host: SimHost, delays: Delays): Engine {
+  const { commitMs, checkpointMs } = delays
+  const after = (ms: number): Promise<void> => {
+    return new Promise((resolve) => void host.after(ms, resolve))
+  }
+  const busy = (): Promise<void> => after(commitMs() / 2)
   return {
     location: engine.location,
     list: () => engine.list(),
     drop: (name) => engine.drop(name),
-    openState: (name, databases) => engine.openState(name, databases),
+    openState: async (name, databases): Promise<StateEnvironment> => {
+      const environment = await engine.openState(name, databases)
+      if (checkpointMs === 0) return environment
+      const checkpoint: StateEnvironment['checkpoint'] = environment.checkpoint.bind(environment)
+      environment.checkpoint = async (header, chunks) => {
+        await after(checkpointMs)
+        return checkpoint(header, chunks)
+      }
+      return environment
+    },
     buildState: (name, databases) => engine.buildState(name, databases),
     openLog: async (name, databases): Promise<LogEnvironment> => {
       const environment = await engine.openLog(name, databases)

@@ -80,6 +80,36 @@ describe('a cluster', () => {
     assert.deepEqual(replies, [180, 20_000])
   })
 
+  test('a disk that falls behind makes writers wait, for as long as it takes, and memory is bounded', async () => {
+    const cluster = await started({
+      size: 1,
+      config: ['--memtable-size', '1mb'],
+      checkpointMs: 3000,
+    })
+    const [node] = cluster.nodes
+    assert.ok(node)
+    const value = 'x'.repeat(50_000)
+    const connection = cluster.connect(node)
+    const writes = Array.from({ length: 120 }, (_, i) => ['SET', `k${i}`, value])
+    for (let i = 0; i < writes.length; i += 10) connection.send(...writes.slice(i, i + 10))
+    const startedAt = cluster.time.now
+    let most = 0
+    await cluster.time.until(
+      () => {
+        const { memtableBytes, frozenBytes } = node.state.metrics()
+        most = Math.max(most, memtableBytes, frozenBytes)
+        return connection.unanswered === 0
+      },
+      60_000,
+      'all answers',
+    )
+    // The bound, the entry with which it was reached, and one more, in the turn in which the last checkpoint ends.
+    assert.ok(most > 1_048_576 && most < 3 * 1_048_576 + 100_000, `${most} bytes`)
+    assert.ok(cluster.time.now - startedAt > 6000, 'checkpoints were waited for')
+    const replies = new Set(connection.exchanges.map(({ reply }) => reply))
+    assert.deepEqual([...replies], ['OK'])
+  })
+
   test('at rest, no node asks for turn after turn, nor where commands wait for a leader', async () => {
     const cluster = await started()
     const turns = async (): Promise<readonly number[]> => {

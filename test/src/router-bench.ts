@@ -99,6 +99,7 @@ export class RouterBench {
         entryKeys: 1000,
         entryWaitMs: 0,
         writeKeys: 2500,
+        unappliedBytes: 1_048_576,
         forwardBytes: 10_000,
         backlogBytes: 10_000,
         ...limits,

@@ -129,6 +129,22 @@ describe('at a follower', () => {
     assert.deepEqual(caller.replies, ['+OK', '-CLUSTERDOWN'])
   })
 
+  test('what has no room at a leader that answers late has no deadline; without a way to it, it has', () => {
+    const bench = following({ forwardBytes: 100 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('SET k 1')
+    b.send('SET k 2')
+    assert.deepEqual(bench.handed, [['SET k 1']])
+    bench.tick(10 * PARK_MS)
+    assert.deepEqual([a.replies, b.replies], [[undefined], [undefined]])
+    bench.linkUp = false
+    answer(bench, 0, '+OK', 1)
+    bench.router.flush()
+    assert.deepEqual([a.replies, b.replies], [['+OK'], [undefined]])
+    bench.tick(1)
+    assert.deepEqual(b.replies, ['-CLUSTERDOWN'])
+  })
+
   test('frames are as large as entries', () => {
     const bench = following({ entryCommands: 3, entryBytes: 300 })
     const caller = new Caller(bench)

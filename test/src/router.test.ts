@@ -129,6 +129,59 @@ describe('entries', () => {
     assert.deepEqual(b.replies, [':2', '$2 34'])
   })
 
+  test('as many bytes may be proposed and not applied as are allowed, and not one more', () => {
+    for (const [size, proposed] of [
+      [500, 2],
+      [501, 1],
+    ] as const) {
+      const bench = leading({ entryCommands: 1, unappliedBytes: 1000 })
+      const [a, b, c] = [new Caller(bench), new Caller(bench), new Caller(bench)]
+      // 64 bytes for the call, 4 for SET and k, and the value.
+      assert.equal(a.submit(`SET k ${'x'.repeat(432)}`).bytes, 500)
+      b.send(`SET k ${'x'.repeat(size - 68)}`)
+      assert.equal(bench.router.pendingEntries, proposed)
+      c.send('SET k 1')
+      assert.equal(bench.router.pendingEntries, proposed)
+      bench.apply()
+      bench.router.flush()
+      assert.equal(bench.router.parked, 0)
+      bench.apply()
+      assert.deepEqual([a.replies, b.replies, c.replies], [['+OK'], ['+OK'], ['+OK']])
+    }
+  })
+
+  test('one entry larger than that stands alone', () => {
+    const bench = leading({ entryCommands: 1, unappliedBytes: 1000 })
+    const [small, large] = [new Caller(bench), new Caller(bench)]
+    small.send('SET k 1')
+    large.send(`SET k ${'x'.repeat(2000)}`)
+    assert.equal(bench.router.pendingEntries, 1)
+    bench.apply()
+    bench.router.flush()
+    assert.equal(bench.router.pendingEntries, 1)
+    bench.apply()
+    assert.deepEqual(large.replies, ['+OK'])
+  })
+
+  test('what waits for room has no deadline; when its leader is lost, the time of a new command', () => {
+    const bench = leading({ entryCommands: 1 })
+    const caller = new Caller(bench)
+    bench.room = 1
+    caller.send('SET k 1', 'SET k 2', 'SET k 3')
+    bench.tick(10 * PARK_MS)
+    assert.deepEqual(caller.replies, [undefined, undefined, undefined])
+    bench.apply()
+    bench.room = 1
+    bench.tick(1)
+    bench.apply()
+    assert.deepEqual(caller.replies, ['+OK', '+OK', undefined])
+    bench.route({ kind: 'none' })
+    bench.tick(PARK_MS - 1)
+    assert.equal(caller.replies[2], undefined)
+    bench.tick(1)
+    assert.equal(caller.replies[2], '-CLUSTERDOWN')
+  })
+
   test('the frontend is told to stop while too much waits for room, and to go on', () => {
     const bench = leading({ entryCommands: 1, backlogBytes: 500 })
     const caller = new Caller(bench)

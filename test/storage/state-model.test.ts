@@ -70,7 +70,10 @@ const value = fc.oneof(
   {
     weight: 1,
     arbitrary: fc
-      .tuple(fc.constantFrom(16_384, 16_385, 262_144, 600_000), fc.integer({ min: 1, max: 250 }))
+      .tuple(
+        fc.constantFrom(4096, 4097, 16_385, 262_144, 600_000),
+        fc.integer({ min: 1, max: 250 }),
+      )
       .map(([length, filling]) => new Uint8Array(length).fill(filling)),
   },
 )

@@ -9,7 +9,7 @@ import { type BlockWrite, SortedWrites, WriteBlocks } from '../../storage/write-
 import { stored } from './store-fixture.ts'
 
 /** Around all limits: values inside and apart, in one chunk and in several. */
-const SIZES = [0, 1, 16_384, 16_385, 262_143, 262_144, 262_149, 700_000]
+const SIZES = [0, 1, 4096, 4097, 262_143, 262_144, 262_149, 700_000]
 
 function value(size: number): Buffer {
   return Buffer.alloc(size, `${size} `)
@@ -31,7 +31,7 @@ describe('write blocks', () => {
     const refs: number[] = []
     for (let round = 0; round < 3; round++) {
       for (const [i, size] of SIZES.entries()) {
-        const end = writes.end
+        const end = writes.bind()
         const ref = writes.append(`k${i}`, 1000 - i, {
           before: refs.at(-SIZES.length),
           stored: round === 1 ? null : stored(round, value(size), round),
@@ -55,6 +55,31 @@ describe('write blocks', () => {
         assert.equal(Buffer.compare(bytes, value(SIZES[i] ?? 0)), 0)
       }
     }
+  })
+
+  it('let a large value go that is overwritten and that nobody is bound to, and no other', () => {
+    const apart = value(4097)
+    const writes = new WriteBlocks()
+    const put = (before: number | undefined, bytes: Buffer): number =>
+      writes.append('k', 1, { before, stored: stored(1, bytes) })
+    const first = put(undefined, apart)
+    let ref = first
+    const one = writes.bytes
+    const held = writes.stored(ref)?.value ?? assert.fail()
+    for (let i = 0; i < 1000; i++) ref = put(ref, apart)
+    assert.ok(writes.bytes < one + 1000 * 100, `${writes.bytes} bytes`)
+    assert.equal(Buffer.compare(held, apart), 0, 'whoever reads one goes on')
+    assert.throws(() => writes.stored(first), /lost its value/)
+    writes.bind()
+    const bound = ref
+    ref = put(ref, apart)
+    const both = writes.bytes
+    ref = put(ref, value(1))
+    assert.ok(writes.bytes < both - 3900, `${writes.bytes} bytes, ${both} before`)
+    assert.equal(Buffer.compare(writes.stored(bound)?.value ?? assert.fail(), apart), 0)
+    const [last, ...others] = sorted(writes)
+    assert.deepEqual(others, [])
+    assert.equal(Buffer.compare(last?.record.subarray(21) ?? assert.fail(), value(1)), 0)
   })
 
   it('give a checkpoint the last write of each key, in the order of positions', () => {
