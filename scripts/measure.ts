@@ -7,10 +7,11 @@
 
 import { parseArgs } from 'node:util'
 import { checkpoint } from '../test/measure/checkpoint.ts'
+import { disk } from '../test/measure/disk.ts'
 import { expiry } from '../test/measure/expiry.ts'
 import { type Measurement, measure } from '../test/measure/measurement.ts'
 
-const MEASUREMENTS: readonly Measurement[] = [checkpoint, expiry]
+const MEASUREMENTS: readonly Measurement[] = [checkpoint, disk, expiry]
 
 const { values, positionals } = parseArgs({
   options: { factor: { type: 'string', default: '1' } },

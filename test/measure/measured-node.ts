@@ -68,6 +68,10 @@ export class MeasuredNode {
     await this.#cluster.end()
   }
 
+  get port(): number {
+    return this.#node.port
+  }
+
   ask(...args: readonly (string | number)[]): ReturnType<NodeProcess['ask']> {
     return this.#node.ask(...args)
   }
