@@ -250,6 +250,11 @@ export class RaftCore {
     return this.#memberships.current
   }
 
+  /** Where it stands: its entry, or that of the state above it. 0 without one. */
+  get membershipIndex(): Index {
+    return this.#memberships.index
+  }
+
   /** The leader's own no-op is applied, so everything of earlier terms is as well. */
   get established(): boolean {
     return this.#role.role === 'leader' && this.#applied >= this.#role.noop

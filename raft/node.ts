@@ -134,6 +134,10 @@ export class RaftNode {
     return this.#core.membership
   }
 
+  get membershipIndex(): Index {
+    return this.#core.membershipIndex
+  }
+
   get slowest(): Slowest | undefined {
     return this.#core.slowest
   }

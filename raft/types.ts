@@ -15,10 +15,11 @@ export type Index = number
 export type ReadId = number
 
 /**
- * Voters decide. A learner receives everything and decides nothing. Who is leaving is no voter of the membership that a
- * joint one leads to, and gone when that is in force.
+ * Voters decide. A learner receives everything and decides nothing; nor does who is joining, whom the leader is to
+ * promote when it has caught up. Who is leaving is no voter of the membership that a joint one leads to, and gone when
+ * that is in force.
  */
-export type MemberRole = 'voter' | 'learner' | 'leaving'
+export type MemberRole = 'voter' | 'learner' | 'joining' | 'leaving'
 
 /** One member as the log records it. */
 export interface Member {

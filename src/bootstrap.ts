@@ -4,7 +4,7 @@
  * nodes stand before it at the same time, unbound and with the same list, and then writes the cluster id and the
  * first entries in one transaction; every other node binds to the cluster whose membership names its id. Each
  * step may be killed and repeated. A node that lost its disk has another id, so nobody names it and it never
- * votes again. This file must not know how the nodes talk (peers.ts) nor how the log is stored.
+ * votes again: it has to join, as every later node does, by being named in a membership. This file must not know how the nodes talk (peers.ts) nor how the log is stored.
  */
 
 import { createHash } from 'node:crypto'
@@ -46,21 +46,28 @@ export function readClusterList(list: readonly string[], peerAnnounce: string): 
 }
 
 /** The one line a bound node logs when its options and the stored membership say different things. */
-export function listWarning(
-  list: ClusterList,
-  self: NodeId,
-  membership: Membership,
-): string | undefined {
-  const { members } = membership
-  const own = members.find(({ id }) => id === self)
-  if (own !== undefined && !sameAddress(own.peerAddress, list.own)) {
-    return `peer-announce is ${list.own}, but the other members know this node at ${own.peerAddress}`
-  }
+export function listWarning(list: ClusterList, { members }: Membership): string | undefined {
   const stored = members.map(({ peerAddress }) => peerAddress).sort(byHostThenPort)
   const listed = [list.own, ...list.others].sort(byHostThenPort)
   // Without a list there is nothing that could differ: a bound node may be started without one.
   if (listed.length === 1 || stored.join() === listed.join()) return undefined
   return `cluster (${listed.join(',')}) is not the stored membership (${stored.join(',')}), which counts`
+}
+
+/** The one line of a node that was started to join others, and has a cluster already. */
+export function joinWarning(
+  join: readonly string[],
+  self: NodeId,
+  membership: Membership,
+): string | undefined {
+  const { members } = membership
+  // Not a member: it still asks, and is told.
+  if (join.length === 0 || !members.some(({ id }) => id === self)) return undefined
+  const known = join.some((address) => {
+    return members.some(({ peerAddress }) => sameAddress(peerAddress, address))
+  })
+  if (known) return undefined
+  return `join (${join.join(',')}) is not followed: this node belongs to a cluster already, and only an empty one can join another`
 }
 
 /** What a node is told while it waits. */
@@ -91,6 +98,8 @@ export interface BindStore {
 
 export interface BootstrapOptions {
   readonly list: ClusterList
+  /** Members that this node has asked to be added: it founds nothing then. */
+  readonly join: readonly string[]
   readonly self: { readonly id: NodeId; readonly clientAddress: string }
   readonly peers: Acquaintances
   readonly store: BindStore
@@ -147,13 +156,20 @@ interface Decision {
 }
 
 /** Waits for one of the two ways. What is told after the decision no longer counts: it is about to be durable. */
-function decide({ list, self, peers, randomBytes, log }: BootstrapOptions): Promise<Decision> {
+function decide({
+  list,
+  join,
+  self,
+  peers,
+  randomBytes,
+  log,
+}: BootstrapOptions): Promise<Decision> {
   return new Promise((resolve) => {
     const settle = (decision: Decision): void => {
       peers.watch(undefined)
       resolve(decision)
     }
-    const isFounder = list.own === list.founder
+    const isFounder = list.own === list.founder && join.length === 0
     const changed = (): void => {
       const members = isFounder ? everyone(list, self.id, peers.acquainted()) : undefined
       if (members === undefined) return
@@ -164,7 +180,8 @@ function decide({ list, self, peers, randomBytes, log }: BootstrapOptions): Prom
       changed,
       invited: (clusterId, by) => settle({ clusterId, members: undefined, by }),
     })
-    if (list.others.length > 0) {
+    if (join.length > 0) log.info({ join }, 'waiting to be added to the cluster of these members')
+    else if (list.others.length > 0) {
       const text = isFounder
         ? 'waiting for every node of the cluster list, to found the cluster'
         : `waiting for the node at ${list.founder} to found the cluster`

@@ -6,7 +6,6 @@
 
 import {
   assigned,
-  brokenRules,
   Config,
   isOptionName,
   limits,
@@ -17,6 +16,7 @@ import {
   reservedVariables,
   type Settings,
 } from './config.ts'
+import { brokenRules } from './config-rules.ts'
 import { OperatorError } from './operator-error.ts'
 import { humanBytes } from './option-kinds.ts'
 import { type Assignment, fromArguments, fromEnvironment, fromFile } from './option-sources.ts'

@@ -1,15 +1,14 @@
 /*
  * Every option and every limit of the server, in one table: name (redis.conf's where Redis has the concept),
  * kind with unit and bounds, default, help, and whether CONFIG SET may change it. Code asks `config.get(name)`
- * each time it needs a value, so a changed option holds at once. This file must not know who uses an option;
- * it knows the rules between options, because only here can they be broken.
+ * each time it needs a value, so a changed option holds at once. This file must not know who uses an option.
  */
 
-import { isIP } from 'node:net'
 import { DATABASES } from '../storage/state-meta.ts'
 import type { ConfigPort, ConfigRefusal, RewriteFailure } from './commands/local-server.ts'
 import { rewriteConfigFile, type WrittenOption } from './config-rewrite.ts'
-import { formatAddress, isLoopback, parseAddress } from './network.ts'
+import { brokenRules } from './config-rules.ts'
+import { formatAddress, parseAddress } from './network.ts'
 import {
   address,
   addresses,
@@ -18,7 +17,6 @@ import {
   boolean,
   bytes,
   choice,
-  humanBytes,
   integer,
   type OptionKind,
   type OutputLimits,
@@ -39,6 +37,7 @@ export interface Settings {
   readonly 'peer-announce': string
   readonly announce: string
   readonly cluster: readonly string[]
+  readonly join: readonly string[]
   readonly 'peer-secret': string
   readonly requirepass: string
   readonly 'protected-mode': boolean
@@ -64,6 +63,7 @@ export interface Settings {
   readonly 'election-timeout-ms': number
   readonly 'heartbeat-interval-ms': number
   readonly 'commit-timeout-ms': number
+  readonly 'slow-commit-ms': number
   readonly 'log-retain-max': number
   readonly 'snapshot-log-max': number
   readonly 'log-cache-size': number
@@ -103,6 +103,13 @@ const TIMER_SECONDS_MAX = 2_147_483
 export const limits = {
   /** Members of a cluster, and entries of the `cluster` list. */
   membersMax: 9,
+  /** Changes of the membership that wait at one node, and nodes that ask it to be added. */
+  membershipRequestsMax: 64,
+  membershipRequestTimeoutMs: 10_000,
+  /** A member that lacks no more entries has caught up: it may be promoted, and counts as one that can go on. */
+  caughtUpEntriesMax: 1_000,
+  /** An orderly stop of a leader waits so long for another to take over. */
+  handOverTimeoutMs: 2_000,
   bindAddressesMax: 16,
   configFileBytesMax: 1_048_576,
   passwordCharsMax: 512,
@@ -248,6 +255,11 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: '',
     help: 'the initial members, host:peerport,..., the same list on every node; empty: one node alone',
   },
+  join: {
+    kind: addresses({ max: limits.membersMax }),
+    default: '',
+    help: 'members, host:peerport,...: a new, empty node asks any of them to be added to their cluster',
+  },
   'peer-secret': {
     kind: text({ max: limits.passwordCharsMax }),
     default: '',
@@ -392,6 +404,12 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     kind: integer({ min: 100, max: 600_000, unit: 'ms' }),
     default: '10000',
     help: 'a commit to disk that takes longer ends the process, so that the others go on',
+  },
+  'slow-commit-ms': {
+    kind: integer({ min: 0, max: 600_000, unit: 'ms' }),
+    default: '1000',
+    settable: true,
+    help: 'a leader whose log commits take longer for some seconds hands over to another; 0: never',
   },
   'log-retain-max': {
     kind: bytes({ min: KB, max: 1024 * GB }),
@@ -574,67 +592,6 @@ export function printed<Name extends OptionName>(settings: Settings, name: Name)
 }
 
 const IMMUTABLE = "can't set immutable config"
-
-export interface BrokenRule {
-  readonly names: readonly [OptionName, ...OptionName[]]
-  readonly rule: string
-}
-
-/** The rules between options. Each says what to change, for it becomes an error line. */
-export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
-  if (settings['election-timeout-ms'] < 3 * settings['heartbeat-interval-ms']) {
-    const names = ['election-timeout-ms', 'heartbeat-interval-ms'] as const
-    yield { names, rule: 'the election timeout must be at least three heartbeats' }
-  }
-  if (settings['snapshot-log-max'] < settings['log-retain-max']) {
-    const names = ['snapshot-log-max', 'log-retain-max'] as const
-    yield { names, rule: 'for a snapshot at least as much log must be kept as without one' }
-  }
-  if (settings['disk-free-leader-min'] > settings['disk-free-min']) {
-    const names = ['disk-free-leader-min', 'disk-free-min'] as const
-    yield { names, rule: 'a leader hands over only when it refuses writes already' }
-  }
-  if (settings.port === settings['peer-port']) {
-    yield { names: ['port', 'peer-port'], rule: 'clients and peers need different ports' }
-  }
-  const sentinelPort = settings['sentinel-port']
-  if (sentinelPort === settings.port || sentinelPort === settings['peer-port']) {
-    const names = ['sentinel-port', 'port', 'peer-port'] as const
-    yield { names, rule: 'Sentinel clients need a port of their own' }
-  }
-  const bulk = settings['proto-max-bulk-len']
-  if (settings['client-query-buffer-limit'] < bulk + MB) {
-    const names = ['client-query-buffer-limit', 'proto-max-bulk-len'] as const
-    yield { names, rule: `the buffer must hold the largest argument and ${humanBytes(MB)} more` }
-  }
-  const { hardBytes } = settings['client-output-buffer-limit'].normal
-  if (hardBytes !== 0 && hardBytes < bulk + MB) {
-    const names = ['client-output-buffer-limit', 'proto-max-bulk-len'] as const
-    yield { names, rule: `the hard limit must hold the largest value and ${humanBytes(MB)} more` }
-  }
-  const clients = settings['maxmemory-clients']
-  if (clients < settings['client-query-buffer-limit']) {
-    const names = ['maxmemory-clients', 'client-query-buffer-limit'] as const
-    yield { names, rule: 'the memory of all clients must hold the input of one' }
-  }
-  const { cluster } = settings
-  if (cluster.length > 0 && !cluster.includes(settings['peer-announce'])) {
-    const names = ['peer-announce', 'cluster'] as const
-    yield { names, rule: 'the list must contain this node as peer-announce spells it' }
-  }
-  if (settings['protected-mode'] && settings['peer-secret'] === '') {
-    const foreign = cluster.find((member) => isForeign(member))
-    if (foreign !== undefined) {
-      const rule = `peers such as ${foreign} are refused without peer-secret (or with protected-mode no, accepted unproved)`
-      yield { names: ['cluster', 'protected-mode'], rule }
-    }
-  }
-}
-
-/** Certainly another machine. A host name may still turn out to be; then the refused link says so. */
-function isForeign(member: string): boolean {
-  return isIP(parseAddress(member)?.host ?? '') !== 0 && !isLoopback(member)
-}
 
 /** A host to tell others; every-address is none, so then it is this machine's own. */
 function boundHost(bind: readonly BindAddress[]): string {

@@ -19,6 +19,8 @@ import type {
 import type { Config } from './config.ts'
 import type { DiskSpace } from './disk-space.ts'
 import type { Frontend } from './frontend.ts'
+import type { MembershipRequest } from './membership-plan.ts'
+import type { RequestOutcome } from './membership-requests.ts'
 import type { Clock } from './network.ts'
 import { Observer } from './observer.ts'
 import type { ProcessMemory } from './process-memory.ts'
@@ -130,6 +132,10 @@ export class NodeFacts implements LocalServer {
     })
   }
 
+  changeMembership(request: MembershipRequest): Promise<RequestOutcome> {
+    return this.#options.replica.members.request(request)
+  }
+
   shutdown(): Promise<Reply> {
     return this.#options.shutdown()
   }
@@ -149,6 +155,7 @@ export class NodeFacts implements LocalServer {
 
   raft(): RaftStatus {
     const { replica, nodeId, logCache, state } = this.#options
+    const { members } = replica
     const status = replica.status()
     const cache = logCache()
     const matches = new Map(status?.peers.map(({ id, match }) => [id, match]))
@@ -158,15 +165,17 @@ export class NodeFacts implements LocalServer {
       clusterId: replica.clusterId ?? '',
       role: status?.role ?? 'follower',
       term: status?.term ?? 0,
-      leader: replica.member(status?.leader),
-      lastLeader: replica.member(replica.lastLeader),
-      members: replica.members.map((member) => {
+      leader: members.member(status?.leader),
+      lastLeader: members.member(members.lastLeader),
+      removed: members.isRemoved,
+      changing: members.membership?.outgoing !== undefined,
+      members: members.all.map((member) => {
         const self = member.id === nodeId
         return {
           member,
-          connected: self || replica.isUp(member.id),
+          connected: self || members.isUp(member.id),
           match: leads ? (self ? status.durable : matches.get(member.id)) : undefined,
-          silentForMs: leads && !self ? replica.silentForMs(member.id) : undefined,
+          silentForMs: leads && !self ? members.silentForMs(member.id) : undefined,
         }
       }),
       commit: status?.commit ?? 0,

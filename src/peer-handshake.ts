@@ -14,9 +14,11 @@
  */
 
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { NodeId } from '../raft/types.ts'
+import { assert } from '../raft/assert.ts'
+import type { Index, NodeId } from '../raft/types.ts'
 import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
 import { formatAddress, parseAddress, sameAddress } from './network.ts'
+import { type Refusal, refusalCodes } from './peer-admission.ts'
 import { type FrameKind, frame, frameKinds, PeerProtocolError } from './peer-frame.ts'
 
 /** The versions this build speaks. A connection speaks the highest that both sides know. */
@@ -35,6 +37,13 @@ const REASON_CHARS_MAX = 300
 export const linkKinds = ['control', 'append', 'forward', 'snapshot'] as const
 export type LinkKind = (typeof linkKinds)[number]
 
+/**
+ * What a hello may ask for: a link; to be made a member (`join`); or only who is there (`probe`). The last two never
+ * become a link: their answer is a refusal, which tells both sides who the other is.
+ */
+export type HelloKind = LinkKind | 'join' | 'probe'
+const helloKinds: readonly HelloKind[] = [...linkKinds, 'join', 'probe']
+
 /** What a node says of itself. */
 export interface Identity {
   readonly id: NodeId
@@ -48,83 +57,8 @@ export interface Identity {
   readonly listHash: string
   /** The ids of the membership in force; undefined while this node has none in its log. */
   readonly members: readonly NodeId[] | undefined
-}
-
-/** Why a link may not be. */
-export const refusalCodes = [
-  'version', // no common version of this protocol
-  'protected', // not loopback, and no secret
-  'secret', // the proof is wrong
-  'receiver', // meant for another node
-  'self', // the other side has this node's id
-  'cluster', // of another cluster
-  'sender', // not a member
-  'list', // unbound, with another `cluster` list
-  'wiped', // unbound, and the cluster does not know it
-  'joining', // about to bind: will be welcome in a moment
-  'unready', // nobody here knows the membership yet: will be known in a moment
-  'stale', // of a process that has ended since
-] as const
-export type RefusalCode = (typeof refusalCodes)[number]
-
-export interface Refusal {
-  readonly code: RefusalCode
-  readonly text: string
-}
-
-/** Refusals that pass by themselves and are no news to an operator. */
-export function isTransient(code: RefusalCode): boolean {
-  return code === 'joining' || code === 'unready' || code === 'stale'
-}
-
-/** Whether `self` may have a link with `other`; the other side asks itself the same. undefined: it may. */
-export function judge(self: Identity, other: Identity): Refusal | undefined {
-  const name = `node ${other.id} at ${other.peerAddress}`
-  if (other.id === self.id) {
-    return { code: 'self', text: `${name} has the id of this node: a copied data folder?` }
-  }
-  if (self.clusterId === undefined) return judgeUnbound(self, other, name)
-  if (other.clusterId === undefined) return judgeNewcomer(self, other, name)
-  if (other.clusterId !== self.clusterId) {
-    const text = `${name} is of cluster ${other.clusterId}, this node of cluster ${self.clusterId}`
-    return { code: 'cluster', text }
-  }
-  if (self.members !== undefined) {
-    if (self.members.includes(other.id)) return undefined
-    return { code: 'sender', text: `${name} is not a member of cluster ${self.clusterId}` }
-  }
-  // Bound by invitation and still without a log: whoever names both of us is a member.
-  const named = other.members?.includes(self.id) === true && other.members.includes(other.id)
-  return named ? undefined : { code: 'unready', text: 'the membership has not arrived here yet' }
-}
-
-function judgeUnbound(self: Identity, other: Identity, name: string): Refusal | undefined {
-  if (other.clusterId === undefined) {
-    if (other.listHash === self.listHash) return undefined
-    return { code: 'list', text: `${name} has another cluster list than this node` }
-  }
-  if (other.members === undefined) {
-    return { code: 'unready', text: `${name} does not know its membership yet` }
-  }
-  if (other.members.includes(self.id))
-    return { code: 'joining', text: 'this node joins the cluster' }
-  return {
-    code: 'wiped',
-    text:
-      `this node's disk is empty, but the cluster ${other.clusterId} exists already and does not know it ` +
-      `(says ${name}); a node that lost its disk must not vote again: it has to be joined as a new member`,
-  }
-}
-
-function judgeNewcomer(self: Identity, other: Identity, name: string): Refusal {
-  if (self.members === undefined) {
-    return { code: 'unready', text: 'the membership has not arrived here yet' }
-  }
-  if (self.members.includes(other.id)) return { code: 'joining', text: `${name} joins the cluster` }
-  return {
-    code: 'wiped',
-    text: `${name} has an empty disk and is not a member of cluster ${self.clusterId}: it must not vote`,
-  }
+  /** Where that membership stands in the log: of two that differ the later one counts. 0 without one. */
+  readonly membershipIndex: Index
 }
 
 export interface HandshakeOptions {
@@ -133,11 +67,11 @@ export interface HandshakeOptions {
   /** NONCE_BYTES unpredictable bytes, never used twice. */
   readonly nonce: Uint8Array
   /** The last word on an identity that is proved; undefined admits it. */
-  readonly admit: (other: Identity, kind: LinkKind) => Refusal | undefined
+  readonly admit: (other: Identity, kind: HelloKind) => Refusal | undefined
 }
 
 export interface DialOptions extends HandshakeOptions {
-  readonly kind: LinkKind
+  readonly kind: HelloKind
   /** Who is meant: the id once known; the address it was dialled at. */
   readonly receiver: { readonly id: NodeId | undefined; readonly address: string }
 }
@@ -166,7 +100,7 @@ export interface Handshake {
 }
 
 interface Hello {
-  readonly kind: LinkKind
+  readonly kind: HelloKind
   readonly sender: Identity
   readonly receiverId: NodeId | undefined
   readonly receiverAddress: string
@@ -240,9 +174,9 @@ export class DialHandshake implements Handshake {
     }
     const [fields, verdict] = decode(statement)
     const other = readIdentity(fields)
-    const refusal = admit(other, kind) ?? misdirected(receiver.id, receiver.address, other)
+    const refusal = admit(other, kind) ?? misdirected(kind, receiver.id, receiver.address, other)
     if (refusal !== undefined) return { type: 'refused', refusal, other, byOther: false }
-    if (verdict === null) return { type: 'established', other, kind }
+    if (verdict === null && isLink(kind)) return { type: 'established', other, kind }
     if (!isArray(verdict)) throw badHandshake('an answer without a verdict')
     return { type: 'refused', refusal: readRefusal(verdict), other, byOther: true }
   }
@@ -294,14 +228,16 @@ export class AcceptHandshake implements Handshake {
       return refuseEarly(secretRefusal)
     }
     const other = hello.sender
+    const { kind } = hello
     const refusal =
-      admit(other, hello.kind) ?? misdirected(hello.receiverId, hello.receiverAddress, self)
+      admit(other, kind) ?? misdirected(kind, hello.receiverId, hello.receiverAddress, self)
     const verdict = refusal === undefined ? null : [refusal.code, refusal.text]
     const statement = encodeFrame([identityFields(self), verdict])
     const own = prove(secret, 'acceptor', [bytes, challenge, statement])
     const send = frame(frameKinds.answer, encodeFrame([statement, own]))
     if (refusal === undefined) {
-      return { send, outcome: { type: 'established', other, kind: hello.kind } }
+      assert(isLink(kind), () => `a ${kind} was taken for a link`)
+      return { send, outcome: { type: 'established', other, kind } }
     }
     return { send, outcome: { type: 'refused', refusal, other, byOther: false } }
   }
@@ -324,12 +260,21 @@ export function refusedFrame(refusal: Refusal): Uint8Array {
   return frame(frameKinds.refused, encodeFrame([refusal.code, refusal.text]))
 }
 
-/** `target` is not who the dialler meant: by id if it knew one, else by the address it dialled. */
+function isLink(kind: HelloKind): kind is LinkKind {
+  return linkKinds.some((known) => known === kind)
+}
+
+/**
+ * `target` is not who the dialler meant: by id if it knew one, else by the address it dialled. Whoever asks to join, or
+ * who is there, means anybody.
+ */
 function misdirected(
+  kind: HelloKind,
   id: NodeId | undefined,
   address: string,
   target: Identity,
 ): Refusal | undefined {
+  if (!isLink(kind)) return undefined
   if (id === undefined ? sameAddress(address, target.peerAddress) : id === target.id)
     return undefined
   const meant = id === undefined ? `the node at ${address}` : `node ${id} at ${address}`
@@ -367,6 +312,7 @@ function identityFields(identity: Identity): FrameField[] {
     identity.clientAddress,
     identity.listHash,
     identity.members === undefined ? null : [...identity.members],
+    identity.membershipIndex,
   ]
 }
 
@@ -381,11 +327,11 @@ function decode(bytes: Uint8Array): readonly FrameField[] {
 
 function readHello(fields: readonly FrameField[]): Hello {
   const [kind, sender, receiverId, receiverAddress, nonce] = fields
-  const linkKind = linkKinds.find((known) => known === kind)
-  if (linkKind === undefined) throw badHandshake('an unknown kind of link')
+  const helloKind = helloKinds.find((known) => known === kind)
+  if (helloKind === undefined) throw badHandshake('an unknown kind of link')
   readNonce(nonce)
   return {
-    kind: linkKind,
+    kind: helloKind,
     sender: readIdentity(sender),
     receiverId: receiverId === null ? undefined : readId(receiverId),
     receiverAddress: readAddress(receiverAddress),
@@ -394,10 +340,7 @@ function readHello(fields: readonly FrameField[]): Hello {
 
 function readIdentity(field: FrameField | undefined): Identity {
   if (!isArray(field)) throw badHandshake('no identity')
-  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members] = field
-  if (typeof incarnation !== 'number' || !Number.isSafeInteger(incarnation) || incarnation < 0) {
-    throw badHandshake('a bad incarnation')
-  }
+  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members, at] = field
   if (typeof listHash !== 'string' || !/^[0-9a-f]{64}$/.test(listHash)) {
     throw badHandshake('a bad hash of the cluster list')
   }
@@ -407,12 +350,18 @@ function readIdentity(field: FrameField | undefined): Identity {
   return {
     id: readId(id),
     clusterId: clusterId === null ? undefined : readId(clusterId),
-    incarnation,
+    incarnation: readCount(incarnation),
     peerAddress: readAddress(peerAddress),
     clientAddress: readAddress(clientAddress),
     listHash,
     members: members === null ? undefined : members.map(readId),
+    membershipIndex: readCount(at),
   }
+}
+
+function readCount(field: FrameField | undefined): number {
+  if (typeof field === 'number' && Number.isSafeInteger(field) && field >= 0) return field
+  throw badHandshake('a bad incarnation or index')
 }
 
 /** Ids of nodes and clusters alike: 40 hex digits. */

@@ -11,6 +11,7 @@
 import { assert } from '../raft/assert.ts'
 import type { Origin } from '../storage/codec.ts'
 import type { Connection } from './network.ts'
+import type { Refusal } from './peer-admission.ts'
 import {
   type Body,
   type FrameKind,
@@ -28,7 +29,6 @@ import {
   type Identity,
   type LinkKind,
   type Outcome,
-  type Refusal,
   refusedFrame,
 } from './peer-handshake.ts'
 

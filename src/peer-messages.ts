@@ -4,13 +4,18 @@
  */
 
 import type { Index, Message } from '../raft/types.ts'
-import { CodecError, decodeFrame, encodeFrame } from '../storage/codec.ts'
+import { CodecError, decodeFrame, encodeFrame, type FrameField } from '../storage/codec.ts'
 import { FieldReader } from '../storage/field-reader.ts'
+import type { MembershipRequest } from './membership-plan.ts'
+import { formatAddress, parseAddress } from './network.ts'
 import { PeerProtocolError } from './peer-frame.ts'
 import type { LinkKind } from './peer-handshake.ts'
 
 const NOTE_TYPE_CHARS_MAX = 32
 const DIGEST_CHARS = 64
+const ID_CHARS_MAX = 64
+const TEXT_CHARS_MAX = 400
+const outcomes = ['done', 'refused', 'elsewhere'] as const
 
 /** What members tell each other beside raft and the commands of clients: it may be lost, and is then asked for anew. */
 export type Note =
@@ -23,6 +28,19 @@ export type Note =
   | { readonly type: 'progress-asked' }
   /** The sender's state at the entry `index`, 64 hex digits: see DigestCheck. */
   | { readonly type: 'digest-told'; readonly index: Index; readonly digest: string }
+  /** A wish about the members, for the leader; `number` names it at the sender. */
+  | {
+      readonly type: 'membership-asked'
+      readonly number: number
+      readonly request: MembershipRequest
+    }
+  /** What became of it; `elsewhere`: nothing, this node does not lead. */
+  | {
+      readonly type: 'membership-told'
+      readonly number: number
+      readonly outcome: 'done' | 'refused' | 'elsewhere'
+      readonly text: string
+    }
 
 /** A large append must not delay a heartbeat, nor what asks for votes or for reads. */
 export function linkOf(message: Message): LinkKind {
@@ -47,6 +65,26 @@ export function encodeNote(note: Note): Uint8Array {
       return encodeFrame([note.type])
     case 'digest-told':
       return encodeFrame([note.type, note.index, note.digest])
+    case 'membership-asked':
+      return encodeFrame([note.type, note.number, requestFields(note.request)])
+    case 'membership-told':
+      return encodeFrame([note.type, note.number, note.outcome, note.text.slice(0, TEXT_CHARS_MAX)])
+  }
+}
+
+function requestFields(request: MembershipRequest): FrameField[] {
+  const { type } = request
+  switch (type) {
+    case 'add':
+      return [type, request.address, request.learner]
+    case 'admit': {
+      const { id, peerAddress, clientAddress } = request.newcomer
+      return [type, id, peerAddress, clientAddress, request.learner]
+    }
+    case 'transfer':
+      return [type, request.from, request.to ?? null]
+    default:
+      return [type, request.id, request.force]
   }
 }
 
@@ -79,9 +117,58 @@ function readNote(fields: FieldReader): Note {
       return { type }
     case 'digest-told':
       return { type, index: fields.integer(), digest: fields.string(DIGEST_CHARS) }
+    case 'membership-asked':
+      return { type, number: fields.integer(), request: readRequest(fields.array()) }
+    case 'membership-told': {
+      const number = fields.integer()
+      const word = fields.string(NOTE_TYPE_CHARS_MAX)
+      const outcome = outcomes.find((known) => known === word)
+      if (outcome === undefined) throw new CodecError('an unknown outcome')
+      return { type, number, outcome, text: fields.string(TEXT_CHARS_MAX) }
+    }
     default:
       throw new CodecError('a note of an unknown type')
   }
+}
+
+function readRequest(values: readonly FrameField[]): MembershipRequest {
+  const fields = new FieldReader(values)
+  const request = readWish(fields.string(NOTE_TYPE_CHARS_MAX), fields)
+  fields.expectEnd()
+  return request
+}
+
+function readWish(type: string, fields: FieldReader): MembershipRequest {
+  switch (type) {
+    case 'add':
+      return { type, address: readAddress(fields), learner: fields.boolean() }
+    case 'admit': {
+      const id = fields.string(ID_CHARS_MAX)
+      const newcomer = {
+        id,
+        peerAddress: readAddress(fields),
+        clientAddress: readAddress(fields),
+      }
+      return { type, newcomer, learner: fields.boolean() }
+    }
+    case 'transfer': {
+      const from = fields.string(ID_CHARS_MAX)
+      return { type, from, to: fields.skipNull() ? undefined : fields.string(ID_CHARS_MAX) }
+    }
+    case 'remove':
+    case 'promote':
+    case 'demote':
+      return { type, id: fields.string(ID_CHARS_MAX), force: fields.boolean() }
+    default:
+      throw new CodecError('an unknown wish about the members')
+  }
+}
+
+function readAddress(fields: FieldReader): string {
+  const text = fields.string(TEXT_CHARS_MAX)
+  const address = parseAddress(text)
+  if (address === undefined) throw new CodecError('no address')
+  return formatAddress(address.host, address.port)
 }
 
 /** Bytes that are no message are the other side's fault; whatever else is thrown is ours. */

@@ -5,6 +5,8 @@
 import type { Random } from '../raft/ports.ts'
 import type { Message, NodeId } from '../raft/types.ts'
 import type { Clock, Network, Timers } from './network.ts'
+import type { WasRemoved } from './peer-admission.ts'
+import type { Identity } from './peer-handshake.ts'
 import type { ForwardChannel, PeerLimits } from './peer-link.ts'
 import type { Note } from './peer-messages.ts'
 import type { PeerLog } from './peer-refusals.ts'
@@ -37,6 +39,10 @@ export interface PeerEvents {
   snapshotReplied(from: NodeId, body: Uint8Array): void
   /** The link that snapshots are sent on; what was on its way when it broke is lost. */
   snapshotLink(to: NodeId, change: 'up' | 'down'): void
+  /** That member says that this node was removed from the cluster. Said again with every attempt to reach one. */
+  removed(by: Identity): void
+  /** That node asks to be made a member. Returns why it may not, as far as that is known already. */
+  joinAsked(other: Identity): string | undefined
 }
 
 export interface PeersOptions {
@@ -61,4 +67,7 @@ export interface PeersOptions {
   readonly listHash: string
   readonly secret: string | undefined
   readonly protectedMode: boolean
+  /** host:port of members that are asked in turn to make this node one, until it is. */
+  readonly join: readonly string[]
+  readonly wasRemoved: WasRemoved
 }

@@ -33,8 +33,8 @@ export class Peer {
   readonly address: string
   readonly #diallers = new Map<LinkKind, Dialler>()
   readonly #accepted = new Map<LinkKind, PeerLink>()
-  /** Of its latest process; -1 while none was seen. */
-  #incarnation = -1
+  /** Of its latest process; undefined while none was seen. */
+  #identity: Identity | undefined
   #up = false
   #error: string | undefined
   /** Of links that have ended. */
@@ -46,8 +46,17 @@ export class Peer {
     this.address = address
   }
 
+  get isUp(): boolean {
+    return this.#up
+  }
+
+  get identity(): Identity | undefined {
+    return this.#identity
+  }
+
+  /** -1 while no process of it was seen. */
   get incarnation(): number {
-    return this.#incarnation
+    return this.#identity?.incarnation ?? -1
   }
 
   /** Keeps a link of this kind alive from now on; an entry of the list has only the control link. */
@@ -72,8 +81,8 @@ export class Peer {
 
   /** True when `other` is a process of it not seen before; the links of earlier ones are closed then. */
   renew(other: Identity): boolean {
-    if (other.incarnation <= this.#incarnation) return false
-    this.#incarnation = other.incarnation
+    if (other.incarnation <= this.incarnation) return false
+    this.#identity = other
     const links = linkKinds.flatMap((kind) => [this.link(kind), this.#accepted.get(kind)])
     for (const link of links) {
       if (link !== undefined && link.other.incarnation < other.incarnation) {

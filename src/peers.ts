@@ -7,7 +7,7 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Transport } from '../raft/ports.ts'
-import type { Member, Message, NodeId } from '../raft/types.ts'
+import type { Index, Member, Message, NodeId } from '../raft/types.ts'
 import { decodeMessage, encodeMessage } from '../storage/codec.ts'
 import type { Acquaintances, Watcher } from './bootstrap.ts'
 import {
@@ -19,19 +19,19 @@ import {
   sameAddress,
 } from './network.ts'
 import { describeEnd, Peer, type PeerStats } from './peer.ts'
+import { isTransient, judge, judgeJoiner, type Refusal } from './peer-admission.ts'
 import { Dialler } from './peer-dialler.ts'
+import { Enquiries } from './peer-enquiries.ts'
 import { type Body, type FrameKind, frameKinds } from './peer-frame.ts'
 import {
   AcceptHandshake,
   DialHandshake,
   type HandshakeOptions,
+  type HelloKind,
   type Identity,
-  isTransient,
-  judge,
   type LinkKind,
   linkKinds,
   NONCE_BYTES,
-  type Refusal,
 } from './peer-handshake.ts'
 import { type ForwardChannel, type LinkEnd, PeerLink } from './peer-link.ts'
 import { badMessage, decodeNote, decoding, encodeNote, linkOf, type Note } from './peer-messages.ts'
@@ -51,9 +51,8 @@ const KEEP_ALIVE_MS = 30_000
 export class Peers implements Transport, Acquaintances {
   readonly #options: PeersOptions
   readonly #refusals: RefusalLog
-  #clusterId: string | undefined
-  /** Everyone in the membership in force, this node included; undefined while its log has none. */
-  #members: readonly NodeId[] | undefined
+  /** What this node says of itself. */
+  #self: Identity
 
   /** By id; by listed address while this node is unbound. */
   readonly #peers = new Map<string, Peer>()
@@ -64,6 +63,7 @@ export class Peers implements Transport, Acquaintances {
   readonly #unflushed = new Set<PeerLink>()
   /** Members that lost an append since they were last reported. */
   readonly #lost = new Set<NodeId>()
+  readonly enquiries: Enquiries
 
   #watcher: Watcher | undefined
   #listeners: Listener[] = []
@@ -72,8 +72,16 @@ export class Peers implements Transport, Acquaintances {
 
   constructor(options: PeersOptions) {
     this.#options = options
-    this.#clusterId = options.clusterId
+    const { id, clusterId, incarnation, peerAddress, clientAddress, listHash } = options
+    const own = { id, clusterId, incarnation, peerAddress, clientAddress, listHash }
+    this.#self = { ...own, members: undefined, membershipIndex: 0 }
     this.#refusals = new RefusalLog(options.log, options.clock)
+    this.enquiries = new Enquiries({
+      ...options,
+      credentials: () => this.#credentials(),
+      admitAddress: (remote) => this.#admitAddress(remote),
+      joinRefused: (link, end) => this.#sayWhy(link, end),
+    })
   }
 
   /** Listens on each host and begins to dial. Throws OperatorError when an address cannot be listened on. */
@@ -88,9 +96,11 @@ export class Peers implements Transport, Acquaintances {
       )
       this.#listeners.push(listener)
     }
-    if (this.#clusterId === undefined) {
+    if (this.#self.clusterId === undefined) {
       for (const address of this.#options.seeds) this.#add(undefined, address)
     }
+    const { join } = this.#options
+    if (join.length > 0) this.enquiries.askToJoin(join)
     this.#armSweep()
   }
 
@@ -98,6 +108,7 @@ export class Peers implements Transport, Acquaintances {
   async close(): Promise<void> {
     this.#closed = true
     this.#cancelSweep?.()
+    this.enquiries.close()
     for (const link of [...this.#greeting]) link.close('shutting down')
     for (const peer of this.#peers.values()) peer.dismiss('shutting down')
     await Promise.all(this.#listeners.map((listener) => listener.close()))
@@ -105,10 +116,15 @@ export class Peers implements Transport, Acquaintances {
 
   // ---- Whom to know -----------------------------------------------------------------------------
 
-  /** The membership in force: dials those who are new, drops those who are gone. Only of a bound node. */
-  setMembers(members: readonly Member[]): void {
-    assert(this.#clusterId !== undefined, () => 'an unbound node has no members')
-    this.#members = members.map(({ id }) => id)
+  /**
+   * The membership in force, which stands at `index` of the log: dials those who are new, drops those who are gone.
+   * Only of a bound node.
+   */
+  setMembers(members: readonly Member[], index: Index): void {
+    assert(this.#self.clusterId !== undefined, () => 'an unbound node has no members')
+    const ids = members.map(({ id }) => id)
+    this.#self = { ...this.#self, members: ids, membershipIndex: index }
+    if (ids.includes(this.#self.id)) this.enquiries.joined()
     const others = new Map(members.map((member) => [member.id, member]))
     others.delete(this.#options.id)
     for (const [key, peer] of [...this.#peers]) {
@@ -125,7 +141,7 @@ export class Peers implements Transport, Acquaintances {
   }
 
   acquainted(): readonly Identity[] {
-    if (this.#clusterId !== undefined) return []
+    if (this.#self.clusterId !== undefined) return []
     return [...this.#peers.values()].flatMap((peer) => peer.link('control')?.other ?? [])
   }
 
@@ -134,27 +150,34 @@ export class Peers implements Transport, Acquaintances {
   }
 
   bind(clusterId: string): void {
-    assert(this.#clusterId === undefined, () => `${this.#clusterId} is bound to ${clusterId} too`)
-    this.#clusterId = clusterId
+    assert(
+      this.#self.clusterId === undefined,
+      () => `${this.#self.clusterId} is bound to ${clusterId} too`,
+    )
+    this.#self = { ...this.#self, clusterId }
     const unbound = [...this.#peers.values()]
     this.#peers.clear()
     for (const link of [...this.#greeting]) link.close('bound to a cluster')
     for (const peer of unbound) peer.dismiss('bound to a cluster')
   }
 
+  /** Both can reach each other. */
+  isUp(id: NodeId): boolean {
+    return this.#peers.get(id)?.isUp === true
+  }
+
+  /** What that member said of itself when its present process was first met. */
+  announced(id: NodeId): Identity | undefined {
+    return this.#peers.get(id)?.identity
+  }
+
   stats(): readonly PeerStats[] {
     return [...this.#peers.values()].map((peer) => peer.stats())
   }
 
-  #identity(): Identity {
-    const { id, incarnation, peerAddress, clientAddress, listHash } = this.#options
-    const [clusterId, members] = [this.#clusterId, this.#members]
-    return { id, clusterId, incarnation, peerAddress, clientAddress, listHash, members }
-  }
-
   #credentials(): Pick<HandshakeOptions, 'self' | 'secret' | 'nonce'> {
     const { secret, randomBytes } = this.#options
-    return { self: this.#identity(), secret, nonce: randomBytes(NONCE_BYTES) }
+    return { self: this.#self, secret, nonce: randomBytes(NONCE_BYTES) }
   }
 
   #add(id: NodeId | undefined, address: string): Peer {
@@ -180,9 +203,12 @@ export class Peers implements Transport, Acquaintances {
     return { code: 'protected', text }
   }
 
-  #admit(other: Identity, kind: LinkKind): Refusal | undefined {
-    const self = this.#identity()
-    const refusal = judge(self, other)
+  #admit(other: Identity, kind: HelloKind): Refusal | undefined {
+    const self = this.#self
+    if (kind === 'probe') return { code: 'probed', text: `this is node ${self.id}` }
+    const { wasRemoved } = this.#options
+    if (kind === 'join') return judgeJoiner(self, other, wasRemoved) ?? this.#joinAsked(other)
+    const refusal = judge(self, other, wasRemoved)
     if (refusal !== undefined) {
       const { clusterId } = other
       // Only an unbound node is 'joining' a cluster that the other side names.
@@ -200,6 +226,12 @@ export class Peers implements Transport, Acquaintances {
     }
     if (known === undefined || other.incarnation >= known.incarnation) return undefined
     return { code: 'stale', text: `node ${other.id} has restarted since` }
+  }
+
+  #joinAsked(other: Identity): Refusal {
+    const reason = this.#options.events.joinAsked(other)
+    if (reason !== undefined) return { code: 'join', text: reason }
+    return { code: 'joining', text: `the leader was asked to add node ${other.id}` }
   }
 
   // ---- Links ------------------------------------------------------------------------------------
@@ -273,7 +305,7 @@ export class Peers implements Transport, Acquaintances {
   #accepted(link: PeerLink): Peer {
     const { other } = link
     this.#refusals.forget(other.peerAddress)
-    const unbound = this.#clusterId === undefined
+    const unbound = this.#self.clusterId === undefined
     const peer = unbound ? this.#peers.get(other.peerAddress) : this.#learn(other)
     assert(peer !== undefined, () => `a link of ${other.peerAddress}, which was not admitted`)
     peer.accept(link)
@@ -311,6 +343,12 @@ export class Peers implements Transport, Acquaintances {
   /** One line for what an operator should know, however often it happens; silence for what comes and goes. */
   #sayWhy(link: PeerLink, end: LinkEnd, peer?: Peer): void {
     if (this.#closed || end.type === 'broken') return
+    if (end.type === 'refused' && end.byOther && end.refusal.code === 'removed') {
+      const { other } = end
+      if (other !== undefined && other.clusterId === this.#self.clusterId) {
+        this.#options.events.removed(other)
+      }
+    }
     if (end.type === 'refused' && isTransient(end.refusal.code)) return
     const other = end.type === 'refused' ? end.other?.peerAddress : undefined
     const side = peer?.address ?? other ?? link.remoteAddress.replace(/:[0-9]+$/, '')
@@ -323,6 +361,7 @@ export class Peers implements Transport, Acquaintances {
     this.#cancelSweep = this.#options.timers.after(SWEEP_MS, () => {
       this.#armSweep()
       for (const link of [...this.#greeting]) link.sweep()
+      this.enquiries.sweep()
       for (const peer of [...this.#peers.values()]) peer.sweep()
     })
   }
@@ -406,7 +445,7 @@ export class Peers implements Transport, Acquaintances {
       decoding(() => events.forwarded(from, bytes, this.#channel(link)))
       return
     }
-    if (this.#clusterId === undefined) throw badMessage('out of place')
+    if (this.#self.clusterId === undefined) throw badMessage('out of place')
     if (link.kind === 'snapshot' && kind === frameKinds.snapshot) {
       decoding(() => events.snapshot(from, bytes, (body) => this.#replySnapshot(link, body)))
       return

@@ -9,10 +9,10 @@
 import { assert } from '../raft/assert.ts'
 import type { CoreStatus, ProposeResult } from '../raft/core.ts'
 import { RaftNode } from '../raft/node.ts'
-import type { Member, Membership, Message, NodeId } from '../raft/types.ts'
+import type { Message, NodeId } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import { HASH_KEY_BYTES } from '../storage/layout.ts'
-import { bootstrap, listWarning } from './bootstrap.ts'
+import { bootstrap, joinWarning, listWarning } from './bootstrap.ts'
 import { firstKeySlot, type ReadTime } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { limits } from './config.ts'
@@ -22,6 +22,7 @@ import { ForwardReceiver, ForwardSender } from './forwarding.ts'
 import { hashKeyCommand, Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
 import { LongReads } from './long-reads.ts'
+import { Members } from './members.ts'
 import type { Note } from './peer-messages.ts'
 import type { PeerEvents } from './peer-ports.ts'
 import { Peers } from './peers.ts'
@@ -49,17 +50,15 @@ export class Replica {
   readonly #waits: ReplicationWaits
   readonly snapshots: Snapshots
   readonly checks: SelfChecks
+  readonly #members: Members
   #raft: RaftNode | undefined
   #clusterId: string | undefined
   #ticker: Ticker | undefined
   #clients: Clients | undefined
   #turnScheduled = false
   #stopped = false
-  #membership: Membership | undefined
-  #lastLeader: NodeId | undefined
   /** What the log line and the route of the last turn were made from. */
   #known: Known = { role: 'follower', term: 0, leader: undefined, established: false }
-  #heardAt = new Map<NodeId, number>()
 
   constructor(options: ReplicaOptions) {
     this.#options = options
@@ -92,7 +91,17 @@ export class Replica {
       listHash: list.hash,
       secret: config.get('peer-secret') === '' ? undefined : config.get('peer-secret'),
       protectedMode: config.get('protected-mode'),
+      join: config.get('join'),
+      wasRemoved: (member) => state.wasRemoved(member),
       id,
+    })
+    this.#members = new Members({
+      ...options,
+      own: { peerAddress: list.own, clientAddress: config.get('announce') },
+      peers: () => this.#peers,
+      clusterId: () => this.#clusterId,
+      raft: () => this.#raft,
+      wake: () => this.wake(),
     })
     this.#router = this.#createRouter()
     this.#expiryClock = new ExpiryClock({
@@ -122,7 +131,7 @@ export class Replica {
       ...options,
       checkpoints: this.checkpoints,
       leads: () => this.#known.established,
-      members: () => this.members,
+      members: () => this.members.all,
       propose: (command) => this.#router.proposeClock([command]),
       tell: (to, note) => this.#peers.note(to, note),
     })
@@ -172,7 +181,7 @@ export class Replica {
         appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),
         fence: (leader, term, tag) => this.#sender.fence(leader, term, tag),
-        clientAddress: (id) => this.member(id)?.clientAddress,
+        clientAddress: (id) => this.#members.member(id)?.clientAddress,
         wake: () => this.wake(),
       },
       ...routerSettings(config, space),
@@ -199,6 +208,10 @@ export class Replica {
         break
       case 'digest-told':
         this.checks.told(from, note)
+        break
+      default:
+        this.#members.noted(from, note)
+        this.wake()
     }
   }
 
@@ -242,6 +255,8 @@ export class Replica {
       snapshotReplied: (...part) => this.snapshots.events.snapshotReplied(...part),
       snapshotLink: (...link) => this.snapshots.events.snapshotLink(...link),
       forwarded: (_from, body, channel) => this.#receiver.received(body, channel),
+      removed: ({ id }) => this.#members.removed(id),
+      joinAsked: (other) => this.#members.joinAsked(other),
       forwardReplied: (from, body) => {
         this.#sender.received(from, body)
         this.wake()
@@ -276,6 +291,7 @@ export class Replica {
     if (this.#clusterId === undefined) {
       const { clusterId } = await bootstrap({
         list,
+        join: config.get('join'),
         self: { id, clientAddress: config.get('announce') },
         peers: this.#peers,
         store: disk,
@@ -305,9 +321,14 @@ export class Replica {
       retention: this.snapshots.retention,
       events: { wake: () => this.wake(), fatal: (error) => this.#options.fatal(String(error)) },
     })
-    this.#followMembership(this.#raft.membership)
-    const warning = this.#membership && listWarning(list, id, this.#membership)
-    if (warning !== undefined) log.warn({}, warning)
+    this.#members.follow(this.#raft)
+    const { membership } = this.#members
+    if (membership !== undefined) {
+      const join = joinWarning(config.get('join'), id, membership)
+      for (const warning of [listWarning(list, membership), join]) {
+        if (warning !== undefined) log.warn({}, warning)
+      }
+    }
     this.wake()
   }
 
@@ -365,7 +386,9 @@ export class Replica {
 
   #tick(): void {
     if (this.#stopped) return
-    this.#raft?.tick()
+    // Whoever was removed asks nobody for a vote.
+    if (!this.#members.isRemoved) this.#raft?.tick()
+    this.#members.work()
     this.checks.work(this.#raft)
     this.#router.expire()
     this.#waits.ask()
@@ -383,7 +406,8 @@ export class Replica {
   }
 
   #received(message: Message): void {
-    this.#heardAt.set(message.from, this.#options.clock.monotonic())
+    if (this.#members.isRemoved) return
+    this.#members.heard(message.from)
     this.#raft?.step(message)
   }
 
@@ -393,8 +417,10 @@ export class Replica {
     const known = this.#known
     const changed =
       known.term !== term || known.leader !== leader || known.established !== established
-    this.#followMembership(raft.membership)
-    if (!changed) return
+    // A leader may be heard before the entry that says who it is.
+    if (this.#members.follow(raft)) this.#watchLeader()
+    if (this.#members.isRemoved) this.#router.setRoute({ kind: 'none', removed: true })
+    if (!changed || this.#members.isRemoved) return
     const { role } = raft.status()
     if (established && !known.established) this.#leaderClock.takeOffice(this.#keyspace.clock())
     if (known.term !== term || known.leader !== leader) {
@@ -402,7 +428,7 @@ export class Replica {
       this.#waits.follow()
     }
     this.#known = { role, term, leader, established }
-    this.#lastLeader = leader ?? this.#lastLeader
+    this.#members.lastLeader = leader ?? this.#members.lastLeader
     this.#watchLeader()
     if (known.role === 'leader' && !isLeader) this.#options.watch?.steppedDown()
     this.#router.setRoute(routeOf({ isLeader, leader, term, established }))
@@ -412,21 +438,13 @@ export class Replica {
   }
 
   #watchLeader(): void {
-    const leading = this.member(this.#known.leader)
+    const leading = this.#members.member(this.#known.leader)
     if (leading !== undefined) this.#options.watch?.leading(leading)
   }
 
   #watchPeer(id: NodeId, change: 'up' | 'down'): void {
-    const member = this.member(id)
+    const member = this.#members.member(id)
     if (member !== undefined) this.#options.watch?.peer(member, change)
-  }
-
-  #followMembership(membership: Membership | undefined): void {
-    if (membership === undefined || membership === this.#membership) return
-    this.#membership = membership
-    this.#peers.setMembers(membership.members)
-    // A leader may be heard before the entry that says who it is.
-    this.#watchLeader()
   }
 
   // ---- What others ask of this node ----------------------------------------------------------------
@@ -448,31 +466,12 @@ export class Replica {
     return this.#raft?.status()
   }
 
-  /** Who led last, as far as this node knows. */
-  get lastLeader(): NodeId | undefined {
-    return this.#lastLeader
-  }
-
   get term(): number {
     return this.#raft?.term ?? 0
   }
 
-  member(id: NodeId | undefined): Member | undefined {
-    return this.#membership?.members.find((member) => member.id === id)
-  }
-
-  get members(): readonly Member[] {
-    return this.#membership?.members ?? []
-  }
-
-  isUp(id: NodeId): boolean {
-    return this.#peers.stats().some((peer) => peer.id === id && peer.up)
-  }
-
-  /** Ms since that member was last heard; undefined: not in the life of this process. */
-  silentForMs(id: NodeId): number | undefined {
-    const heard = this.#heardAt.get(id)
-    return heard === undefined ? undefined : Math.round(this.#options.clock.monotonic() - heard)
+  get members(): Members {
+    return this.#members
   }
 
   /** Serves one linearizable read of nothing; resolves with undefined, or with why it could not within `ms`. */

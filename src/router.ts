@@ -89,7 +89,8 @@ export interface RouterLimits {
 
 /** Who takes writes now, as this node knows it. */
 export type Route =
-  | { readonly kind: 'none' }
+  /** `removed`: and never again, as far as this node is concerned. */
+  | { readonly kind: 'none'; readonly removed?: true }
   /** This node leads; it takes commands once everything of earlier terms is applied (`established`). */
   | { readonly kind: 'self'; readonly term: Term; readonly established: boolean }
   | { readonly kind: 'leader'; readonly term: Term; readonly leader: NodeId }
@@ -111,6 +112,9 @@ const CLUSTER_DOWN = new ErrorReply(
 )
 const PARK_FULL = new ErrorReply(
   'CLUSTERDOWN no leader is known and too many commands wait for one; the command was not executed',
+)
+const REMOVED = new ErrorReply(
+  'CLUSTERDOWN this node was removed from its cluster; the command was not executed',
 )
 
 export class Router {
@@ -184,7 +188,9 @@ export class Router {
       return
     }
     // Where nothing of its connection is on its way, a read waits for no command of others that has no place yet.
-    if (stream.unanswered === 1 && (this.#reads.mayBeStale(call) || this.#readsHere(call))) {
+    const removed = this.#route.kind === 'none' && this.#route.removed === true
+    const alone = stream.unanswered === 1 && !removed
+    if (alone && (this.#reads.mayBeStale(call) || this.#readsHere(call))) {
       this.#reads.add(call)
       this.#ports.wake()
       return
@@ -236,7 +242,10 @@ export class Router {
   /** False: not now, and so nothing behind it either. */
   #place(call: Call): boolean {
     const route = this.#route
-    if (route.kind === 'none') return false
+    if (route.kind === 'none') {
+      if (route.removed === true) call.answer(REMOVED, this.#ports.appliedIndex())
+      return route.removed === true
+    }
     if (!call.isRemote && this.#handed.mustHold(call.stream)) {
       this.#handed.hold(call)
       return true
@@ -431,7 +440,9 @@ export class Router {
 }
 
 function sameRoute(a: Route, b: Route): boolean {
-  if (a.kind === 'none' || b.kind === 'none') return a.kind === b.kind
+  if (a.kind === 'none' || b.kind === 'none') {
+    return a.kind === 'none' && b.kind === 'none' && a.removed === b.removed
+  }
   if (a.kind === 'leader' || b.kind === 'leader') return a.kind === b.kind && a.term === b.term
   return a.term === b.term && a.established === b.established
 }

@@ -180,7 +180,7 @@ class Server implements Life {
     const { config } = this.#parts
     const events = new SentinelEvents({
       masterName: () => config.get('sentinel-master-name'),
-      members: () => this.#replica.members,
+      members: () => this.#replica.members.all,
       sessions: () => this.#sentinel.sessions(),
     })
     return {
@@ -250,7 +250,7 @@ class Server implements Life {
   #damaged(what: string, sound: readonly NodeId[] | undefined): void {
     const { logger, storage } = this.#parts
     const { nodeId, clusterId = '' } = storage.log.identity()
-    const sources = this.#replica.members
+    const sources = this.#replica.members.all
       .filter(({ id }) => id !== nodeId && (sound === undefined || sound.includes(id)))
       .map(({ clientAddress }) => clientAddress)
     if (sources.length === 0) {

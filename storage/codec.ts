@@ -43,7 +43,7 @@ const KIND_COMMANDS = 3
 
 const MEMBERS_MAX = 256
 /** By their number in the byte form. */
-const ROLES: readonly MemberRole[] = ['voter', 'learner', 'leaving']
+const ROLES: readonly MemberRole[] = ['voter', 'learner', 'leaving', 'joining']
 const NODE_ID_LENGTH_MAX = 64
 /** A host name has at most 253 characters, then a colon and a port. */
 const ADDRESS_LENGTH_MAX = 260
@@ -320,11 +320,12 @@ export function membershipFields({ members, outgoing }: Membership): FrameField[
 export function membershipOf(fields: readonly FrameField[]): Membership {
   if (fields.length > 1 + MEMBERS_MAX) throw new CodecError(`a membership of ${fields.length - 1}`)
   const reader = new FieldReader(fields)
-  const outgoing = reader.skipNull() ? undefined : readIds(reader.array())
+  const outgoing = reader.skipNull() ? undefined : readIds(reader.array(), MEMBERS_MAX)
   const members: Member[] = []
   while (reader.left > 0) members.push(readMember(reader.array()))
   const ids = new Set(members.map(({ id }) => id))
   if (ids.size !== members.length) throw new CodecError('a membership names a member twice')
+  if (outgoing?.length === 0) throw new CodecError('no outgoing voters')
   if (outgoing === undefined) {
     if (members.some(({ role }) => role === 'leaving')) throw new CodecError('nobody can leave')
     return { members }
@@ -333,11 +334,13 @@ export function membershipOf(fields: readonly FrameField[]): Membership {
   return { members, outgoing }
 }
 
-function readIds(fields: readonly FrameField[]): NodeId[] {
+/** Distinct ids. Throws CodecError on anything else, and above `max`. */
+export function readIds(fields: readonly FrameField[], max: number): NodeId[] {
+  if (fields.length > max) throw new CodecError(`${fields.length} ids`)
   const reader = new FieldReader(fields)
   const ids = new Set<NodeId>()
   while (reader.left > 0) ids.add(reader.string(NODE_ID_LENGTH_MAX))
-  if (ids.size === 0 || ids.size !== fields.length) throw new CodecError('no set of voters')
+  if (ids.size !== fields.length) throw new CodecError('an id is named twice')
   return [...ids]
 }
 

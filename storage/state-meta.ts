@@ -5,8 +5,8 @@
 
 import { createHash } from 'node:crypto'
 import { assert } from '../raft/assert.ts'
-import type { Index, Membership, Term } from '../raft/types.ts'
-import { membershipFields, membershipOf } from './codec.ts'
+import type { Index, Membership, NodeId, Term } from '../raft/types.ts'
+import { membershipFields, membershipOf, readIds } from './codec.ts'
 import { FieldReader, type FrameField } from './field-reader.ts'
 import { CodecError } from './integers.ts'
 import { HASH_KEY_BYTES } from './layout.ts'
@@ -18,6 +18,9 @@ export const DATABASES = 16
 export const META_DATABASE = 'meta'
 export const META_KEY: Uint8Array = Buffer.from('state')
 export const STATE_FORMAT_VERSION = 3
+
+/** Ids that a state remembers as removed. A node that was removed before these is refused all the same: it is bound. */
+export const REMOVED_MAX = 4_096
 
 /** A sum mod 2^64, as two words of 32 bits. */
 export interface Digest {
@@ -32,10 +35,22 @@ export interface StatePoint {
   /** The logical clock in ms. */
   readonly clock: number
   readonly membership: Membership | undefined
+  /** Who was a member and is none any more, the latest last: an id is never used again. At most REMOVED_MAX. */
+  readonly removed: readonly NodeId[]
   /** Key of the keyed hash; undefined until the first entry of commands is applied. */
   readonly hashKey: Uint8Array | undefined
   /** Where each Redis database lies in the environment: SWAPDB changes this and nothing else. A permutation. */
   readonly places: readonly number[]
+}
+
+/** Where an entry leaves the state. */
+export interface EntryEnd {
+  readonly index: Index
+  readonly term: Term
+  /** The logical clock in ms; never falls. */
+  readonly clock: number
+  /** Only when the entry changes it. */
+  readonly membership?: Membership
 }
 
 export interface StateMeta extends StatePoint {
@@ -56,6 +71,7 @@ export const EMPTY_META: StateMeta = {
   term: 0,
   clock: 0,
   membership: undefined,
+  removed: [],
   hashKey: undefined,
   places: Array.from({ length: DATABASES }, (_, place) => place),
   counts: Array.from({ length: DATABASES }, () => 0),
@@ -94,13 +110,37 @@ export function metaDigest(meta: StateMeta): string {
   return createHash('sha256').update(encodeMeta(meta)).digest('hex')
 }
 
+/** Who is removed once `next` follows `point`. Beyond REMOVED_MAX the earliest are forgotten. */
+function removedAfter(point: StatePoint, next: Membership): readonly NodeId[] {
+  const ids = new Set(next.members.map(({ id }) => id))
+  for (const id of point.removed) ids.add(id)
+  const gone = point.membership?.members.map(({ id }) => id).filter((id) => !ids.has(id)) ?? []
+  return gone.length === 0 ? point.removed : [...point.removed, ...gone].slice(-REMOVED_MAX)
+}
+
+/** Where a state stands that stood at `point`, after the next entry. */
+export function pointAfter(point: StatePoint, at: EntryEnd): StatePoint {
+  assert(at.index === point.index + 1, () => `entry ${at.index} after ${point.index}`)
+  assert(at.term >= point.term, () => `term ${at.term} after ${point.term}`)
+  assert(at.clock >= point.clock, () => `the clock falls from ${point.clock} to ${at.clock}`)
+  return {
+    ...point,
+    index: at.index,
+    term: at.term,
+    clock: at.clock,
+    membership: at.membership ?? point.membership,
+    removed: at.membership === undefined ? point.removed : removedAfter(point, at.membership),
+  }
+}
+
 export function pointFields(point: StatePoint): FrameField[] {
-  const { index, term, clock, membership, hashKey, places } = point
+  const { index, term, clock, membership, removed, hashKey, places } = point
   return [
     index,
     term,
     clock,
     membership === undefined ? null : membershipFields(membership),
+    removed,
     hashKey ?? null,
     places,
   ]
@@ -111,9 +151,10 @@ export function readPoint(reader: FieldReader): StatePoint {
   const term = reader.integer()
   const clock = reader.integer()
   const membership = reader.skipNull() ? undefined : membershipOf(reader.array())
+  const removed = readIds(reader.array(), REMOVED_MAX)
   const hashKey = reader.skipNull() ? undefined : Uint8Array.from(reader.bytes(HASH_KEY_BYTES))
   const places = readPlaces(reader.array())
-  return { index, term, clock, membership, hashKey, places }
+  return { index, term, clock, membership, removed, hashKey, places }
 }
 
 export function encodeMeta(meta: StateMeta): Uint8Array {

@@ -6,7 +6,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Index, Membership, Position, Term } from '../raft/types.ts'
+import type { Index, Membership, NodeId, Position, Term } from '../raft/types.ts'
 import {
   type CheckpointSummary,
   encodeCheckpointHeader,
@@ -23,16 +23,18 @@ import {
   DATABASES,
   databaseName,
   decodeMeta,
+  type EntryEnd,
   META_DATABASE,
   META_KEY,
   metaDigest,
+  pointAfter,
   type StateMeta,
   type StatePoint,
 } from './state-meta.ts'
 import { type StateView, StateViews, type ViewLimits } from './state-views.ts'
 import { ValueCache } from './value-cache.ts'
 
-export type { KeyVisitor, StateView, StoredValue }
+export type { EntryEnd, KeyVisitor, StateView, StoredValue }
 
 export interface StateStoreOptions {
   /** Size at which the memtable is full: a checkpoint is due, and without one writing stops. */
@@ -50,16 +52,6 @@ export interface DueKey {
   readonly key: string
   /** In ms of the logical clock. */
   readonly expireAt: number
-}
-
-/** Where an entry leaves the state. */
-export interface EntryEnd {
-  readonly index: Index
-  readonly term: Term
-  /** The logical clock in ms; never falls. */
-  readonly clock: number
-  /** Only when the entry changes it. */
-  readonly membership?: Membership
 }
 
 export interface StateMetrics {
@@ -271,17 +263,7 @@ export class StateStore {
 
   /** Ends an entry: what was written since the last call belongs to it. Every index once, in order. */
   commitEntry(at: EntryEnd): void {
-    const point = this.#point
-    assert(at.index === point.index + 1, () => `entry ${at.index} after ${point.index}`)
-    assert(at.term >= point.term, () => `term ${at.term} after ${point.term}`)
-    assert(at.clock >= point.clock, () => `the clock falls from ${point.clock} to ${at.clock}`)
-    this.#point = {
-      ...point,
-      index: at.index,
-      term: at.term,
-      clock: at.clock,
-      membership: at.membership ?? point.membership,
-    }
+    this.#point = pointAfter(this.#point, at)
     this.#inEntry = false
   }
 
@@ -301,6 +283,11 @@ export class StateStore {
   /** The last membership that was applied. */
   membership(): Membership | undefined {
     return this.#point.membership
+  }
+
+  /** Whether that node was a member and is none any more. */
+  wasRemoved(id: NodeId): boolean {
+    return this.#point.removed.includes(id)
   }
 
   /** Where the last durable checkpoint stands: the log up to here is not needed for a restart. */

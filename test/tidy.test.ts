@@ -91,6 +91,7 @@ const RIM = new Set([
   'src/backup.ts',
   'src/check.ts',
   'src/config.ts',
+  'src/config-rules.ts',
   'src/data-lock.ts',
   'src/logger.ts',
   'src/main.ts',

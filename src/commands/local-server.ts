@@ -8,6 +8,8 @@
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
 import type { StateMetrics } from '../../storage/state-store.ts'
+import type { MembershipRequest } from '../membership-plan.ts'
+import type { RequestOutcome } from '../membership-requests.ts'
 import type { Observer } from '../observer.ts'
 import type { Copies } from '../replication-waits.ts'
 import type { Session } from '../session.ts'
@@ -53,6 +55,8 @@ export interface LocalServer {
    * not.
    */
   ready(): Promise<string | undefined>
+  /** Resolves when the wish is fulfilled, refused, or given up for now. */
+  changeMembership(request: MembershipRequest): Promise<RequestOutcome>
   /**
    * Resolves once the session's writes so far are on as many disks as wanted, or after `timeoutMs` (0: never), or
    * when it is over, with as many as there are.
@@ -126,6 +130,10 @@ export interface RaftStatus {
   readonly leader: Member | undefined
   /** The latest leader this node has known, also while it knows none. */
   readonly lastLeader: Member | undefined
+  /** This node was a member once, and serves nothing any more. */
+  readonly removed: boolean
+  /** The membership in force is joint: the change is not over. */
+  readonly changing: boolean
   /** The membership in force, this node included. */
   readonly members: readonly MemberStatus[]
   readonly commit: Index

@@ -407,7 +407,7 @@ export class Faults {
     const well = machines.every((machine) => {
       const own = machine.status()
       const linked = machines.every(
-        (other) => other === machine || machine.process?.replica.isUp(other.id) === true,
+        (other) => other === machine || machine.process?.replica.members.isUp(other.id) === true,
       )
       return (
         own?.leader === status?.id &&

@@ -65,6 +65,8 @@ export type PeerEvent =
   | { type: 'snapshotReplied'; from: NodeId; text: string }
   | { type: 'snapshotLink'; to: NodeId; change: 'up' | 'down' }
   | { type: 'noted'; from: NodeId; note: Note }
+  | { type: 'removed'; by: NodeId }
+  | { type: 'joinAsked'; id: NodeId; peerAddress: string }
 
 export interface NodeOptions {
   readonly list?: readonly string[]
@@ -76,6 +78,11 @@ export interface NodeOptions {
   /** How a bind() ends when the host is killed before it has resolved: with or without the write. */
   readonly bindSurvivesKill?: boolean
   readonly incarnation?: number
+  readonly join?: readonly string[]
+  /** Ids that this node knows to be removed. */
+  readonly removed?: readonly NodeId[]
+  /** What joiners are told; undefined: that the leader was asked. */
+  readonly refuseJoiners?: string
 }
 
 export class PeerNode {
@@ -126,6 +133,11 @@ export class PeerNode {
           this.events.push({ type: 'snapshotReplied', from, text: Buffer.from(body).toString() }),
         snapshotLink: (to, change) => this.events.push({ type: 'snapshotLink', to, change }),
         forwardDown: (to, unsent) => this.events.push({ type: 'forwardDown', to, unsent }),
+        removed: (by) => this.events.push({ type: 'removed', by: by.id }),
+        joinAsked: ({ id, peerAddress }) => {
+          this.events.push({ type: 'joinAsked', id, peerAddress })
+          return options.refuseJoiners
+        },
       },
       limits: options.limits ?? testLimits,
       id: disk.id,
@@ -137,13 +149,15 @@ export class PeerNode {
       listHash: this.list.hash,
       secret: options.secret,
       protectedMode: options.protectedMode ?? true,
+      join: options.join ?? [],
+      wasRemoved: (id) => options.removed?.includes(id) === true,
     })
   }
 
   /** Listens, and speaks as a member when the disk says so. */
   async open(): Promise<void> {
     await this.peers.open([this.host.name], PEER_PORT)
-    if (this.disk.members !== undefined) this.peers.setMembers(this.disk.members)
+    if (this.disk.members !== undefined) this.peers.setMembers(this.disk.members, 1)
   }
 
   /** Becomes a member of a cluster, and knows the membership if it founded it. */
@@ -152,6 +166,7 @@ export class PeerNode {
   ): Promise<Binding> {
     const binding = await bootstrap({
       list: this.list,
+      join: this.#options.join ?? [],
       self: { id: this.disk.id, clientAddress: `${this.host.name}:6379` },
       peers: this.peers,
       store: this.#store(),
@@ -159,7 +174,7 @@ export class PeerNode {
       firstCommands: () => new Uint8Array([1]),
       log: { info: (_, text) => this.lines.push(text) },
     })
-    if (binding.membership !== undefined) this.peers.setMembers(binding.membership.members)
+    if (binding.membership !== undefined) this.peers.setMembers(binding.membership.members, 1)
     return binding
   }
 

@@ -5,6 +5,7 @@
  */
 
 import type { Random } from '../../raft/ports.ts'
+import type { NodeId } from '../../raft/types.ts'
 import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
 import { limits } from '../../src/config.ts'
@@ -41,19 +42,44 @@ export interface ReplicasOptions {
 export class Replicas {
   readonly time: SimTime = new SimTime()
   readonly network: SimNetwork
-  readonly nodes: readonly SimNode[]
+  /** Those that were there from the beginning, and those added since. */
+  readonly nodes: SimNode[]
+  readonly #options: ReplicasOptions
   readonly random: Random
   readonly #clients: SimHost
 
   constructor(options: ReplicasOptions) {
     const { seed, size = 3 } = options
+    this.#options = options
     this.network = new SimNetwork(this.time, seededRandom(seed), options.network)
     this.random = seededRandom(seed ^ 0x5eed)
     this.#clients = this.network.host('127.0.1.1')
     const names = Array.from({ length: size }, (_, i) => `127.0.0.${i + 1}`)
+    const list = names.map((host) => `${host}:${PEER_PORT}`).join(',')
     this.nodes = names.map((name, i) => {
-      return new SimNode(this.network, name, { ...options, seed: seed * 31 + i, names })
+      const config = ['--cluster', list, ...(options.config ?? [])]
+      return new SimNode(this.network, name, { ...options, config, seed: seed * 31 + i })
     })
+  }
+
+  /** One machine more, with an empty disk or that of `from`. It is not started. */
+  machine(config: readonly string[], from?: SimNode): SimNode {
+    const at = this.nodes.length
+    const options = {
+      ...this.#options,
+      config: [...config, ...(this.#options.config ?? [])],
+      seed: this.#options.seed * 31 + at,
+    }
+    const node = new SimNode(this.network, `127.0.0.${at + 1}`, options, from?.engine)
+    this.nodes.push(node)
+    return node
+  }
+
+  /** Starts a new node that asks `through` to be added. */
+  async join(through: SimNode): Promise<SimNode> {
+    const node = this.machine(['--join', through.peerAddress])
+    await this.started([node])
+    return node
   }
 
   /** Starts every node; resolves once each of them serves linearizable reads. */
@@ -134,10 +160,6 @@ export class Replicas {
   }
 }
 
-interface SimNodeOptions extends ReplicasOptions {
-  readonly names: readonly string[]
-}
-
 interface Running {
   readonly host: PausableHost
   readonly replica: Replica
@@ -159,21 +181,30 @@ export class SimNode {
   turns = 0
   /** Why the process had to end by itself. */
   fatal: string | undefined
+  diskMs: { readonly min: number; readonly max: number }
+  readonly #checkpointMs: number
   readonly #network: SimNetwork
-  readonly #options: SimNodeOptions
   readonly #random: Random
   #running: Running | undefined
 
-  constructor(network: SimNetwork, name: string, options: SimNodeOptions) {
+  constructor(network: SimNetwork, name: string, options: ReplicasOptions, disk?: MemoryEngine) {
     this.name = name
     this.#network = network
-    this.#options = options
+    this.diskMs = options.diskMs ?? { min: 0.2, max: 2 }
+    this.#checkpointMs = options.checkpointMs ?? 0
     this.#random = seededRandom(options.seed)
-    this.engine = new MemoryEngine((reason) => this.#die(reason))
-    const cluster = options.names.map((host) => `${host}:${PEER_PORT}`).join(',')
-    const argv = ['--bind', name, '--cluster', cluster, ...(options.config ?? [])]
+    this.engine = disk ?? new MemoryEngine((reason) => this.#die(reason))
+    const argv = ['--bind', name, ...(options.config ?? [])]
     const readFile = (): string => ''
     this.config = loadConfig({ argv, environment: {}, readFile })
+  }
+
+  get peerAddress(): string {
+    return `${this.name}:${PEER_PORT}`
+  }
+
+  get id(): NodeId {
+    return this.replica.status()?.id ?? ''
   }
 
   get isRunning(): boolean {
@@ -294,8 +325,13 @@ export class SimNode {
   }
 
   get #delays(): Delays {
-    const { checkpointMs = 0, diskMs: { min, max } = { min: 0.2, max: 2 } } = this.#options
-    return { checkpointMs, commitMs: () => min + this.#random() * (max - min) }
+    return {
+      checkpointMs: this.#checkpointMs,
+      commitMs: () => {
+        const { min, max } = this.diskMs
+        return min + this.#random() * (max - min)
+      },
+    }
   }
 
   #logger(): Logger {

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ClusterList, listWarning, readClusterList } from '../../src/bootstrap.ts'
+import { type ClusterList, joinWarning, listWarning, readClusterList } from '../../src/bootstrap.ts'
 import { OperatorError } from '../../src/operator-error.ts'
 import { SimNetwork, SimTime, seededRandom } from '../sim/network.ts'
 import { type NodeOptions, nodeId, PEER_PORT, PeerNode, SimDisk } from '../sim/peer-node.ts'
@@ -236,6 +236,7 @@ test('a node alone binds at once: with no list, and with itself as the only entr
   for (const only of [[], [list[0] ?? '']]) {
     const world = new World(6)
     const node = new PeerNode(world.sim, names[0], world.disks[0] ?? new SimDisk(nodeId('a')), {
+      join: [],
       list: only,
     })
     const binding = node.bootstrap()
@@ -253,6 +254,7 @@ test('a failing write rejects, and the node does not speak as bound', async () =
   let bound = false
   const failing = bootstrap({
     list: readClusterList([], '127.0.0.1:1'),
+    join: [],
     self: { id: nodeId('a'), clientAddress: '127.0.0.1:2' },
     peers: {
       acquainted: () => [],
@@ -296,8 +298,7 @@ test('a list that differs from the stored membership is one warning', () => {
       { id: nodeId('b'), role: 'voter', peerAddress: 'h2:1', clientAddress: 'h2:2' },
     ],
   } as const
-  const warn = (given: ClusterList): string | undefined =>
-    listWarning(given, nodeId('a'), membership)
+  const warn = (given: ClusterList): string | undefined => listWarning(given, membership)
   assert.equal(warn(readClusterList(['h2:1', 'H1:1'], 'h1:1')), undefined)
   assert.equal(warn(readClusterList([], 'h1:1')), undefined)
   assert.match(
@@ -305,5 +306,60 @@ test('a list that differs from the stored membership is one warning', () => {
     /is not the stored membership/,
   )
   assert.match(warn(readClusterList(['h1:1', 'h2:1', 'h3:1'], 'h1:1')) ?? '', /which counts/)
-  assert.match(warn(readClusterList(['h9:1', 'h2:1'], 'h9:1')) ?? '', /know this node at h1:1/)
+  // A node that has moved says so to the others by itself.
+  assert.equal(warn(readClusterList([], 'h9:1')), undefined)
+})
+
+test('a node that was to join, but has a cluster, says that it does not', () => {
+  const at = (digit: string, host: string) =>
+    ({ id: nodeId(digit), role: 'voter', peerAddress: `${host}:1`, clientAddress: 'h:2' }) as const
+  const membership = { members: [at('a', 'h1'), at('b', 'h2')] }
+  const warn = (join: readonly string[], id = nodeId('a')) => joinWarning(join, id, membership)
+  assert.equal(warn([]), undefined)
+  assert.equal(warn(['h9:1', 'H2:1']), undefined, 'it is where it wanted to be')
+  assert.equal(warn(['h9:1'], nodeId('c')), undefined, 'it asks, and is told')
+  assert.match(warn(['h9:1']) ?? '', /join \(h9:1\) is not followed: .* a cluster already/)
+})
+
+test('a node that joins founds nothing, and is bound by whoever names it', async () => {
+  const time = new SimTime()
+  const sim = new SimNetwork(time, seededRandom(5))
+  const member = new PeerNode(sim, '127.0.0.1', new SimDisk(nodeId('a')))
+  await member.open()
+  const binding = member.bootstrap()
+  await time.until(() => member.disk.clusterId !== undefined)
+  await binding
+  const join = [`127.0.0.1:${PEER_PORT}`]
+  const joiner = new PeerNode(sim, '127.0.0.2', new SimDisk(nodeId('b')), { join })
+  await joiner.open()
+  const joined = joiner.bootstrap()
+  await time.until(() => member.of('joinAsked').length > 1, 5_000, 'it asks again')
+  assert.deepEqual(member.of('joinAsked')[0], {
+    type: 'joinAsked',
+    id: nodeId('b'),
+    peerAddress: `127.0.0.2:${PEER_PORT}`,
+  })
+  assert.equal(joiner.disk.clusterId, undefined)
+  const named = [
+    ...(member.disk.members ?? []),
+    {
+      id: nodeId('b'),
+      role: 'learner',
+      peerAddress: `127.0.0.2:${PEER_PORT}`,
+      clientAddress: '127.0.0.2:6379',
+    } as const,
+  ]
+  member.peers.setMembers(named, 7)
+  await time.until(() => joiner.disk.clusterId === member.disk.clusterId)
+  assert.equal((await joined).membership, undefined)
+  await time.until(() => member.upWith(nodeId('b')))
+  // It asks until its own log says that it is a member.
+  joiner.peers.setMembers(named, 7)
+  const asked = member.of('joinAsked').length
+  await time.runFor(5_000)
+  assert.equal(member.of('joinAsked').length, asked)
+  assert.deepEqual(
+    [...joiner.lines, ...member.lines].filter((line) => /refused/.test(line)),
+    [],
+  )
 })

@@ -32,6 +32,8 @@ import {
   type KeyspaceStore,
 } from '../../src/keyspace.ts'
 import { LongReads } from '../../src/long-reads.ts'
+import type { MembershipRequest } from '../../src/membership-plan.ts'
+import type { RequestOutcome } from '../../src/membership-requests.ts'
 import { Observer } from '../../src/observer.ts'
 import type { Copies } from '../../src/replication-waits.ts'
 import { Session } from '../../src/session.ts'
@@ -299,6 +301,8 @@ export const leading: RaftStatus = {
   term: 7,
   leader: members[0],
   lastLeader: members[0],
+  removed: false,
+  changing: false,
   members: [
     { member: members[0], connected: true, match: 42, silentForMs: undefined },
     { member: members[1], connected: true, match: 40, silentForMs: 1500 },
@@ -401,6 +405,8 @@ export class FakeServer implements LocalServer {
   shutdowns = 0
   /** What RAFT BACKUP NEXT answers. */
   parts: Uint8Array[] = []
+  outcome: RequestOutcome = { ok: true, text: 'OK' }
+  readonly requests: MembershipRequest[] = []
   copies: Copies = { local: 1, replicas: 2 }
   readonly waits: (readonly [Copies, number])[] = []
   face: 'standalone' | 'cluster' | 'sentinel' = 'cluster'
@@ -513,6 +519,11 @@ export class FakeServer implements LocalServer {
   readonly backups: BackupPort = {
     begin: () => Promise.resolve(Buffer.from('first')),
     next: () => Promise.resolve(this.parts.shift()),
+  }
+
+  changeMembership(request: MembershipRequest): Promise<RequestOutcome> {
+    this.requests.push(request)
+    return Promise.resolve(this.outcome)
   }
 
   shutdown(): Promise<Reply> {

@@ -290,6 +290,7 @@ test('INFO raft names who holds compaction back', () => {
       `raft_leader_id:${a}`,
       'raft_leader_address:10.0.0.1:6379',
       'raft_members:3',
+      'raft_membership_changing:no',
       'raft_commit_index:41',
       'raft_applied_index:41',
       'raft_durable_index:42',
@@ -302,9 +303,9 @@ test('INFO raft names who holds compaction back', () => {
       'raft_parked_commands:0',
       'raft_log_cache_hits:5',
       'raft_log_cache_misses:2',
-      `raft_member0:id=${a},peer_address=10.0.0.1:16379,client_address=10.0.0.1:6379,role=leader,connected=yes,match_index=42`,
-      `raft_member1:id=${b},peer_address=[::1]:16380,client_address=[::1]:6380,role=follower,connected=yes,match_index=40,silent_ms=1500`,
-      `raft_member2:id=${c},peer_address=10.0.0.3:16381,client_address=10.0.0.3:6381,role=follower,connected=no,match_index=12,silent_ms=90000`,
+      `raft_member0:id=${a},peer_address=10.0.0.1:16379,client_address=10.0.0.1:6379,role=leader,membership=voter,connected=yes,match_index=42`,
+      `raft_member1:id=${b},peer_address=[::1]:16380,client_address=[::1]:6380,role=follower,membership=voter,connected=yes,match_index=40,silent_ms=1500`,
+      `raft_member2:id=${c},peer_address=10.0.0.3:16381,client_address=10.0.0.3:6381,role=follower,membership=voter,connected=no,match_index=12,silent_ms=90000`,
       '',
     ].join('\r\n'),
   )
@@ -351,9 +352,9 @@ test('RAFT READY', async () => {
 test('RAFT STATUS and MEMBERS are maps', () => {
   const { server, run } = node()
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('RAFT', 'STATUS').startsWith(`%19\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'STATUS').startsWith(`%20\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
   assert.ok(run('RAFT', 'STATUS').includes(`${bulk('term')}:7\r\n`))
-  assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%6\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%7\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
   server.status = { ...leading, members: leading.members.slice(0, 1) }
   assert.ok(run('RAFT', 'MEMBERS').startsWith('*1\r\n'))
   assert.equal(

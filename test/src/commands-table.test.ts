@@ -44,11 +44,16 @@ const NOT_IN_ORACLE = [
   'client|no-touch',
   'client|setinfo',
   'raft',
+  'raft|add',
   'raft|backup',
+  'raft|demote',
   'raft|help',
   'raft|members',
+  'raft|promote',
   'raft|ready',
+  'raft|remove',
   'raft|status',
+  'raft|transfer',
   'waitaof',
 ]
 

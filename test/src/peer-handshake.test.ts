@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { judge, judgeJoiner, type RefusalCode } from '../../src/peer-admission.ts'
 import { type FrameKind, FrameReader, PeerProtocolError } from '../../src/peer-frame.ts'
 import {
   AcceptHandshake,
@@ -14,18 +15,22 @@ import {
   HANDSHAKE_BYTES_MAX,
   type Handshake,
   type Identity,
-  judge,
   NONCE_BYTES,
   type Outcome,
   PROTOCOL_VERSION_MAX,
   PROTOCOL_VERSION_MIN,
-  type RefusalCode,
 } from '../../src/peer-handshake.ts'
 import { encodeFrame } from '../../storage/codec.ts'
 import { nodeId } from '../sim/peer-node.ts'
 
 const CLUSTER = 'c'.repeat(40)
 const [A, B, C] = [nodeId('a'), nodeId('b'), nodeId('d')]
+/** Known to have been removed, to every node of these tests. */
+const GONE = nodeId('e')
+
+function wasRemoved(id: string): boolean {
+  return id === GONE
+}
 
 function identity(id: string, rest: Partial<Identity> = {}): Identity {
   return {
@@ -36,6 +41,7 @@ function identity(id: string, rest: Partial<Identity> = {}): Identity {
     clientAddress: '10.0.0.1:6379',
     listHash: '0'.repeat(64),
     members: [A, B],
+    membershipIndex: 1,
     ...rest,
   }
 }
@@ -74,13 +80,13 @@ function shake(setup: Setup, tamper = (_: number, body: Uint8Array): Uint8Array 
     nonce: randomBytes(NONCE_BYTES),
     kind: 'control',
     receiver: setup.receiver ?? { id: other.id, address: other.peerAddress },
-    admit: (peer) => judge(self, peer),
+    admit: (peer) => judge(self, peer, wasRemoved),
   })
   const accept = new AcceptHandshake({
     self: other,
     secret: theirs,
     nonce: randomBytes(NONCE_BYTES),
-    admit: (peer) => judge(other, peer),
+    admit: (peer) => judge(other, peer, wasRemoved),
   })
   const result: Result = { dialler: undefined, acceptor: undefined, frames: [] }
   let turn: 'dialler' | 'acceptor' = 'acceptor'
@@ -145,7 +151,7 @@ test('an acceptor that does not know the secret is refused by the dialler', () =
   })
   dial.begin()
   dial.step(2, encodeFrame([PROTOCOL_VERSION_MAX, randomBytes(NONCE_BYTES)]))
-  const statement = encodeFrame([[B, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B]], null])
+  const statement = encodeFrame([[B, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B], 1], null])
   const { outcome } = dial.step(4, encodeFrame([statement, randomBytes(32)]))
   assert.equal(codeOf(outcome), 'secret')
 })
@@ -232,7 +238,7 @@ test('a dialler does not take its word for it that an acceptor is who was meant'
   })
   dial.begin()
   dial.step(2, encodeFrame([PROTOCOL_VERSION_MAX, randomBytes(NONCE_BYTES)]))
-  const statement = encodeFrame([[C, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, C]], null])
+  const statement = encodeFrame([[C, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, C], 1], null])
   const { outcome } = dial.step(4, encodeFrame([statement, new Uint8Array(0)]))
   assert.equal(codeOf(outcome), 'receiver')
 })
@@ -269,20 +275,87 @@ test('an empty disk: invited when the membership names it, refused with a clear 
 })
 
 test('bound without a log: only members that name both are let in', () => {
-  const waiting = identity(A, { members: undefined })
+  const waiting = identity(A, { members: undefined, membershipIndex: 0 })
   assert.deepEqual(codes({ dialler: waiting }), ['established', 'established'])
   assert.deepEqual(codes({ dialler: identity(B), acceptor: waiting }), [
     'established',
     'established',
   ])
-  assert.deepEqual(codes({ dialler: waiting, acceptor: identity(B, { members: undefined }) }), [
-    'unready',
-    'unready',
-  ])
+  assert.deepEqual(
+    codes({ dialler: waiting, acceptor: identity(B, { members: undefined, membershipIndex: 0 }) }),
+    ['unready', 'unready'],
+  )
   assert.deepEqual(codes({ dialler: waiting, acceptor: identity(C, { members: [B, C] }) }), [
     'unready',
     'sender',
   ])
+})
+
+test('who was removed is told so, and refused by everybody else', () => {
+  const gone = { dialler: identity(GONE, { members: [A, B, GONE] }) }
+  assert.deepEqual(codes(gone), ['removed', 'removed'])
+  const { dialler } = shake(gone)
+  assert.ok(dialler?.type === 'refused' && dialler.byOther && dialler.other?.id === B)
+  assert.match(dialler.refusal.text, /was removed from cluster c+; .* empty data directory/)
+})
+
+test('of two memberships that differ the later one says who is a member', () => {
+  // B has a later log, in which C is a member; A has not got that far.
+  const late = identity(A, { members: [A, B], membershipIndex: 5 })
+  const newcomer = identity(C, { members: [A, B, C], membershipIndex: 9 })
+  assert.equal(judge(late, newcomer, wasRemoved), undefined)
+  assert.equal(judge(newcomer, late, wasRemoved), undefined)
+  // The other way round: C still believes to be one, in an older membership than the one that left it out.
+  const stale = identity(C, { members: [A, B, C], membershipIndex: 4 })
+  assert.equal(judge(late, stale, wasRemoved)?.code, 'sender')
+  // Who does not name this node itself says nothing of use.
+  const foreign = identity(C, { members: [B, C], membershipIndex: 9 })
+  assert.equal(judge(late, foreign, wasRemoved)?.code, 'sender')
+})
+
+test('who may ask to be made a member: the new and empty, and who was to be one before', () => {
+  const member = identity(A)
+  const empty = { clusterId: undefined, members: undefined, membershipIndex: 0 }
+  const ask = (self: Identity, other: Identity): string | undefined =>
+    judgeJoiner(self, other, wasRemoved)?.code
+  assert.equal(ask(member, identity(C, empty)), undefined)
+  // Bound by an entry that was cut from the log before it was committed (redisraft#187).
+  assert.equal(ask(member, identity(C, { members: undefined, membershipIndex: 0 })), undefined)
+  assert.equal(ask(member, identity(C, { ...empty, clusterId: 'd'.repeat(40) })), 'cluster')
+  assert.equal(ask(member, identity(GONE)), 'removed')
+  assert.equal(ask(member, identity(B, empty)), 'joining')
+  assert.equal(ask(member, identity(A, empty)), 'self')
+  assert.equal(ask(identity(C, empty), identity(A, empty)), 'unready')
+  assert.equal(ask(identity(C), identity(A)), 'unready', 'no member itself')
+})
+
+test('a hello that asks is never a link, wherever it was meant to go', () => {
+  for (const kind of ['join', 'probe'] as const) {
+    const dial = new DialHandshake({
+      self: identity(C, { clusterId: undefined, members: undefined }),
+      secret: 's',
+      nonce: randomBytes(NONCE_BYTES),
+      kind,
+      // An address by which nobody knows itself: of a balancer, say.
+      receiver: { id: undefined, address: 'any.member:1' },
+      admit: () => undefined,
+    })
+    const accept = new AcceptHandshake({
+      self: identity(A),
+      secret: 's',
+      nonce: randomBytes(NONCE_BYTES),
+      admit: (_, asked) => ({ code: 'joining', text: `asked to ${asked}` }),
+    })
+    const hello = unframe(dial.begin())
+    const challenge = unframe(accept.step(hello.kind, hello.body).send ?? new Uint8Array(0))
+    const proof = unframe(dial.step(challenge.kind, challenge.body).send ?? new Uint8Array(0))
+    const verdict = accept.step(proof.kind, proof.body)
+    assert.ok(verdict.outcome?.type === 'refused' && verdict.outcome.other?.id === C)
+    const answer = unframe(verdict.send ?? new Uint8Array(0))
+    const { outcome } = dial.step(answer.kind, answer.body)
+    assert.ok(outcome?.type === 'refused' && outcome.byOther && outcome.other?.id === A)
+    assert.equal(outcome.refusal.text, `asked to ${kind}`)
+  }
 })
 
 test('versions: the highest that both know is chosen, and none in common is refused in words', () => {
@@ -293,7 +366,7 @@ test('versions: the highest that both know is chosen, and none in common is refu
       nonce: randomBytes(NONCE_BYTES),
       admit: () => undefined,
     })
-    const fields = [A, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B]]
+    const fields = [A, CLUSTER, 1, 'h:1', 'h:2', '0'.repeat(64), [A, B], 1]
     const rest = ['control', fields, B, 'h:1', randomBytes(NONCE_BYTES), 'of a later version']
     return handshake.step(1, encodeFrame(['holdfast-peer', min, max, ...rest])).outcome
   }

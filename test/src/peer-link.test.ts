@@ -30,6 +30,7 @@ function identity(digit: string, port: number): Identity {
     clientAddress: '127.0.0.1:1',
     listHash: '0'.repeat(64),
     members: undefined,
+    membershipIndex: 0,
   }
 }
 

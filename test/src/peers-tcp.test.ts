@@ -52,6 +52,8 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
       snapshot: () => {},
       snapshotReplied: () => {},
       snapshotLink: () => {},
+      removed: () => {},
+      joinAsked: () => undefined,
     },
     limits: testLimits,
     id,
@@ -61,6 +63,8 @@ function makeNode(id: NodeId, ports: readonly [number, number]): Node {
     clientAddress: `127.0.0.1:${port + 1}`,
     seeds: [],
     listHash: '0'.repeat(64),
+    join: [],
+    wasRemoved: () => false,
     secret: 'between us',
     protectedMode: true,
   })
@@ -79,7 +83,7 @@ async function openPair(): Promise<{ a: Node; b: Node; close: () => Promise<void
   const [a, b] = [makeNode(A, ports), makeNode(B, ports)]
   await a.peers.open(['127.0.0.1'], ports[0])
   await b.peers.open(['127.0.0.1'], ports[1])
-  for (const { peers } of [a, b]) peers.setMembers(members)
+  for (const { peers } of [a, b]) peers.setMembers(members, 1)
   await eventually(() => [a, b].every(({ peers }) => peers.stats()[0]?.up === true))
   return {
     a,

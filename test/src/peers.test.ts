@@ -158,7 +158,7 @@ test('a process that has ended is refused when its connection comes late, withou
   await node(1, { incarnation: 7 })
   await time.until(() => a.of('restarted').length === 1)
   const old = new PeerNode(sim, names[1], disk(B), { list, incarnation: 6 })
-  old.peers.setMembers(members)
+  old.peers.setMembers(members, 1)
   for (let i = 0; i < 30; i++) {
     await time.runFor(100)
     old.peers.send([heartbeat(B, A)])
@@ -175,7 +175,7 @@ test('of two links of one process the newest counts, and the change is no outage
   await time.until(() => a.upWith(B) && b.upWith(A))
   // The same process once more (the same incarnation), as after a change of its address or a lost close.
   const twin = new PeerNode(sim, names[1], disk(B), { list, incarnation: 1 })
-  twin.peers.setMembers(members)
+  twin.peers.setMembers(members, 1)
   await time.until(() => {
     twin.peers.send([heartbeat(B, A, 5)])
     return (twin.peers.stats().find((peer) => peer.id === A)?.messagesOut ?? 0) > 0
@@ -509,7 +509,7 @@ test('setMembers drops who is gone, dials who is new, and tells it later than th
   const { node, time } = world()
   const [a, b, c] = [await node(0), await node(1), await node(2)]
   await time.until(() => a.upWith(B) && a.upWith(C) && b.upWith(C))
-  a.peers.setMembers(members.slice(0, 2))
+  a.peers.setMembers(members.slice(0, 2), 1)
   assert.equal(a.of('unreachable').length, 0)
   await time.until(() => a.of('down').length === 1, 100)
   assert.deepEqual(a.of('down'), [{ type: 'down', id: C }])
@@ -517,7 +517,7 @@ test('setMembers drops who is gone, dials who is new, and tells it later than th
   assert.equal(a.upWith(C) || c.upWith(A), false)
   assert.equal(a.upWith(B), true)
   assert.match(a.lines.join(), /node d+ at .* is not a member/)
-  a.peers.setMembers(members)
+  a.peers.setMembers(members, 1)
   await time.until(() => a.upWith(C) && c.upWith(A))
 })
 
@@ -531,7 +531,7 @@ test('a node bound by invitation speaks with the members that name it, then with
   b.peers.send([heartbeat(B, A, 4)])
   await time.until(() => a.messages().length === 1)
   const before = b.of('unreachable').length
-  b.peers.setMembers(members)
+  b.peers.setMembers(members, 1)
   await time.runFor(3_000)
   assert.equal(b.of('unreachable').length, before)
   assert.ok(b.upWith(A) && c.upWith(B))
@@ -546,4 +546,71 @@ test('close() ends everything without a word', async () => {
   assert.equal([...sim.connections].filter((connection) => connection.host === a.host).length, 0)
   await time.runFor(5_000)
   assert.equal(a.events.length, told)
+})
+
+test('who is at an address: an empty node, a member, a stranger, nobody', async () => {
+  const { time, node, sim } = world()
+  const a = await node(0)
+  await node(1)
+  const empty = new PeerNode(sim, '127.0.0.9', new SimDisk(nodeId('9')))
+  await empty.open()
+  const other = new SimDisk(nodeId('8'))
+  other.clusterId = 'e'.repeat(40)
+  const stranger = new PeerNode(sim, '127.0.0.8', other)
+  await stranger.open()
+  const probe = async (address: string): Promise<unknown> => {
+    let found: unknown
+    void a.peers.enquiries.probe(address).then((said) => {
+      found = typeof said === 'string' ? said : [said.id, said.clusterId, said.peerAddress]
+    })
+    await time.until(() => found !== undefined, 10_000, address)
+    return found
+  }
+  assert.deepEqual(await probe(`127.0.0.9:${PEER_PORT}`), [
+    nodeId('9'),
+    undefined,
+    `127.0.0.9:${PEER_PORT}`,
+  ])
+  assert.deepEqual(await probe(`127.0.0.2:${PEER_PORT}`), [B, CLUSTER, list[1]])
+  assert.deepEqual(await probe(`127.0.0.8:${PEER_PORT}`), [
+    nodeId('8'),
+    'e'.repeat(40),
+    `127.0.0.8:${PEER_PORT}`,
+  ])
+  assert.match(String(await probe('127.0.0.77:1')), /^127.0.0.77:1 does not answer/)
+  assert.deepEqual([...a.lines, ...empty.lines, ...stranger.lines], [])
+  const many = Array.from({ length: 17 }, () => a.peers.enquiries.probe('127.0.0.77:1'))
+  assert.equal(await many.at(-1), 'too many nodes are being asked')
+})
+
+test('a node that was removed hears it from whoever knows, and is let in by nobody', async () => {
+  const { time, node } = world()
+  const a = await node(0, { removed: [C] })
+  a.peers.setMembers(members.slice(0, 2), 5)
+  const c = await node(2)
+  await time.until(() => c.of('removed').length > 0)
+  assert.deepEqual(c.of('removed')[0], { type: 'removed', by: A })
+  assert.equal(a.of('up').length + a.of('restarted').length, 0)
+  assert.match(a.lines.join(), /was removed from cluster c+/)
+  // It believes it, and is silent from then on.
+  c.peers.setMembers([], 1)
+  await time.runFor(3_000)
+  const said = c.of('removed').length
+  await time.runFor(10_000)
+  assert.equal(c.of('removed').length, said)
+})
+
+test('a joiner is told why it may not join, once', async () => {
+  const { time, node, sim } = world()
+  const a = await node(0, { refuseJoiners: 'the cluster is full' })
+  const joiner = new PeerNode(sim, '127.0.0.9', new SimDisk(nodeId('9')), {
+    join: ['127.0.0.99:1', `127.0.0.1:${PEER_PORT}`],
+  })
+  await joiner.open()
+  await time.until(() => a.of('joinAsked').length > 3, 20_000, 'it asks again and again')
+  assert.deepEqual(joiner.lines, [`peer refused: ${list[0]} says: the cluster is full`])
+  await joiner.peers.close()
+  const asked = a.of('joinAsked').length
+  await time.runFor(5_000)
+  assert.equal(a.of('joinAsked').length, asked)
 })

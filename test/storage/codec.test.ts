@@ -38,7 +38,7 @@ function members(...roles: MemberRole[]): fc.Arbitrary<Member[]> {
   )
 }
 const membership: fc.Arbitrary<Membership> = fc.oneof(
-  members('voter', 'learner').map((all) => ({ members: all })),
+  members('voter', 'learner', 'joining').map((all) => ({ members: all })),
   members('voter', 'learner', 'leaving').map((all) => ({
     members: all,
     outgoing: all.map(({ id }) => id),

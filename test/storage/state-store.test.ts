@@ -11,7 +11,12 @@ import { DiskKeyWriter } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
-import { decodeMeta, META_KEY, STATE_FORMAT_VERSION } from '../../storage/state-meta.ts'
+import {
+  decodeMeta,
+  META_KEY,
+  REMOVED_MAX,
+  STATE_FORMAT_VERSION,
+} from '../../storage/state-meta.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
@@ -73,6 +78,36 @@ describe('a checkpoint', () => {
     assert.equal(again.clock(), 1_700_000_000_123)
     assert.deepEqual(again.membership(), membership)
     assert.deepEqual(Buffer.from(again.hashKey() ?? []), HASH_KEY)
+  })
+
+  it('remembers who was removed, the last of them for ever long', async () => {
+    const engine = new MemoryEngine()
+    const { store } = await openStore(engine)
+    const of = (...ids: string[]): Membership => ({
+      members: ids.map((id) => ({ id, role: 'voter', peerAddress: 'p:1', clientAddress: 'c:1' })),
+    })
+    let index = 0
+    const commit = (membership?: Membership): void =>
+      store.commitEntry({ index: ++index, term: 1, clock: 0, ...(membership && { membership }) })
+    commit(of('a', 'b', 'c'))
+    commit(of('a', 'b'))
+    commit()
+    commit(of('b', 'd'))
+    await store.checkpoint()
+    await store.close()
+    const { store: again } = await openStore(engine)
+    assert.deepEqual(
+      ['a', 'b', 'c', 'd', 'x'].map((id) => again.wasRemoved(id)),
+      [true, false, true, false, false],
+    )
+    index = 4
+    for (let n = 0; n <= REMOVED_MAX; n++) {
+      again.commitEntry({ index: ++index, term: 1, clock: 0, membership: of('b', `n${n}`) })
+    }
+    assert.deepEqual(
+      ['a', 'c', 'd', 'n0', `n${REMOVED_MAX - 1}`].map((id) => again.wasRemoved(id)),
+      [false, false, false, true, true],
+    )
   })
 
   it('of nothing new resolves at once', async () => {
