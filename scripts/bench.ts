@@ -5,6 +5,7 @@
  *
  *   npm run bench [-- --rounds 3 --seconds 2 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
  *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder FOLDER]      CPU profiles of leader and follower
+ *   npm run bench -- growth [--full --only Keys]      with keys, nodes, connections and sizes of values
  *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
  */
 
@@ -14,6 +15,7 @@ import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { measureGrowth } from '../test/bench/growth.ts'
 import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
 import { profile } from '../test/bench/profile.ts'
 import { chart, type Findings, markdown } from '../test/bench/report.ts'
@@ -187,9 +189,14 @@ function chosenCells(): readonly Cell[] {
 
 const [what] = positionals
 if (what === 'micro') await micro()
-else if (what === 'profile') {
+else if (what === 'growth') {
+  const { full, only } = values
+  await measureGrowth({ seconds: number('seconds'), full, only: new RegExp(only), print })
+} else if (what === 'profile') {
   const { folder } = values
   await profile({ cells: chosenCells(), folder, seconds: number('seconds') * 2, print })
 } else if (what === undefined) await bench()
 else
-  throw new Error(`there is no '${what}'; say micro, profile, or nothing for the whole benchmark`)
+  throw new Error(
+    `there is no '${what}'; say micro, profile, growth, or nothing for the whole benchmark`,
+  )

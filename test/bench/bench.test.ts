@@ -151,7 +151,7 @@ describe('reports', () => {
       targets: [ours, peer],
       peers: [peer],
       generator: [{ own: 95, redisBenchmark: 100 }],
-      stalls: [{ load: 'SET', part: 'leader', loopMs: 7, collectionMs: 3 }],
+      stalls: [{ load: 'SET', part: 'leader', stop: 7, processor: 5, collection: 3 }],
       circumstances: ['- here'],
     }
     const text = markdown(findings)

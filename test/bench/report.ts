@@ -3,6 +3,7 @@
  * over the rounds; a ratio is the median of the ratios of each round, with the least and the largest beside it.
  */
 
+import type { Stops } from '../measure/measured-node.ts'
 import { type Cell, type GeneratorCheck, nameOf, type Results, type Sample } from './rounds.ts'
 import type { Target } from './systems.ts'
 
@@ -17,12 +18,10 @@ export interface Findings {
   readonly circumstances: readonly string[]
 }
 
-/** The longest stop of an event loop under a load. */
-export interface Stall {
+/** The longest stops of an event loop under a load. */
+export interface Stall extends Stops {
   readonly load: string
   readonly part: string
-  readonly loopMs: number
-  readonly collectionMs: number
 }
 
 export function median(values: readonly number[]): number {
@@ -162,13 +161,13 @@ function costRows(cell: Cell, target: Target, samples: readonly Sample[]): strin
 }
 
 function stalls({ stalls: all }: Findings): string[] {
-  const rows = all.map(({ load, part, loopMs, collectionMs }) => [
+  const rows = all.map(({ load, part, stop, processor, collection }) => [
     load,
     part,
-    loopMs.toFixed(1),
-    collectionMs.toFixed(1),
+    ...[stop, processor, collection].map((time) => time.toFixed(1)),
   ])
-  return table(['load', 'node', 'longest stop ms', 'longest collection of garbage ms'], rows)
+  const head = ['load', 'node', 'stop ms', 'of it by processor time', 'collection of garbage ms']
+  return table(head, rows)
 }
 
 function generator({ generator: checks }: Findings): string[] {
@@ -182,7 +181,7 @@ function generator({ generator: checks }: Findings): string[] {
   return [...table(['own', 'redis-benchmark', 'ratio'], rows), '', verdict]
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
   return [line(head), line(head.map(() => '---')), ...rows.map(line)]
 }

@@ -3,14 +3,12 @@
  * (test/measure/loop-probe.ts), because the probe costs CPU time that the other figures must not hold.
  */
 
-import type { NodeProcess } from '../e2e/cluster.ts'
-import { until } from '../processes.ts'
+import { PROBED, stopsOf } from '../measure/measured-node.ts'
 import { drive } from './load.ts'
 import type { Stall } from './report.ts'
 import { keysFor } from './rounds.ts'
 import { holdfast } from './systems.ts'
 
-const PROBE = new URL('../measure/loop-probe.js', import.meta.url)
 const LOADS = [
   { name: 'SET c=50 P=16 64 B', setShare: 1, pipeline: 16, valueBytes: 64 },
   { name: 'GET c=50 P=16 64 B', setShare: 0, pipeline: 16, valueBytes: 64 },
@@ -18,8 +16,7 @@ const LOADS = [
 ] as const
 
 export async function measureStalls(seconds: number): Promise<readonly Stall[]> {
-  const environment = { NODE_OPTIONS: `--import=${PROBE.href}` }
-  const { cluster, end } = await holdfast({ nodes: 3, name: 'probed', environment })
+  const { cluster, end } = await holdfast({ nodes: 3, name: 'probed', environment: PROBED })
   try {
     const stalls: Stall[] = []
     for (const { name, ...load } of LOADS) {
@@ -39,17 +36,4 @@ export async function measureStalls(seconds: number): Promise<readonly Stall[]> 
   } finally {
     await end()
   }
-}
-
-/** Since the last call. */
-async function stopsOf(node: NodeProcess): Promise<{ loopMs: number; collectionMs: number }> {
-  const from = node.output.length
-  node.signal('SIGUSR2')
-  let found: RegExpExecArray | null = null
-  await until('the loop probe', () => {
-    found = /loop-probe ([\d.]+) ms, collection ([\d.]+) ms/.exec(node.output.slice(from))
-    return found !== null
-  })
-  const [, loop, collection] = found ?? []
-  return { loopMs: Number(loop), collectionMs: Number(collection) }
 }

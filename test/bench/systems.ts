@@ -15,6 +15,8 @@ import { requireTool } from '../tools.ts'
 
 const HOST = '127.0.0.1'
 const DIST = fileURLToPath(new URL('../..', import.meta.url))
+/** A start or an election where others use the machine too. */
+const PATIENCE_MS = 120_000
 /** Linux counts a process's time in these. */
 const TICK_MS = 10
 
@@ -53,7 +55,7 @@ export async function holdfast(options: {
   const cluster = await Cluster.prepare({ nodes, main })
   try {
     for (const node of cluster.nodes) node.start({ environment })
-    await cluster.ready()
+    await cluster.ready(PATIENCE_MS)
   } catch (error) {
     process.stderr.write(`${cluster.logs()}\n`)
     await cluster.end()
@@ -66,17 +68,20 @@ export async function holdfast(options: {
       return { host, port }
     },
     processes: () => members(cluster),
-    entries: async () => (await (await cluster.leader()).status())?.commit,
+    entries: async () => (await (await cluster.leader(PATIENCE_MS)).status())?.commit,
   })
   const targets =
     nodes === 1
-      ? [through('', () => cluster.leader())]
-      : [through('leader', () => cluster.leader()), through('follower', () => cluster.follower())]
+      ? [through('', () => cluster.leader(PATIENCE_MS))]
+      : [
+          through('leader', () => cluster.leader(PATIENCE_MS)),
+          through('follower', () => cluster.follower()),
+        ]
   return { targets, cluster, end: () => cluster.end() }
 }
 
 async function members(cluster: Cluster): Promise<readonly Process[]> {
-  const leader = await cluster.leader()
+  const leader = await cluster.leader(PATIENCE_MS)
   return cluster.running.map((node) => ({
     part: node === leader ? 'leader' : 'follower',
     pid: node.pid ?? 0,

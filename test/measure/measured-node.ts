@@ -12,6 +12,10 @@ import { until } from '../processes.ts'
 import type { Report } from './measurement.ts'
 
 const PROBE = new URL('./loop-probe.js', import.meta.url)
+/** What a node needs in its environment, so that stopsOf() can ask it. */
+export const PROBED: Readonly<Record<string, string>> = { NODE_OPTIONS: `--import=${PROBE.href}` }
+/** A loop that stands still answers when it goes on. */
+const ANSWER_MS = 60_000
 /** Commands on their way at once. */
 const DEPTH = 1000
 /** A start that reads a large log, or a server that works on a long backlog. */
@@ -119,14 +123,7 @@ export class MeasuredNode {
 
   /** The longest stops of the event loop since the last call, in ms. */
   async stops(): Promise<Stops> {
-    const from = this.#node.output.length
-    this.#node.signal('SIGUSR2')
-    let found: string | undefined
-    await until('the loop probe', () => {
-      found = /loop-probe (.*)\n/.exec(this.#node.output.slice(from))?.[1]
-      return found !== undefined
-    })
-    return JSON.parse(found ?? '')
+    return stopsOf(this.#node)
   }
 
   /** Resident memory in bytes: the process's own, and pages of files, which the kernel may take back. */
@@ -141,6 +138,22 @@ export class MeasuredNode {
   stateBytes(): number {
     return statSync(join(this.#node.dir, 'state-1', 'data.mdb')).size
   }
+}
+
+/** The longest stops of a node that runs with PROBED, since the last call. */
+export async function stopsOf(node: NodeProcess): Promise<Stops> {
+  const from = node.output.length
+  node.signal('SIGUSR2')
+  let found: string | undefined
+  await until(
+    'the loop probe',
+    () => {
+      found = /loop-probe (.*)\n/.exec(node.output.slice(from))?.[1]
+      return found !== undefined
+    },
+    ANSWER_MS,
+  )
+  return JSON.parse(found ?? '')
 }
 
 /** architecture.md 8: no stall of the event loop over this. */
