@@ -145,7 +145,7 @@ export const limits = {
   /** The other side may take so long for what it is building; above the longest commit of a state. */
   snapshotStallMs: 150_000,
   /** A piece of a scrub, and the pause behind a whole pass of it. */
-  scrubStepBytes: 65_536,
+  scrubStepBytes: { min: 16_384, max: 1_048_576 },
   scrubPauseMs: 1000,
   /** A node whose state is damaged asks the others for theirs, again and again, at this distance. */
   reinstallRetryMs: 1000,

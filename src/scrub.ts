@@ -10,6 +10,9 @@ import type { StateStore } from '../storage/state-store.ts'
 import { type Config, limits } from './config.ts'
 import type { Clock } from './network.ts'
 
+/** At this number of pieces in a second the pace is kept, where their size allows. */
+const STEPS_PER_SECOND = 20
+
 export interface ScrubOptions {
   readonly config: Config
   readonly clock: Clock
@@ -57,7 +60,10 @@ export class Scrub {
   async #read(startedAt: number, bytesPerSecond: number): Promise<void> {
     const generation = this.#generation
     try {
-      const { next, bytes } = await this.#options.state.scrub(this.#position, limits.scrubStepBytes)
+      const { next, bytes } = await this.#options.state.scrub(
+        this.#position,
+        stepBytes(bytesPerSecond),
+      )
       const pauseMs = next === undefined ? limits.scrubPauseMs : 0
       this.#notBefore = startedAt + Math.max(pauseMs, (1000 * bytes) / bytesPerSecond)
       if (generation === this.#generation) {
@@ -74,4 +80,10 @@ export class Scrub {
       this.#reading = false
     }
   }
+}
+
+/** Small pieces hold up a checkpoint for a moment only; at a high pace they would be too many for the ticks. */
+function stepBytes(bytesPerSecond: number): number {
+  const { min, max } = limits.scrubStepBytes
+  return Math.min(max, Math.max(min, Math.floor(bytesPerSecond / STEPS_PER_SECOND)))
 }

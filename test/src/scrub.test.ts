@@ -18,13 +18,14 @@ function scene(rate = RATE) {
   const config = loadConfig({ argv, environment: {}, readFile: () => '' })
   const asked: { from: ScrubPosition | undefined; answer: (step: ScrubStep | Error) => void }[] = []
   const damage: string[] = []
+  const sizes: number[] = []
   const world = { now: 0 }
   const scrub = new Scrub({
     config,
     clock: { monotonic: () => world.now, wall: () => 0 },
     state: {
       scrub: (from, bytesMax) => {
-        assert.equal(bytesMax, limits.scrubStepBytes)
+        sizes.push(bytesMax)
         return new Promise((resolve, reject) => {
           const answer = (step: ScrubStep | Error): void =>
             step instanceof Error ? reject(step) : resolve(step)
@@ -39,7 +40,7 @@ function scene(rate = RATE) {
     asked.at(-1)?.answer(step)
     await new Promise((resolve) => setImmediate(resolve))
   }
-  return { scrub, asked, damage, world, config, answer }
+  return { scrub, asked, damage, world, config, answer, sizes }
 }
 
 test('one piece at a time, and no more bytes in a second than the option says', async () => {
@@ -54,6 +55,21 @@ test('one piece at a time, and no more bytes in a second than the option says', 
   world.now = 500
   scrub.work()
   assert.deepEqual(asked[1]?.from, STEP)
+})
+
+test('the pieces grow with the pace, between their bounds', () => {
+  const { min, max } = limits.scrubStepBytes
+  for (const [rate, size] of [
+    [20 * min, min],
+    [20 * min - 1, min],
+    [20 * min + 20, min + 1],
+    [20 * max, max],
+    [20 * max + 20, max],
+  ] as const) {
+    const { scrub, sizes } = scene(rate)
+    scrub.work()
+    assert.deepEqual(sizes, [size], `${rate}`)
+  }
 })
 
 test('a pass is followed by another one, after a pause', async () => {
