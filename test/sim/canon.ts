@@ -198,7 +198,7 @@ export class Canon {
   #expire(keys: string[]): void {
     const due = [...this.#expiring].filter(([, { expireAt }]) => expireAt <= this.#clock)
     if (due.length === 0) return
-    hold(due.length <= EXPIRED_MAX, 'I15 the reference', () => `${due.length} keys are due at once`)
+    hold(due.length <= EXPIRED_MAX, 'the reference', () => `${due.length} keys are due at once`)
     const op = this.replies.length
     for (const [key, { term }] of due) {
       this.#put(key, op, null)

@@ -211,7 +211,10 @@ export class SimDisk implements Engine {
         database === BOOT || table.count === 0 ? [] : [{ name, database, table }],
       ),
     )
-    const place = places[Math.floor(random() * places.length)]
+    // An entry of the log is one record of many, and yet the one that every other node may be sent.
+    const entries = places.find(({ name, database }) => name === 'log' && database === 'log')
+    const anywhere = places[Math.floor(random() * places.length)]
+    const place = random() < 0.3 ? (entries ?? anywhere) : anywhere
     if (place === undefined) return undefined
     const key = place.table.flip(random)
     return `${place.name}/${place.database}/${Buffer.from(key, 'latin1').toString('hex')}`
@@ -503,6 +506,9 @@ class SimEnvironment extends SimReads implements LogEnvironment, StateEnvironmen
     this.#inProcess(0, () => {
       this.#hooks.options.events.fatal(String(error))
       write.failed(error)
+      // Whoever goes on all the same finds a disk that takes commits again, as LMDB does.
+      this.#queue.shift()
+      this.#begin()
     })
   }
 

@@ -8,6 +8,7 @@ import type { Message } from '../../raft/types.ts'
 import type { Canon } from './canon.ts'
 import type { DiskFault } from './disk.ts'
 import { FigureEight } from './figure-eight.ts'
+import { LateAnswers } from './late-answers.ts'
 import { type Machine, PEER_PORT } from './machine.ts'
 import type { Marks } from './marks.ts'
 import type { SimNetwork } from './network.ts'
@@ -35,6 +36,8 @@ type TrapKind =
   | 'receiving'
   | 'switch'
   | 'switched'
+  /** A batch with a hard state has reached the disk. */
+  | 'hard state'
 
 interface Trap {
   readonly kind: TrapKind
@@ -50,11 +53,20 @@ export class Faults {
   readonly #repairs = new Set<() => void>()
   /** One that must not be disturbed is under way until then. */
   quietUntil = 0
+  /** Clients write nothing until then. */
+  onlyReadsUntil = 0
+  /** Clients hurry until then, and many read from this machine: it may have been replaced, and not know it. */
+  hurryUntil = 0
+  hurryTo: Machine | undefined
   injected = 0
   readonly counts: Record<string, number> = {}
   #healed = false
   #figureEight: FigureEight | undefined
+  /** What is staged now. */
+  #staged: FigureEight | LateAnswers | undefined
   readonly #vote = new Map<Machine, number>()
+  /** Who has just gone on after standing still. */
+  #watched: { readonly follower: Machine; readonly at: number } | undefined
 
   constructor(world: FaultWorld) {
     this.#world = world
@@ -65,7 +77,10 @@ export class Faults {
   }
 
   inject(name: FaultName): void {
-    if (this.#now < this.quietUntil || !this.#begin(name)) return
+    if (this.#now >= this.quietUntil && this.#begin(name)) this.#begun(name)
+  }
+
+  #begun(name: FaultName): void {
     this.injected++
     this.counts[name] = (this.counts[name] ?? 0) + 1
     this.#say('world', name)
@@ -84,6 +99,8 @@ export class Faults {
   /** A machine did something that a trap may wait for. */
   did(kind: TrapKind, machine: Machine): void {
     if (kind === 'vote') this.#vote.set(machine, this.#now)
+    // None springs while something is staged.
+    if (this.#now < this.quietUntil) return
     const at = this.#traps.findIndex((trap) => {
       return trap.kind === kind && (trap.machine ?? machine) === machine && trap.until > this.#now
     })
@@ -117,13 +134,13 @@ export class Faults {
       case 'isolate':
         return this.#cut((a, b) => a === victim || b === victim, this.#duration())
       case 'isolate follower':
-        return this.#isolateFollower()
+        return this.#whenCalm(name, (leader) => this.#isolateFollower(leader))
       case 'partition':
         return this.#partition()
       case 'leader in a minority':
         return this.#leaderInMinority()
       case 'slow leader cut off':
-        return this.#slowLeaderCutOff()
+        return this.#whenCalm(name, (leader) => this.#slowLeaderCutOff(leader))
       case 'one way':
         return this.#oneWay(victim)
       case 'clog': {
@@ -159,8 +176,19 @@ export class Faults {
           if (random() < 0.5) this.#powerCut(machine)
           else this.#kill(machine)
         })
+      case 'kill in promise':
+        return this.#trap('hard state', undefined, (machine) => {
+          if (random() < 0.5) this.#powerCut(machine)
+          else this.#kill(machine)
+        })
+      case 'wrong host':
+        return this.#wrongHost(victim)
+      case 'stand still':
+        return this.#whenCalm(name, (leader) => this.#standStill(leader))
+      case 'late answers':
+        return this.#whenCalm(name, (leader) => this.#stageLateAnswers(leader))
       case 'figure 8':
-        return this.#stageFigureEight()
+        return this.#whenCalm(name, (leader) => this.#stageFigureEight(leader))
     }
   }
 
@@ -243,7 +271,7 @@ export class Faults {
     const { random } = this.#world
     const kinds = ['receiving', 'receiving', 'switch', 'switch', 'switched'] as const
     const kind = kinds[Math.floor(random() * kinds.length)] ?? 'receiving'
-    const ofLeader = kind === 'receiving' && random() < 0.5
+    const ofLeader = kind === 'receiving' && random() < 0.7
     return this.#trap(kind, undefined, (machine) => {
       const span = machine.swarm.commitMs.max * machine.disk.slowness
       const wait = kind === 'receiving' ? random() * span * 6 : random() * span
@@ -340,18 +368,21 @@ export class Faults {
     )
   }
 
-  #oneWay(victim: Machine): boolean {
-    const outward = this.#world.random() < 0.5
+  #oneWay(anybody: Machine): boolean {
+    const { random } = this.#world
+    // A leader that is heard and hears nothing: what it sends is stored, and it never learns of it.
+    const victim = random() < 0.5 ? (this.#leader() ?? anybody) : anybody
+    const outward = random() < 0.5
     return this.#cut((from, to) => (outward ? from : to) === victim, this.#duration())
   }
 
-  #resetLinks(chance: number): boolean {
+  #resetLinks(chance: number, isMeant = (_one: string, _two: string): boolean => true): boolean {
     const { network, random } = this.#world
     for (const connection of [...network.connections]) {
-      const ofPeers =
-        connection.localAddress.endsWith(`:${PEER_PORT}`) ||
-        connection.remoteAddress.endsWith(`:${PEER_PORT}`)
-      if (ofPeers && random() < chance) connection.reset()
+      const ends = [connection.localAddress, connection.remoteAddress]
+      const [one = '', two = ''] = ends.map((end) => end.slice(0, end.lastIndexOf(':')))
+      const ofPeers = ends.some((end) => end.endsWith(`:${PEER_PORT}`))
+      if (ofPeers && isMeant(one, two) && random() < chance) connection.reset()
     }
     return true
   }
@@ -374,16 +405,22 @@ export class Faults {
    * I17: a follower that hears nobody for a while and comes back changes neither the leader nor the term of the
    * others. Nothing else may fail meanwhile.
    */
-  #isolateFollower(): boolean {
+  #isolateFollower(leader: Machine): boolean {
     const { machines, swarm, marks, random } = this.#world
-    const leader = this.#calmLeader()
     const follower = this.#pick()
-    if (leader === undefined || follower === undefined || follower === leader) return false
+    if (follower === undefined || follower === leader) return false
     const term = leader.status()?.term
     const away = swarm.electionMs * (2 + random() * 4)
     const after = swarm.electionMs * 3
     this.quietUntil = this.#now + away + after + swarm.electionMs
-    this.#cut((from, to) => from === follower || to === follower, away)
+    // Or it hears all but its leader, and asks those that hear that one for their votes.
+    const fromAll = random() < 0.5
+    this.#cut((from, to) => {
+      const [one, two] = from === follower ? [from, to] : [to, from]
+      return one === follower && (fromAll || two === leader)
+    }, away)
+    // Without writes its log is as good as any when it comes back.
+    if (random() < 0.5) this.onlyReadsUntil = this.#now + away + after
     const same = (): boolean => {
       const status = leader.status()
       return status?.role === 'leader' && status.term === term
@@ -396,6 +433,67 @@ export class Faults {
       marks.reach('isolated node rejoins without disruption')
     })
     return true
+  }
+
+  /**
+   * I17: a follower that stood still for longer than an election timeout finds heartbeats of its leader waiting, and
+   * reads them before it believes its timers. Nothing else may fail meanwhile.
+   */
+  #standStill(leader: Machine): boolean {
+    const { swarm, marks, random } = this.#world
+    const follower = this.#pick()
+    const host = follower?.host
+    if (follower === undefined || follower === leader || host === undefined) return false
+    const term = leader.status()?.term
+    const ms = swarm.electionMs * (2 + random())
+    this.quietUntil = this.#now + ms + swarm.electionMs
+    host.pause()
+    this.#repair(ms, () => {
+      const { role, term: now } = leader.status() ?? {}
+      const waits = role === 'leader' && now === term && follower.host === host
+      if (waits) {
+        this.#watched = { follower, at: this.#now }
+        marks.reach('follower that stood still reads before it campaigns')
+      }
+      if (follower.host === host) host.resume()
+    })
+    return true
+  }
+
+  /** A machine asks for a pre-vote. */
+  campaigns(machine: Machine): void {
+    const { follower, at } = this.#watched ?? {}
+    hold(machine !== follower || at !== this.#now, 'I17 no disruption', () => {
+      return `${machine.name} stood still, and campaigns before it reads its leader's heartbeats`
+    })
+  }
+
+  /** The address of one node leads to another for a while. */
+  #wrongHost(victim: Machine): boolean {
+    const { network } = this.#world
+    const other = this.#pick()
+    if (other === undefined || other === victim) return false
+    const address = `${victim.name}:${PEER_PORT}`
+    network.detours.set(address, `${other.name}:${PEER_PORT}`)
+    this.#resetLinks(1, (one, two) => one === victim.name || two === victim.name)
+    this.#repair(this.#duration(), () => network.detours.delete(address))
+    return true
+  }
+
+  /** Begins once everything is well, if that comes soon: nothing else fails until then. */
+  #whenCalm(name: FaultName, begin: (leader: Machine) => boolean): false {
+    const { swarm } = this.#world
+    const deadline = this.#now + swarm.electionMs * 3
+    this.quietUntil = deadline
+    const look = (): void => {
+      const leader = this.#calmLeader()
+      if (leader !== undefined) {
+        this.quietUntil = this.#now
+        if (begin(leader)) this.#begun(name)
+      } else if (this.#now < deadline) this.#later(swarm.heartbeatMs, look)
+    }
+    look()
+    return false
   }
 
   /** The leader, when everything has been well for a while: everybody up, unbroken and following it. */
@@ -419,9 +517,7 @@ export class Faults {
         machine.host?.isPaused === false
       )
     })
-    return well && !blocked && this.#repairs.size === 0 && this.#traps.length === 0
-      ? leader
-      : undefined
+    return well && !blocked && this.#repairs.size === 0 ? leader : undefined
   }
 
   // ---- Clocks -----------------------------------------------------------------------------------
@@ -440,10 +536,8 @@ export class Faults {
    * The leader's disk stalls while it is cut off from the others: when it hears their new leader, what it is still
    * writing is replaced.
    */
-  #slowLeaderCutOff(): boolean {
+  #slowLeaderCutOff(leader: Machine): boolean {
     const { swarm, random } = this.#world
-    const leader = this.#calmLeader()
-    if (leader === undefined) return false
     const { electionMs } = swarm
     this.quietUntil = this.#now + electionMs * 8
     leader.disk.slowness = (electionMs * (10 + random() * 20)) / leader.swarm.commitMs.max
@@ -459,15 +553,25 @@ export class Faults {
   // ---- Directed ---------------------------------------------------------------------------------
 
   /** Nothing else may fail while it is staged. */
-  #stageFigureEight(): boolean {
+  #stageFigureEight(leader: Machine): boolean {
     const { machines, network, swarm, canon } = this.#world
-    const leader = this.#calmLeader()
     const friend = machines.find((machine) => machine !== leader)
-    if (leader === undefined || friend === undefined || machines.length !== 5) return false
+    if (friend === undefined || machines.length !== 5) return false
     const { electionMs } = swarm
     this.#figureEight = new FigureEight({ network, machines, canon, electionMs, leader, friend })
-    this.quietUntil = this.#now + this.#figureEight.longestMs
-    const staged = this.#figureEight
+    return this.#stage(this.#figureEight)
+  }
+
+  #stageLateAnswers(leader: Machine): boolean {
+    const { machines, network, swarm } = this.#world
+    const { heartbeatMs, electionMs } = swarm
+    this.#hurry(leader, 6 * electionMs)
+    return this.#stage(new LateAnswers({ network, machines, leader, heartbeatMs, electionMs }))
+  }
+
+  #stage(staged: FigureEight | LateAnswers): boolean {
+    this.#staged = staged
+    this.quietUntil = this.#now + staged.longestMs
     this.#repair(staged.longestMs, () => {
       if (!staged.isOver) staged.end()
     })
@@ -481,25 +585,38 @@ export class Faults {
 
   /** After every event. */
   look(): void {
-    if (this.#figureEight === undefined) return
-    this.#figureEight.look()
-    if (!this.#figureEight.isOver) return
+    if (this.#staged === undefined) return
+    this.#staged.look()
+    if (!this.#staged.isOver) return
+    this.#staged = undefined
     this.#figureEight = undefined
     this.quietUntil = this.#now
   }
 
   /** The leader keeps some who do not suffice, while clients still ask it. */
   #leaderInMinority(): boolean {
-    const { machines, random } = this.#world
+    const { machines, random, swarm } = this.#world
     const leader = this.#leader()
     if (leader === undefined) return false
     const others = machines.filter((machine) => machine !== leader)
     const most = Math.ceil(machines.length / 2) - 2
     const side = new Set([leader, ...others.slice(0, Math.round(random() * most))])
-    return this.#cut(
+    const cut = this.#cut(
       (from, to) => to !== undefined && side.has(from) !== side.has(to),
       this.#duration(),
     )
+    // Half the time both sides notice at once, so that the others have a new leader long before the old one gives up.
+    if (random() < 0.5) {
+      const addresses = new Set([...side].map(({ name }) => name))
+      this.#resetLinks(1, (one, two) => addresses.has(one) !== addresses.has(two))
+      this.#hurry(leader, 2 * swarm.electionMs)
+    }
+    return cut
+  }
+
+  #hurry(to: Machine, ms: number): void {
+    this.hurryUntil = this.#now + ms
+    this.hurryTo = to
   }
 
   // ---- Time and choice --------------------------------------------------------------------------

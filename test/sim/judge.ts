@@ -13,7 +13,8 @@ import { hold } from './violation.ts'
 
 /** Writes without a token of their own. */
 const UNTOLD: ReadonlySet<string> = new Set(['PEXPIRE', 'PERSIST'])
-const REFUSED = /^-(?:CLUSTERDOWN|MOVED) /
+/** Of a command that certainly was not executed. */
+export const REFUSED: RegExp = /^-(?:CLUSTERDOWN|MOVED) /
 const GIVEN_UP = /^-(?:CLUSTERDOWN|TIMEOUT) /
 /** What the clocks of nodes may be slow or fast, and a tick. */
 const CLOCK_ERROR = 0.002

@@ -317,7 +317,7 @@ export class MachineHost extends PausableHost {
     const { drift, wall } = hooks
     this.#hooks = hooks
     this.ownClock = { monotonic: () => sim.time.now * drift, wall }
-    this.ownTimers = { after: (ms, action) => this.after(ms / drift, action) }
+    this.ownTimers = { after: (ms, action) => this.timer(ms / drift, action) }
   }
 
   override pause(): void {
@@ -331,13 +331,19 @@ export class MachineHost extends PausableHost {
   }
 
   override after(ms: number, action: () => void): Cancel {
-    return super.after(ms, () => {
-      this.#hooks.begin()
-      try {
-        action()
-      } catch (error) {
-        this.#hooks.failed(error)
-      }
-    })
+    return super.after(ms, () => this.#run(action))
+  }
+
+  override timer(ms: number, action: () => void): Cancel {
+    return super.timer(ms, () => this.#run(action))
+  }
+
+  #run(action: () => void): void {
+    this.#hooks.begin()
+    try {
+      action()
+    } catch (error) {
+      this.#hooks.failed(error)
+    }
   }
 }

@@ -52,6 +52,7 @@ export const markNames = [
   'clock awaited at the leader',
   'clock asked of the leader',
   'isolated node rejoins without disruption',
+  'follower that stood still reads before it campaigns',
 ] as const
 
 export type Mark = (typeof markNames)[number]

@@ -148,6 +148,8 @@ export class SimNetwork {
   readonly options: SimOptions
   readonly listeners: Map<string, ListenerEntry> = new Map()
   readonly connections: Set<SimConnection> = new Set()
+  /** Whoever dials the one address comes out at the other: it was given to another machine. */
+  readonly detours: Map<string, string> = new Map()
   readonly #blocked = new Set<string>()
   cutRule: CutRule = () => undefined
   dialled = 0
@@ -250,7 +252,7 @@ export class SimHost {
         this.after(50, knock)
         return
       }
-      const entry = sim.listeners.get(to)
+      const entry = sim.listeners.get(sim.detours.get(to) ?? to)
       if (entry === undefined) near.fail('ECONNREFUSED')
       else if (entry.connections < entry.options.connectionsMax) accept(entry)
       else near.fail('ECONNRESET')

@@ -18,8 +18,8 @@ export interface Applied {
 
 export interface Observer {
   applied(machine: Machine, change: Applied): void
-  /** The node read these entries of its log. */
-  read(machine: Machine, entries: readonly Entry[]): void
+  /** The node read these entries of its log, from this index on. */
+  read(machine: Machine, from: Index, entries: readonly Entry[]): void
   /** A persist or a step of a compaction begins. */
   persisting(machine: Machine, entries: readonly Entry[]): void
   compacting(machine: Machine, upTo: Index): void
@@ -58,7 +58,7 @@ export class ObservedLog implements SwitchingLog {
 
   entries(from: Index, to: Index, maxBytes: number): readonly Entry[] {
     const entries = this.#cache.entries(from, to, maxBytes)
-    this.#observer.read(this.#machine, entries)
+    this.#observer.read(this.#machine, from, entries)
     return entries
   }
 

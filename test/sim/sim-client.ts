@@ -49,11 +49,21 @@ export interface ClientOptions {
   readonly thinkMs: number
   readonly patienceMs: number
   readonly largeValueChance: number
+  /** Whether clients only read at the moment. */
+  readonly onlyReads: () => boolean
+  /** All of them hurry and meet at one key, some only to read it: who sees the old value must know the new one. */
+  readonly hurry: () => 'reads' | 'writes' | undefined
 }
 
 /** What waits for replies on one connection above which a client sends no more. */
 const OPEN_MAX = 64
 const KEYS = 12
+/** How many times faster clients are in a hurry. */
+const HURRY = 8
+const PLAIN_KEYS = 4
+/** Keys that never expire, and have their value by SET and the like, or by INCR only. */
+export const PLAIN_PREFIX = 'r'
+export const COUNTER_PREFIX = 'c'
 
 export class SimClient {
   readonly #options: ClientOptions
@@ -94,14 +104,15 @@ export class SimClient {
       const count = 1 + Math.floor(random() * pipelineMax)
       line.ask(Array.from({ length: count }, () => this.#command()))
     }
-    host.after(random() * 2 * thinkMs, () => this.#act())
+    const pace = this.#options.hurry() === undefined ? 1 : HURRY
+    host.after((random() * 2 * thinkMs) / pace, () => this.#act())
   }
 
   #usableLine(patienceMs: number): Line | undefined {
     const { random, addresses } = this.#options
     const old = this.#line
-    if (old !== undefined && !old.closed && old.silentMs() < patienceMs && random() > 0.01)
-      return old
+    const leaves = random() < (this.#options.hurry() === undefined ? 0.01 : 0.2)
+    if (old !== undefined && !old.closed && old.silentMs() < patienceMs && !leaves) return old
     old?.leave()
     const all = addresses()
     const address = all[Math.floor(random() * all.length)]
@@ -122,9 +133,27 @@ export class SimClient {
     return ['PEXPIRE', key, this.#ms(), ...(dice < 0.4 ? ['GT'] : [])]
   }
 
+  /** On few keys, so that clients meet there. */
+  #plainCommand(token: string, keys: number): Words {
+    const { random } = this.#options
+    const key = `${PLAIN_PREFIX}${Math.floor(random() * keys)}`
+    const dice = random()
+    if (dice < 0.5) return ['GET', key]
+    if (dice < 0.75) return ['SET', key, token]
+    if (dice < 0.85) return ['GETSET', key, token]
+    if (dice < 0.9) return ['APPEND', key, token]
+    return [dice < 0.95 ? 'SETNX' : 'DEL', key, token]
+  }
+
   #command(): Words {
     const { random, name, largeValueChance } = this.#options
     const token = `${name}.${++this.#serial}`
+    if (this.#options.onlyReads())
+      return ['GET', `${PLAIN_PREFIX}${Math.floor(random() * PLAIN_KEYS)}`]
+    const hurry = this.#options.hurry()
+    if (hurry === 'reads') return ['GET', `${PLAIN_PREFIX}0`]
+    if (hurry === 'writes') return this.#plainCommand(token, 1)
+    if (random() < 0.25) return this.#plainCommand(token, PLAIN_KEYS)
     const key = `k${Math.floor(random() * random() * KEYS)}`
     const dice = random()
     const large = random() < largeValueChance
@@ -137,7 +166,7 @@ export class SimClient {
     if (dice < 0.36) return ['SETNX', key, token]
     if (dice < 0.42) return ['GETSET', key, token]
     if (dice < 0.5) return ['DEL', key, token]
-    if (dice < 0.6) return ['INCR', `c${name}:${this.#connections % 3}`]
+    if (dice < 0.6) return ['INCR', `${COUNTER_PREFIX}${name}:${this.#connections % 3}`]
     if (dice < 0.8) return ['GET', key]
     if (dice < 0.82) return ['PEXPIRETIME', key]
     if (dice < 0.84) return ['PTTL', key]

@@ -5,7 +5,6 @@
  */
 
 import type { CoreStatus } from '../../raft/core.ts'
-import { majority } from '../../raft/quorum.ts'
 import type { Entry, HardState, Index, Message, NodeId, Term } from '../../raft/types.ts'
 import { decodeEntry } from '../../storage/codec.ts'
 import type { Operation } from '../../storage/engine.ts'
@@ -158,6 +157,46 @@ export class Invariants {
         this.#logMatching(machine, decodeEntry(operation.value))
       }
     }
+    if (machine.damaged !== undefined) return
+    this.#nothingCommittedIsCut(machine, operations)
+    this.#nothingIsLeftBehind(machine, operations)
+  }
+
+  /** An entry leaves a log together with what says that the state holds it, or because it never was committed. */
+  #nothingCommittedIsCut(machine: Machine, operations: readonly Operation[]): void {
+    const removed = operations.filter(
+      ({ type, database }) => type === 'remove' && database === 'log',
+    )
+    if (removed.length === 0) return
+    const stable = operations.find(({ type, database }) => type === 'put' && database === 'stable')
+    const base = stable?.type === 'put' ? readStable(stable.value).base : 0
+    for (const operation of removed) {
+      const index = operation.type === 'remove' ? readUint64(operation.key, 0) : 0
+      const old = machine.disk.stored('log', 'log', logKey(index))
+      hold(
+        index <= base || old === undefined || this.#canon.terms[index] !== termOf(old),
+        'I5 state machine safety',
+        () => `${machine.name} cuts the committed entry ${index} off its log`,
+      )
+    }
+  }
+
+  /** What is put on disk ends the log, unless what follows there was written behind the very same entries. */
+  #nothingIsLeftBehind(machine: Machine, operations: readonly Operation[]): void {
+    const last = operations.findLast(({ type, database }) => type === 'put' && database === 'log')
+    if (last?.type !== 'put') return
+    const { index } = decodeEntry(last.value)
+    const key = logKey(index + 1)
+    const next = machine.disk.stored('log', 'log', key)
+    const isRemoved = operations.some(
+      (operation) => operation.type === 'remove' && Buffer.compare(operation.key, key) === 0,
+    )
+    if (next === undefined || isRemoved) return
+    hold(
+      chainOf(machine.chains[index] ?? 0, decodeEntry(next)) === machine.chains[index + 1],
+      'I3 log matching',
+      () => `${machine.name} keeps ${index + 1} behind another entry ${index} than before`,
+    )
   }
 
   #logMatching(machine: Machine, entry: Entry): void {
@@ -270,7 +309,8 @@ export class Invariants {
     hold(meta.index >= durableAt, 'I13 checkpoint equivalence', () => {
       return `${machine.name} relies on a checkpoint at ${durableAt}, durable is ${meta.index}`
     })
-    const text = JSON.stringify({ ...meta, membership: undefined, hashKey: undefined })
+    const hashKey = Buffer.from(meta.hashKey ?? []).toString('hex')
+    const text = JSON.stringify({ ...meta, hashKey })
     const known = this.#digests.get(meta.index) ?? text
     const sends = machine.status()?.peers.some(({ state }) => state === 'snapshot')
     if (sends === true) this.#marks.reach('checkpoint while a snapshot is sent')
@@ -379,6 +419,13 @@ export class Invariants {
     )
   }
 
+  /** Figure 13, rule 1: what a leader of the past sends is refused, however late it comes. */
+  snapshotTaken(own: Term, ofLeader: Term): void {
+    hold(own === ofLeader, 'I14 no snapshot of the past', () => {
+      return `a node of term ${own} takes a snapshot from the leader of ${ofLeader}`
+    })
+  }
+
   /** A state that was sent takes the place of this node's: ahead of it, committed, and built to the last record. */
   switching(machine: Machine, { last, stateNumber }: StateSwitch): void {
     const { index, term } = last
@@ -455,8 +502,11 @@ export class Invariants {
   }
 
   /** The entries a node read from its log, through its cache, are those on its disk. */
-  cacheCoherent(machine: Machine, entries: readonly Entry[]): void {
-    for (const { index, encoded } of entries) {
+  cacheCoherent(machine: Machine, from: Index, entries: readonly Entry[]): void {
+    for (const [offset, { index, encoded }] of entries.entries()) {
+      hold(index === from + offset, 'I20 LogCache coherence', () => {
+        return `${machine.name} reads entry ${index} where it asks for ${from + offset}`
+      })
       const stored = machine.disk.stored('log', 'log', logKey(index))
       const same =
         stored !== undefined && encoded !== undefined && Buffer.compare(stored, encoded) === 0
@@ -481,6 +531,11 @@ export class Invariants {
     this.#marked.add(key)
     action()
   }
+}
+
+/** Not raft's own: whoever checks must not share the error. */
+function majority(voters: number): number {
+  return Math.floor(voters / 2) + 1
 }
 
 function logKey(index: Index): Uint8Array {
@@ -511,7 +566,10 @@ function durableHardState(machine: Machine): HardState {
 
 function durableStable(machine: Machine): { hardState: HardState; base: Index } | undefined {
   const bytes = machine.disk.durable('log', 'stable', STABLE_KEY)
-  if (bytes === undefined) return undefined
+  return bytes === undefined ? undefined : readStable(bytes)
+}
+
+function readStable(bytes: Uint8Array): { hardState: HardState; base: Index } {
   const reader = openSealedFrame(bytes, LOG_FORMAT_VERSION, 'the record of this node')
   reader.string(64)
   if (!reader.skipNull()) reader.string(64)

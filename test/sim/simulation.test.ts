@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DiskLogStore } from '../../storage/log-store.ts'
+import { checkHistory } from '../linearizability/check.ts'
 import { QUOTA, simulate } from './simulation.ts'
 
 test('a seed runs clean, does enough, and is the same run twice', async () => {
@@ -23,6 +24,15 @@ test('seeds differ', async () => {
   const { hash } = await simulate({ seed: 28, long: false })
   const other = await simulate({ seed: 7, long: false })
   assert.notEqual(hash, other.hash)
+})
+
+test('its history is one that the checker of histories accepts', async () => {
+  const { failure, history, hash } = await simulate({ seed: 21, long: false, history: true })
+  assert.equal(failure, undefined)
+  assert.ok(history.length > 200, `${history.length} operations`)
+  assert.equal(checkHistory(history).outcome, 'valid')
+  // Who judges the replies changes nothing of the run.
+  assert.equal(hash, (await simulate({ seed: 21, long: false })).hash)
 })
 
 test('commits that are visible before they are flushed lose nothing that was acknowledged', async () => {

@@ -7,12 +7,13 @@
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import type { Random } from '../../raft/ports.ts'
-import type { Entry, Message } from '../../raft/types.ts'
+import type { Entry, Index, Message } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
 import type { Peers } from '../../src/peers.ts'
 import type { ToReceiver } from '../../src/snapshot-messages.ts'
-import type { Operation } from '../../storage/engine.ts'
+import type { Operation as Write } from '../../storage/engine.ts'
 import type { StateSwitch } from '../../storage/log-store.ts'
+import type { Operation } from '../linearizability/operation.ts'
 import { Canon } from './canon.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
@@ -21,12 +22,13 @@ import { Marks } from './marks.ts'
 import { SimNetwork, SimTime, seededRandom } from './network.ts'
 import type { Applied } from './observed.ts'
 import { Probe } from './probe.ts'
+import { Recorder } from './recorder.ts'
 import { SimClient } from './sim-client.ts'
 import { Invariants } from './sim-invariants.ts'
 import { drawSwarm, type FaultName, type Swarm, smallLimits } from './swarm.ts'
 import { tap } from './taps.ts'
 import { Trace } from './trace.ts'
-import { hold } from './violation.ts'
+import { hold, InvariantError } from './violation.ts'
 
 /** Of each seed: it runs on, within limits, until it has had so much. */
 export const QUOTA = { operations: 1000, faults: 20, simulatedMs: 60_000 } as const
@@ -41,8 +43,10 @@ const BATCH_EVENTS = 128
 export interface SimulationOptions {
   readonly seed: number
   readonly long: boolean
-  /** Disks on which commits are visible before they are flushed. */
+  /** Disks on which commits are visible before they are flushed; else the seed draws it. */
   readonly early?: boolean
+  /** Replies are written down for the checker of histories instead of being judged. */
+  readonly history?: boolean
 }
 
 export interface SimulationResult {
@@ -61,7 +65,16 @@ export interface SimulationResult {
   readonly lost: number
   readonly marks: Record<string, number>
   /** What was broken, with the transcript; undefined: nothing was. */
-  readonly failure: { readonly message: string; readonly transcript: string } | undefined
+  readonly failure: Failure | undefined
+  /** Only where it was asked for. */
+  readonly history: readonly Operation[]
+}
+
+export interface Failure {
+  readonly message: string
+  readonly transcript: string
+  /** The name of what did not hold; undefined: a crash, or a failed assertion of the code itself. */
+  readonly invariant: string | undefined
 }
 
 /** Runs one seed to its end. Never rejects: what goes wrong is part of the result. */
@@ -93,7 +106,7 @@ class World implements MachineEvents {
     clock: () => this.#marks.reach('clock entry'),
   })
   readonly #trace = new Trace()
-  readonly #judge: ClientJudge
+  readonly #judge: ClientJudge | Recorder
   readonly #invariants: Invariants
   readonly #faults: Faults
   readonly #chaos: Random
@@ -103,7 +116,7 @@ class World implements MachineEvents {
   /** The last session that each node has begun to send. */
   readonly #snapshots = new Map<Peers, number>()
   #current: Machine | undefined
-  #failure: { message: string; transcript: string } | undefined
+  #failure: Failure | undefined
   #phase: 'founding' | 'faults' | 'healing' | 'over' = 'founding'
   #deadline = SETTLING_MS
 
@@ -111,7 +124,7 @@ class World implements MachineEvents {
     const { seed, long } = options
     this.#options = options
     const random = (concern: number): Random => seededRandom(Math.imul(seed, 0x9e3779b1) ^ concern)
-    this.#swarm = drawSwarm(random(1), { long, early: options.early === true })
+    this.#swarm = drawSwarm(random(1), { long, early: options.early })
     const { delayMs, splitChance, pieceBytesMax, size, clients } = this.#swarm
     this.#network = new SimNetwork(this.#time, random(2), { delayMs, splitChance, pieceBytesMax })
     this.#chaos = random(3)
@@ -121,13 +134,17 @@ class World implements MachineEvents {
       const { network, swarm } = { network: this.#network, swarm: this.#swarm }
       return new Machine({ index, names, seed, swarm, network, events: this })
     })
-    this.#judge = new ClientJudge({
-      canon: this.#canon,
-      marks: this.#marks,
-      now: () => this.#time.now,
-      parkMs: this.#swarm.parkTimeoutMs,
-      switchedAt: (node) => this.#switchedAt.get(node),
-    })
+    const now = (): number => this.#time.now
+    this.#judge =
+      options.history === true
+        ? new Recorder(now)
+        : new ClientJudge({
+            canon: this.#canon,
+            marks: this.#marks,
+            now,
+            parkMs: this.#swarm.parkTimeoutMs,
+            switchedAt: (node) => this.#switchedAt.get(node),
+          })
     this.#invariants = new Invariants(this.#machines, this.#canon, this.#marks)
     this.#faults = new Faults({
       machines: this.#machines,
@@ -147,14 +164,31 @@ class World implements MachineEvents {
       name: String.fromCharCode(97 + index),
       random,
       host: this.#network.host(`127.0.1.${index + 1}`),
-      addresses: () => this.#machines.filter(({ isServing }) => isServing).map(({ name }) => name),
+      addresses: () => this.#addresses(index),
       port: CLIENT_PORT,
       judge: this.#judge,
       pipelineMax,
       thinkMs,
       patienceMs: electionMs * 4 + parkTimeoutMs,
       largeValueChance,
+      onlyReads: () => this.#faults.onlyReadsUntil > this.#time.now,
+      hurry: () => this.#hurry(index),
     })
+  }
+
+  /** Every other client reads. */
+  #hurry(client: number): 'reads' | 'writes' | undefined {
+    if (this.#faults.hurryUntil <= this.#time.now) return undefined
+    return client % 2 === 0 ? 'reads' : 'writes'
+  }
+
+  /** Where a client may go. In a hurry, who reads goes half the time to the leader that may be none any more. */
+  #addresses(client: number): readonly string[] {
+    const serving = this.#machines.filter(({ isServing }) => isServing)
+    const { hurryTo } = this.#faults
+    const sought = this.#hurry(client) === 'reads' && hurryTo?.isServing === true
+    const others = sought ? serving.map(() => hurryTo) : []
+    return [...serving, ...others].map(({ name }) => name)
   }
 
   // ---- The run ----------------------------------------------------------------------------------
@@ -177,6 +211,9 @@ class World implements MachineEvents {
       refused: () => this.#marks.reach('refused forward re-issued'),
       snapshotSent: (peers, part) => this.#snapshotSent(peers, part),
       snapshotReceived: (from, _, deliver) => this.#snapshotReceived(from, deliver),
+      snapshotTaken: (by, term) => {
+        this.#judging(() => this.#invariants.snapshotTaken(by.term, term))
+      },
       forwardLost: () => this.#marks.reach('forward link lost'),
       foundInLog: () => this.#marks.reach('forwarded command found in the log'),
       fenced: () => this.#marks.reach('fence behind a lost link'),
@@ -397,13 +434,16 @@ class World implements MachineEvents {
     if (lost === undefined) this.#faults.revive(machine)
   }
 
-  landing(machine: Machine, environment: string, operations: readonly Operation[]): void {
+  landing(machine: Machine, environment: string, operations: readonly Write[]): void {
     this.#trace.note(machine.name, 'disk', [operations.length], () => {
       return `${environment}: ${operations.length} operations are visible`
     })
     if (environment !== 'log') return
     this.#invariants.landing(machine, operations)
     if (machine.cache?.switching !== undefined) machine.cache.switching = 'landed'
+    if (operations.some(({ database }) => database === 'stable')) {
+      this.#faults.did('hard state', machine)
+    }
   }
 
   applied(machine: Machine, change: Applied): void {
@@ -412,8 +452,8 @@ class World implements MachineEvents {
     this.#invariants.applied(machine, change)
   }
 
-  read(machine: Machine, entries: readonly Entry[]): void {
-    this.#invariants.cacheCoherent(machine, entries)
+  read(machine: Machine, from: Index, entries: readonly Entry[]): void {
+    this.#invariants.cacheCoherent(machine, from, entries)
   }
 
   persisting(machine: Machine, entries: readonly Entry[]): void {
@@ -466,12 +506,22 @@ class World implements MachineEvents {
       [index, term],
       () => `to a state at ${index}@${term}`,
     )
-    this.#invariants.switching(machine, to)
+    this.#judging(() => this.#invariants.switching(machine, to))
   }
 
   switched(machine: Machine, to: StateSwitch): void {
     this.#switchedAt.set(machine.name, this.#time.now)
-    this.#invariants.switched(machine, to)
+    this.#judging(() => this.#invariants.switched(machine, to))
+  }
+
+  /** Where the code under test takes every error for one of its disk: what does not hold is written down before. */
+  #judging(judge: () => void): void {
+    try {
+      judge()
+    } catch (error) {
+      this.broken(error)
+      throw error
+    }
   }
 
   #sent(message: Message): void {
@@ -482,6 +532,7 @@ class World implements MachineEvents {
     this.#trace.note(machine.name, type, [to?.index ?? -1, term], () => describe(message, to))
     this.#invariants.sent(machine, message)
     if (type === 'vote-reply' && message.granted) this.#faults.did('vote', machine)
+    if (type === 'pre-vote') this.#faults.campaigns(machine)
   }
 
   /** Delivers a message, and in some seeds once more, or late, while the same process runs. */
@@ -531,7 +582,9 @@ class World implements MachineEvents {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
     const { seed, long } = this.#options
     const message = `seed ${seed}${long ? ' (long)' : ''}, event ${this.#trace.events}: ${text}`
-    this.#failure = { message, transcript: this.#trace.transcript() }
+    const invariant = error instanceof InvariantError ? error.invariant : undefined
+    this.#failure = { message, transcript: this.#trace.transcript(), invariant }
+    for (const client of this.#clients) client.leave()
     this.#end()
   }
 
@@ -553,6 +606,7 @@ class World implements MachineEvents {
       lost: this.#machines.filter(({ lost }) => lost !== undefined).length,
       marks: this.#marks.counts(),
       failure: this.#failure,
+      history: this.#judge instanceof Recorder ? this.#judge.history : [],
     }
   }
 }

@@ -68,6 +68,10 @@ export const faultNames = [
   'leave behind',
   'kill after vote',
   'kill in truncation',
+  'kill in promise',
+  'wrong host',
+  'stand still',
+  'late answers',
   'figure 8',
 ] as const
 
@@ -80,6 +84,12 @@ const STAGED: ReadonlySet<FaultName> = new Set([
   'leave behind',
   'figure 8',
 ])
+
+/** These wait for a calm moment and keep everything else from failing for a while: in every seed, but seldom. */
+const CALM: ReadonlySet<FaultName> = new Set(['isolate follower', 'stand still', 'late answers'])
+
+/** Only these let a leader that was replaced be asked for what it does not know. */
+const DEPOSING: ReadonlySet<FaultName> = new Set(['leader in a minority'])
 
 export interface Swarm {
   readonly size: number
@@ -102,6 +112,7 @@ export interface Swarm {
   readonly faultEveryMs: number
   readonly weights: Readonly<Record<FaultName, number>>
   readonly redirectMoved: boolean
+  /** Its disks show commits before they are flushed. */
   readonly early: boolean
   readonly nodes: readonly NodeSwarm[]
 }
@@ -109,8 +120,12 @@ export interface Swarm {
 export const DURATION_MS = 60_000
 export const LONG_DURATION_MS = 600_000
 
-export function drawSwarm(random: Random, options: { long: boolean; early: boolean }): Swarm {
-  const { long, early } = options
+/** `early` undefined: the seed decides. */
+export function drawSwarm(
+  random: Random,
+  options: { long: boolean; early: boolean | undefined },
+): Swarm {
+  const { long } = options
   const between = (min: number, max: number): number => min + random() * (max - min)
   const whole = (min: number, max: number): number => Math.floor(between(min, max + 1))
   const sizes = long ? [3, 3, 3, 5] : [3, 3, 3, 3, 5, 5, 4, 7]
@@ -120,7 +135,10 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
   const electionMs = Math.round(heartbeatMs * between(3, 8))
   const weights = Object.fromEntries(
     faultNames.map((name) => {
-      if (STAGED.has(name)) return [name, between(1, name === 'leave behind' ? 4 : 2)]
+      if (STAGED.has(name)) return [name, between(1, name.endsWith('checkpoint') ? 2 : 4)]
+      if (DEPOSING.has(name)) return [name, between(1, 3)]
+      if (name === 'late answers') return [name, random() < 0.3 ? between(3, 6) : 0.3]
+      if (CALM.has(name)) return [name, between(0.3, 0.8)]
       return [name, random() < 0.35 ? 0 : between(0.3, 1)]
     }),
   ) as Record<FaultName, number>
@@ -128,6 +146,9 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
   const tiny = random() < 0.6
   // Then whoever was away needs a snapshot.
   const shortLogs = random() < 0.8
+  const largeValueChance = random() < 0.3 ? 0.002 : 0
+  // A state with large values must get through chunks to slow disks in the time that I18 allows.
+  const chunkFactor = largeValueChance > 0 ? 16 : 1
   return {
     size,
     long,
@@ -143,14 +164,14 @@ export function drawSwarm(random: Random, options: { long: boolean; early: boole
     clients: whole(3, 8),
     pipelineMax: whole(1, 12),
     thinkMs: long ? between(1500, 4000) : between(150, 500),
-    largeValueChance: random() < 0.3 ? 0.002 : 0,
+    largeValueChance,
     faultEveryMs: long ? between(8000, 16_000) : between(1000, 2200),
     weights,
     redirectMoved: random() < 0.1,
-    early,
     nodes: Array.from({ length: size }, () =>
-      drawNode(random, { tiny, shortLogs, electionMs }, between, whole),
+      drawNode(random, { tiny, shortLogs, electionMs, chunkFactor }, between, whole),
     ),
+    early: options.early ?? random() < 0.15,
   }
 }
 
@@ -158,11 +179,12 @@ interface Pace {
   readonly tiny: boolean
   readonly shortLogs: boolean
   readonly electionMs: number
+  readonly chunkFactor: number
 }
 
 function drawNode(
   random: Random,
-  { tiny, shortLogs, electionMs }: Pace,
+  { tiny, shortLogs, electionMs, chunkFactor }: Pace,
   between: (min: number, max: number) => number,
   whole: (min: number, max: number) => number,
 ): NodeSwarm {
@@ -182,8 +204,8 @@ function drawNode(
       compactStepEntriesMax: some('compactStepEntriesMax', 1, 20),
       forwardBytesMax: some('forwardBytesMax', 200, 4000),
       turnCommandsMax: some('turnCommandsMax', 1, 8),
-      snapshotChunkBytes: whole(60, 400),
-      snapshotWindowBytes: whole(1, 1500),
+      snapshotChunkBytes: whole(60, 400) * chunkFactor,
+      snapshotWindowBytes: whole(1, 1500) * chunkFactor,
       snapshotPatienceMs: electionMs * whole(1, 3),
       snapshotStallMs: electionMs * whole(3, 6),
     },

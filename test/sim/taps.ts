@@ -6,7 +6,7 @@
 
 import type { ReadCallback } from '../../raft/node.ts'
 import { RaftNode } from '../../raft/node.ts'
-import type { Message, NodeId } from '../../raft/types.ts'
+import type { Message, NodeId, Term } from '../../raft/types.ts'
 import { Call } from '../../src/call.ts'
 import { ExpiryClock } from '../../src/expiry-clock.ts'
 import { ForwardSender } from '../../src/forwarding.ts'
@@ -32,6 +32,8 @@ export interface Taps {
   snapshotSent(peers: Peers, part: ToReceiver): void
   /** One arrives: calls `deliver` at once, or otherwise as it likes. */
   snapshotReceived(from: NodeId, receiver: SnapshotReceiver, deliver: () => void): void
+  /** Raft takes a state that the leader of `term` sent. */
+  snapshotTaken(by: RaftNode, term: Term): void
   /** A read met a key that is due by the leader's time only; it runs at the leader, or has to ask. */
   clockAwaited(leads: boolean): void
 }
@@ -39,7 +41,7 @@ export interface Taps {
 /** Begins to tap; the result ends it. One simulation at a time. */
 export function tap(taps: Taps): () => void {
   const { send } = Peers.prototype
-  const { step, read } = RaftNode.prototype
+  const { step, read, offerSnapshot } = RaftNode.prototype
   const { forwardRefused, forwardLost, takeForwarded } = Router.prototype
   const { waitAgain } = Call.prototype
   const { fence } = ForwardSender.prototype
@@ -66,6 +68,11 @@ export function tap(taps: Taps): () => void {
       if (!confirmed) taps.readLost()
       done(confirmed)
     })
+  }
+  RaftNode.prototype.offerSnapshot = function (this: RaftNode, from, term, snapshot): boolean {
+    const taken = offerSnapshot.call(this, from, term, snapshot)
+    if (taken) taps.snapshotTaken(this, term)
+    return taken
   }
   Router.prototype.forwardRefused = function (this: Router, tags): void {
     if (tags.length > 0) taps.refused()
@@ -107,6 +114,7 @@ export function tap(taps: Taps): () => void {
     SnapshotReceiver.prototype.received = received
     RaftNode.prototype.step = step
     RaftNode.prototype.read = read
+    RaftNode.prototype.offerSnapshot = offerSnapshot
     Router.prototype.forwardRefused = forwardRefused
     Router.prototype.forwardLost = forwardLost
     Router.prototype.takeForwarded = takeForwarded
