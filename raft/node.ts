@@ -353,9 +353,8 @@ export class RaftNode {
     let done = 0
     for (const entry of this.#toApply) {
       if (bytes >= this.#applySliceBytes || !this.#machine.canApply()) break
-      this.#machine.apply(entry)
+      bytes += entryBytes(entry) + this.#machine.apply(entry)
       this.#core.applied(entry.index)
-      bytes += entryBytes(entry)
       done++
     }
     if (done === this.#toApply.length) this.#toApply = []

@@ -54,8 +54,11 @@ export interface StableStore {
 export interface StateMachine {
   /** The last index that is part of the state: where applying goes on after a restart. */
   appliedIndex(): Index
-  /** Applies one entry, synchronously and deterministically: reads nothing but the entry and the state. */
-  apply(entry: Entry): void
+  /**
+   * Applies one entry, synchronously and deterministically: reads nothing but the entry and the state. Returns the
+   * bytes of state that it has handled, which count for a slice like those of the entry.
+   */
+  apply(entry: Entry): number
   /** False while the state cannot take more for now (memtable full); the driver asks again after wake(). */
   canApply(): boolean
 }

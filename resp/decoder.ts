@@ -179,7 +179,8 @@ export class Decoder {
   #decodeRun(chunk: Buffer): void {
     const guard = this.#guard
     const start = this.#at
-    const commandsMax = this.authenticated && this.#partialBytes === 0 ? RUN_COMMANDS_MAX : 1
+    const isFresh = this.#partialBytes === 0 && this.#long === undefined
+    const commandsMax = this.authenticated && isFresh ? RUN_COMMANDS_MAX : 1
     let commands = 0
     let end = start
     let verdict = guard.scan(chunk, start, this.authenticated)

@@ -75,9 +75,10 @@ export class Checkpoints {
       appliedIndex: () => machine.appliedIndex(),
       canApply: () => this.#digestAt === undefined && machine.canApply(),
       apply: (entry) => {
-        machine.apply(entry)
+        const bytes = machine.apply(entry)
         if (isDigestRequest(entry)) this.#digestAt = entry.index
         this.#bytesToReplay += entryBytes(entry)
+        return bytes
       },
     }
   }

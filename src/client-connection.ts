@@ -56,6 +56,8 @@ export class ClientConnection implements ConnectionHandler {
   /** A command that waits for the end of CLIENT PAUSE. */
   #postponed: Args | undefined
   #paused = false
+  /** What came since it worked last. */
+  #turnBytes = 0
   /** The socket took less than it was given: nothing more is started until it drained. */
   #blocked = false
   #softSince: number | undefined
@@ -105,6 +107,9 @@ export class ClientConnection implements ConnectionHandler {
       )
       return
     }
+    this.#turnBytes += bytes.length
+    // Before AUTH nothing is read that slowly: whoever sends so much is closed.
+    if (!locked && this.#turnBytes >= limits.turnInputBytesMax) this.#pauseInput()
     this.#count()
     this.#owner.ready(this)
   }
@@ -130,6 +135,7 @@ export class ClientConnection implements ConnectionHandler {
 
   /** Starts what this turn allows. True: there is more to start right away, in the next turn. */
   work(): boolean {
+    this.#turnBytes = 0
     const more = this.#work()
     this.#count()
     return more
@@ -184,7 +190,11 @@ export class ClientConnection implements ConnectionHandler {
   }
 
   #holdInput(): void {
-    if (this.#paused || this.#decoder.bufferedBytes < limits.pausedInputBytesMax) return
+    if (this.#decoder.bufferedBytes >= limits.pausedInputBytesMax) this.#pauseInput()
+  }
+
+  #pauseInput(): void {
+    if (this.#paused) return
     this.#paused = true
     this.#connection.pause()
   }

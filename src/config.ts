@@ -118,9 +118,9 @@ export const limits = {
   entryBytesMax: 1_048_576,
   /** How long one collects commands while another is on its way: some rounds of a cluster on one site. */
   entryWaitMsMax: 5,
-  /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 10 us to apply. */
+  /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 6 us to apply. */
   entryKeysMax: 1000,
-  writeKeysMax: 10_000,
+  writeKeysMax: 5_000,
   /** Entries in one append to a peer; a larger entry travels alone. */
   appendFrameBytesMax: 1_048_576,
   /** Appends on their way to one peer, by number and bytes. */
@@ -179,6 +179,8 @@ export const limits = {
   refusedClientsMax: 128,
   /** Commands one connection may start in one turn before the others get theirs. */
   turnCommandsMax: 256,
+  /** Input of one connection above which it is not read any further in this turn. */
+  turnInputBytesMax: 524_288,
   /** Commands of one connection without a reply; a deeper pipeline waits in its socket. */
   openCommandsMax: 1024,
   /** A new connection begins with so many, and doubles them while its replies stay small. */
@@ -199,7 +201,9 @@ export const limits = {
   /** Keys that one connection may watch. */
   watchedKeysMax: 10_000,
   /** Commands of one transaction: they run in one go, and everybody else waits for them. */
-  transactionCommandsMax: 10_000,
+  transactionCommandsMax: 5_000,
+  /** Arguments of all of them, which EXEC makes one of. */
+  transactionArgumentsMax: 100_000,
   /** Replies of one transaction; a single one may be larger. */
   transactionReplyBytesMax: 134_217_728,
   /** Undecoded input above which a connection that may start no command is not read any further. */

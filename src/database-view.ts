@@ -51,6 +51,8 @@ export class ClockBehind {
 interface Running {
   moment: Moment
   version: Version
+  /** Bytes of the values that commands were given and have written, since the beginning. */
+  valueBytes: number
   /** The error in flight came from the store: a fault of this node, never a reply. */
   storeFailed: boolean
   /** Databases with writes of this command, in the order of the first ones. */
@@ -61,7 +63,14 @@ interface Running {
 
 function newRunning(): Running {
   const moment = { now: 0, applied: undefined }
-  return { moment, version: 0, storeFailed: false, touched: [], swapped: undefined }
+  return {
+    moment,
+    version: 0,
+    valueBytes: 0,
+    storeFailed: false,
+    touched: [],
+    swapped: undefined,
+  }
 }
 
 /** The databases for read handlers. */
@@ -101,6 +110,11 @@ export class Overlays {
 
   get storeFailed(): boolean {
     return this.#running.storeFailed
+  }
+
+  /** Bytes of the values that writes were given and have made so far. */
+  get valueBytes(): number {
+    return this.#running.valueBytes
   }
 
   /** The database in which a write begins; what a command before it did not commit is dropped. */
@@ -192,7 +206,9 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
   /** What the store has of a key, due or not. */
   protected stored(key: string): StoredValue | undefined {
     try {
-      return this.store.get(this.index, key)
+      const stored = this.store.get(this.index, key)
+      if (stored !== undefined) this.running.valueBytes += stored.value.length
+      return stored
     } catch (error) {
       this.running.storeFailed = true
       throw error
@@ -213,6 +229,10 @@ class ReadView extends View<ReadableStore> implements ReadDatabase {
     super(store, running, index)
     this.#all = views
     this.random = random
+  }
+
+  get bytesRead(): number {
+    return this.running.valueBytes
   }
 
   database(index: number): ReadDatabase {
@@ -270,6 +290,7 @@ class Overlay extends View<ViewedStore> implements Database {
 
   put(key: string, value: Uint8Array, expireAt = 0): void {
     const { version } = this.running
+    this.running.valueBytes += value.length
     const type = 'string'
     this.#write(key, { type, expireAt: Math.min(expireAt, EXPIRE_AT_MAX), version, value })
   }

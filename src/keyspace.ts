@@ -19,7 +19,6 @@ import {
   type Origin,
 } from '../storage/codec.ts'
 import type { KeyVisitor } from '../storage/layers.ts'
-import { POSITIONS } from '../storage/layout.ts'
 import type { Transaction } from '../storage/logged-command.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import { ViewClosedError } from '../storage/state-views.ts'
@@ -30,11 +29,13 @@ import {
   type CalledCommand,
   type CalledRead,
   CommandError,
+  OneGo,
   type Version,
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
 import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
+import { factsOf } from './database-facts.ts'
 import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
 import { DATABASES } from './session.ts'
@@ -138,10 +139,15 @@ export const NO_ROOM: unique symbol = Symbol('no room for another long read')
 /** An entry removes no more keys that are due, so that a million of them hold up nobody; the next one goes on. */
 const REMOVED_PER_ENTRY = 256
 
-/** The average time to live is that of so many keys, or of fewer when they are large. */
-const TTL_SAMPLE_KEYS = 64
-const TTL_SAMPLE_BYTES = 262_144
+/**
+ * The values that one transaction is given and makes, above which its other writes are refused. A constant, because all
+ * nodes must decide alike.
+ */
+const TRANSACTION_VALUE_BYTES_MAX = 268_435_456
 
+const tooHeavy = new ErrorReply(
+  'ERR the transaction has rewritten too many bytes; this command was not executed',
+)
 const internalError = new ErrorReply('ERR internal error')
 const tooManyLongReads = new ErrorReply('ERR too many long reads are running; try again later')
 const viewClosed = new ErrorReply('ERR the read took too long for one view of the data; use SCAN')
@@ -209,26 +215,7 @@ export class Keyspace implements StateMachine {
 
   /** What INFO tells of a database. */
   facts(database: number): DatabaseFacts {
-    const keys = this.size(database)
-    const expires = this.#store.expires(database)
-    const averageTtlMs = expires === 0 ? 0 : this.#averageTtl(database)
-    return { keys, expires, averageTtlMs }
-  }
-
-  /** Of some keys in a row, from a random place on. */
-  #averageTtl(database: number): number {
-    const now = this.clock()
-    let [seen, bytes, count, sum] = [0, 0, 0, 0]
-    this.#store.range(database, Math.floor(this.#random() * POSITIONS), (_position, _key, load) => {
-      const { expireAt, value } = load()
-      if (expireAt > now) {
-        count++
-        sum += expireAt - now
-      }
-      bytes += value.length
-      return ++seen < TTL_SAMPLE_KEYS && bytes < TTL_SAMPLE_BYTES
-    })
-    return count === 0 ? 0 : Math.floor(sum / count)
+    return factsOf(this.#store, database, this.#random)
   }
 
   /**
@@ -252,8 +239,9 @@ export class Keyspace implements StateMachine {
     this.#last = { index, term: this.#last.term }
   }
 
-  apply(entry: Entry): void {
+  apply(entry: Entry): number {
     const { index, term, payload } = entry
+    const before = this.#overlays.valueBytes
     assert(index === this.appliedIndex() + 1, () => `apply ${index} after ${this.appliedIndex()}`)
     if (index !== this.#last.index + 1) this.#forwarded?.skippedTo(index - 1)
     const batch = this.#take(index, term)
@@ -272,16 +260,23 @@ export class Keyspace implements StateMachine {
     }
     this.#last = { index, term }
     this.#observer.applied(index, term)
+    return this.#overlays.valueBytes - before
   }
 
   /**
    * Runs a read now and in one go, against what is applied, by the clock of that. The reply's memory is
    * valid until the next call of anything here.
    */
-  read(command: CalledRead, database: number, args: Args, now: number = this.clock()): Reply {
+  read(
+    command: CalledRead,
+    database: number,
+    args: Args,
+    now: number = this.clock(),
+    reads: OneGo = new OneGo(),
+  ): Reply {
     if (database >= DATABASES) return badDatabase.reply
     try {
-      return command.run(this.#views.begin(database, { now, applied: undefined }), args)
+      return reads.run(command, this.#views.begin(database, { now, applied: undefined }), args)
     } catch (error) {
       return this.#failure(error, this.#views, this.appliedIndex(), command.name)
     }
@@ -413,15 +408,17 @@ export class Keyspace implements StateMachine {
     const moment = { now: entry.now, applied: undefined }
     if (isOutdated(this.#views.begin(0, moment), watched)) return nullArray
     const replies = new TransactionReplies(wanted)
+    const reads = new OneGo()
+    const before = this.#overlays.valueBytes
     for (const command of commands) {
       const called = resolve(command.argv)
       const isRead = !(called instanceof ErrorReply) && called.kind === 'read'
-      if (!isRead) replies.add(this.#runOne(entry, place, command), command)
       // A read changes nothing: it runs where somebody waits for it.
-      else if (wanted) {
-        const { database, argv } = command
-        replies.add(this.read(called, database, argv, entry.now), command)
-      }
+      if (isRead && !wanted) continue
+      const isHeavy = this.#overlays.valueBytes - before > TRANSACTION_VALUE_BYTES_MAX
+      const { database, argv } = command
+      if (isRead) replies.add(this.read(called, database, argv, entry.now, reads), command)
+      else replies.add(isHeavy ? tooHeavy : this.#runOne(entry, place, command), command)
     }
     return replies.finish()
   }

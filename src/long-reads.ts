@@ -20,7 +20,10 @@ const SLICES_PER_TURN = 2
 /** What is encoded is put aside in pieces of this size, so that it is copied once more only at the end. */
 const PIECE_BYTES = 262_144
 
-const TOO_LARGE = new ErrorReply('ERR the reply is too large; ask for less at a time')
+/** For more than one reply may hold. */
+export const tooLarge: ErrorReply = new ErrorReply(
+  'ERR the reply is too large; ask for less at a time',
+)
 
 export interface LongReadOptions {
   readonly slices: Slices
@@ -73,17 +76,13 @@ export class LongReads {
 
 class RunningRead {
   readonly #options: LongReadOptions
-  readonly #protocol: Protocol
   readonly #done: (reply: Reply) => void
-  readonly #encoder = new ReplyBuffer()
-  readonly #pieces: Uint8Array[] = []
-  #bytes = 0
-  #elements = 0
+  readonly #elements: ElementsReply
 
   constructor(options: LongReadOptions, protocol: Protocol, done: (reply: Reply) => void) {
     this.#options = options
-    this.#protocol = protocol
     this.#done = done
+    this.#elements = new ElementsReply(protocol)
   }
 
   /** Runs one slice; true: it was the last, and the reply was given. */
@@ -98,33 +97,52 @@ class RunningRead {
   #slice(bytesMax: number): Reply | undefined {
     try {
       const step = this.#options.slices.next()
-      if (step.done !== true) this.#encode(step.value)
+      if (step.done !== true) this.#elements.add(step.value)
       else if ('reply' in step.value) return step.value.reply
-      else this.#encode(step.value.elements)
-      if (this.#bytes + this.#encoder.length > bytesMax) return TOO_LARGE
-      return step.done === true ? this.#finished() : undefined
+      else this.#elements.add(step.value.elements)
+      if (this.#elements.bytes > bytesMax) return tooLarge
+      return step.done === true ? this.#elements.finish() : undefined
     } catch (error) {
       return this.#options.failure(error)
     }
   }
+}
 
-  #encode(elements: readonly Reply[]): void {
+/** An array whose elements come some at a time, and are encoded as they come. */
+export class ElementsReply {
+  readonly #protocol: Protocol
+  readonly #encoder = new ReplyBuffer()
+  readonly #pieces: Uint8Array[] = []
+  #pieceBytes = 0
+  #count = 0
+
+  constructor(protocol: Protocol) {
+    this.#protocol = protocol
+  }
+
+  /** Of the elements so far. */
+  get bytes(): number {
+    return this.#pieceBytes + this.#encoder.length
+  }
+
+  /** Their memory may be used again after this call. */
+  add(elements: readonly Reply[]): void {
     for (const element of elements) {
       this.#encoder.append(element, this.#protocol)
       if (this.#encoder.length >= PIECE_BYTES) this.#putAside()
     }
-    this.#elements += elements.length
+    this.#count += elements.length
   }
 
   #putAside(): void {
     const piece = this.#encoder.take()
     this.#pieces.push(piece)
-    this.#bytes += piece.length
+    this.#pieceBytes += piece.length
   }
 
-  #finished(): EncodedReply {
+  finish(): EncodedReply {
     this.#putAside()
-    const head = Buffer.from(`*${this.#elements}\r\n`)
-    return new EncodedReply(Buffer.concat([head, ...this.#pieces], head.length + this.#bytes))
+    const head = Buffer.from(`*${this.#count}\r\n`)
+    return new EncodedReply(Buffer.concat([head, ...this.#pieces], head.length + this.#pieceBytes))
   }
 }

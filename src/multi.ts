@@ -18,6 +18,9 @@ const KEPT_BYTES_MIN = 16 * 1024
 const tooManyCommands = new ErrorReply(
   `ERR a transaction may have ${limits.transactionCommandsMax} commands at most`,
 )
+const tooManyArguments = new ErrorReply(
+  `ERR the commands of a transaction may have ${limits.transactionArgumentsMax} arguments at most`,
+)
 const tooManyBytes = new ErrorReply(
   'ERR the transaction is larger than transaction-max-bytes allows',
 )
@@ -31,6 +34,7 @@ export interface QueuedCommand {
 export class MultiQueue {
   #commands: QueuedCommand[] = []
   #bytes = 0
+  #arguments = 0
   #broken = false
   #writes = false
 
@@ -63,15 +67,22 @@ export class MultiQueue {
   queue(command: Command, args: Args, bytesMax: number): ErrorReply | undefined {
     if (this.#broken) return undefined
     const bytes = args.reduce((sum, arg) => sum + arg.length, OVERHEAD_BYTES)
-    const full = this.#commands.length >= limits.transactionCommandsMax
-    if (full || this.#bytes + bytes > bytesMax) {
+    const refusal = this.#refusalOf(args.length, bytes, bytesMax)
+    if (refusal !== undefined) {
       this.break()
-      return full ? tooManyCommands : tooManyBytes
+      return refusal
     }
     this.#bytes += bytes
+    this.#arguments += args.length
     if (command.kind === 'write') this.#writes = true
     this.#commands.push({ command, args: args.map(kept) })
     return undefined
+  }
+
+  #refusalOf(argumentCount: number, bytes: number, bytesMax: number): ErrorReply | undefined {
+    if (this.#commands.length >= limits.transactionCommandsMax) return tooManyCommands
+    if (this.#arguments + argumentCount > limits.transactionArgumentsMax) return tooManyArguments
+    return this.#bytes + bytes > bytesMax ? tooManyBytes : undefined
   }
 }
 

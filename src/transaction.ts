@@ -33,12 +33,13 @@ import { unknownCommand } from './commands/command-table.ts'
 import { resolve } from './commands/table.ts'
 import { EXEC_READS, EXEC_WRITES, VERSIONS } from './commands/transactions.ts'
 import { limits } from './config.ts'
+import { ElementsReply, tooLarge } from './long-reads.ts'
 import { DATABASES } from './session.ts'
 
 const DOT = 0x2e
 const ARRAY_MARK = 0x2a
 const ERROR_MARK = 0x2d
-/** So many bytes of replies are as much work as looking at one key. */
+/** So many bytes of values and replies are as much work as looking at one key. */
 const BYTES_PER_WORK = 4096
 const DOT_AT = EXEC_WRITES.indexOf('.')
 
@@ -108,9 +109,9 @@ function* readSlices(db: ReadDatabase, { watched, commands }: Transaction): Slic
   const replies = new TransactionReplies(true)
   let work = 0
   for (const command of commands) {
-    const before = replies.bytes
+    const before = replies.bytes + db.bytesRead
     replies.add(yield* readPart(db, command), command)
-    work += 1 + (replies.bytes - before) / BYTES_PER_WORK
+    work += 1 + (replies.bytes + db.bytesRead - before) / BYTES_PER_WORK
     if (work < SLICE_WORK) continue
     work = 0
     yield []
@@ -120,7 +121,7 @@ function* readSlices(db: ReadDatabase, { watched, commands }: Transaction): Slic
 
 function* readPart(
   db: ReadDatabase,
-  { database, argv }: TransactionCommand,
+  { database, argv, protocol }: TransactionCommand,
 ): Generator<readonly Reply[], Reply> {
   const command = resolve(argv)
   if (command instanceof ErrorReply) return command
@@ -129,7 +130,7 @@ function* readPart(
   try {
     const own = db.database(database)
     if (command.slices === undefined) return command.run(own, argv)
-    return yield* whole(command.slices(own, argv))
+    return yield* whole(command.slices(own, argv), new ElementsReply(protocol))
   } catch (error) {
     if (error instanceof CommandError) return error.reply
     throw error
@@ -137,14 +138,14 @@ function* readPart(
 }
 
 /** What a read finds, slice by slice, as one reply. */
-function* whole(slices: Slices): Generator<readonly Reply[], Reply> {
-  const elements: Reply[] = []
+function* whole(slices: Slices, elements: ElementsReply): Generator<readonly Reply[], Reply> {
   for (;;) {
     const step = slices.next()
-    if (step.done === true) {
-      return 'reply' in step.value ? step.value.reply : elements.concat(step.value.elements)
-    }
-    for (const element of step.value) elements.push(element)
+    if (step.done !== true) elements.add(step.value)
+    else if ('reply' in step.value) return step.value.reply
+    else elements.add(step.value.elements)
+    if (elements.bytes > limits.longReplyBytesMax) return tooLarge
+    if (step.done === true) return elements.finish()
     yield []
   }
 }

@@ -16,6 +16,11 @@ export const badOffset: CommandError = new CommandError(
 const badBit = new CommandError('ERR bit is not an integer or out of range')
 const badSearchedBit = new CommandError('ERR The bit argument must be 1 or 0.')
 const notTakesOne = new CommandError('ERR BITOP NOT must be called with a single source key.')
+/** All sources of one BITOP. A constant, because all nodes must decide alike: meanwhile nothing else runs on any of them. */
+const COMBINED_BYTES_MAX = 134_217_728
+const tooMuch = new CommandError(
+  `ERR the sources of BITOP have more than ${COMBINED_BYTES_MAX} bytes together`,
+)
 const NO_BYTES = new Uint8Array(0)
 
 /** The offset of a bit that a string can have. */
@@ -139,6 +144,7 @@ function bitop(db: Database, args: Args): Reply {
   if (operation === 'not' && args.length !== 4) throw notTakesOne
   const destination = keyOf(argument(args, 2))
   const sources = args.slice(3).map((name) => db.get(keyOf(name))?.value ?? NO_BYTES)
+  if (sources.reduce((sum, source) => sum + source.length, 0) > COMBINED_BYTES_MAX) throw tooMuch
   const result = combineBits(operation, sources)
   if (result.length === 0) db.delete(destination)
   else db.put(destination, result)

@@ -9,12 +9,38 @@ const POPULATION = Uint8Array.from({ length: 256 }, (_, byte) => {
   return count
 })
 
+/** Pieces of a string in memory that can be read as words of 32 bits: several times as quick as bytes. */
+const words = new Uint32Array(4096)
+const wordBytes = new Uint8Array(words.buffer)
+
+/** Copies the next piece into `words`, with zeros behind it. */
+function loadWords(bytes: Uint8Array, from: number, to: number): void {
+  const piece = bytes.subarray(from, Math.min(to, from + wordBytes.length))
+  wordBytes.set(piece)
+  wordBytes.fill(0, piece.length)
+}
+
+function countInWords(): number {
+  let count = 0
+  for (let i = 0; i < words.length; i++) {
+    // Sums of two bits, of four, of eight, and then of all: Hacker's Delight, 5-1.
+    let word = words[i] as number
+    word -= (word >>> 1) & 0x55555555
+    word = (word & 0x33333333) + ((word >>> 2) & 0x33333333)
+    count += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24
+  }
+  return count
+}
+
 /** Set bits from bit `first` to bit `last`, both included and inside the string. */
 export function countBits(bytes: Uint8Array, first: number, last: number): number {
   const from = Math.floor(first / 8)
   const to = Math.floor(last / 8)
   let count = 0
-  for (let at = from; at <= to; at++) count += POPULATION[bytes[at] as number] as number
+  for (let at = from; at <= to; at += wordBytes.length) {
+    loadWords(bytes, at, to + 1)
+    count += countInWords()
+  }
   const before = (bytes[from] as number) & ~(0xff >> (first % 8))
   const behind = (bytes[to] as number) & (0x7f >> (last % 8))
   return count - (POPULATION[before & 0xff] as number) - (POPULATION[behind] as number)
@@ -26,14 +52,32 @@ export function findBit(
   bit: 0 | 1,
   { first, last }: { readonly first: number; readonly last: number },
 ): number {
-  const skipped = bit === 1 ? 0 : 0xff
   let at = first
-  while (at <= last) {
-    if (at % 8 === 0 && bytes[at / 8] === skipped) at += 8
-    else if (bitAt(bytes, at) === bit) return at
-    else at++
+  while (at % 8 !== 0 && at <= last) {
+    if (bitAt(bytes, at) === bit) return at
+    at++
+  }
+  for (at = skipWords(bytes, bit, { from: at / 8, to: (last + 1) / 8 }) * 8; at <= last; at++) {
+    if (bitAt(bytes, at) === bit) return at
   }
   return -1
+}
+
+/** The byte from which on it is worth looking for the bit: none of those before it, from byte `from` on, has it. */
+function skipWords(
+  bytes: Uint8Array,
+  bit: 0 | 1,
+  { from, to }: { readonly from: number; readonly to: number },
+): number {
+  const skipped = bit === 1 ? 0 : 0xffffffff
+  let at = from
+  for (; at + wordBytes.length <= to; at += wordBytes.length) {
+    loadWords(bytes, at, at + wordBytes.length)
+    for (let i = 0; i < words.length; i++) if (words[i] !== skipped) return at + i * 4
+  }
+  // The rest is shorter than a piece.
+  while (at + 1 <= to && bytes[at] === (skipped & 0xff)) at++
+  return at
 }
 
 export function bitAt(bytes: Uint8Array, offset: number): 0 | 1 {
@@ -54,22 +98,29 @@ export type BitOperation = 'and' | 'or' | 'xor' | 'not'
 /** The sources combined, as long as the longest of them; NOT takes one. */
 export function combineBits(operation: BitOperation, sources: readonly Uint8Array[]): Uint8Array {
   const length = Math.max(...sources.map((source) => source.length))
-  // Words of 32 bits in memory of their own: eight times as quick as bytes.
-  const words = new Uint32Array(Math.ceil(length / 4))
-  for (const [at, source] of sources.entries()) {
-    const more = new Uint32Array(words.length)
-    new Uint8Array(more.buffer).set(source)
-    for (let i = 0; i < words.length; i++) {
-      const left = words[i] as number
-      const right = more[i] as number
-      if (operation === 'not') words[i] = ~right
-      else if (at === 0) words[i] = right
-      else if (operation === 'and') words[i] = left & right
-      else if (operation === 'or') words[i] = left | right
-      else words[i] = left ^ right
+  const result = new Uint32Array(Math.ceil(length / 4))
+  const [first, ...others] = sources
+  if (first !== undefined) new Uint8Array(result.buffer).set(first)
+  if (operation === 'not')
+    for (let i = 0; i < result.length; i++) result[i] = ~(result[i] as number)
+  for (const source of others) {
+    for (let at = 0; at < length; at += wordBytes.length) {
+      loadWords(source, at, source.length)
+      combineWords(operation, result.subarray(at / 4, at / 4 + words.length))
     }
   }
-  return new Uint8Array(words.buffer, 0, length)
+  return new Uint8Array(result.buffer, 0, length)
+}
+
+function combineWords(operation: BitOperation, result: Uint32Array): void {
+  const { length } = result
+  if (operation === 'and') {
+    for (let i = 0; i < length; i++) result[i] = (result[i] as number) & (words[i] as number)
+  } else if (operation === 'or') {
+    for (let i = 0; i < length; i++) result[i] = (result[i] as number) | (words[i] as number)
+  } else {
+    for (let i = 0; i < length; i++) result[i] = (result[i] as number) ^ (words[i] as number)
+  }
 }
 
 /** An integer of `bits` bits: 1 to 64 when signed, 1 to 63 when not. */

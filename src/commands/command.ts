@@ -73,6 +73,8 @@ export interface ReadDatabase extends ReadonlyDatabase {
   scan(fromPosition: number, visit: ScanVisitor): void
   /** In [0, 1), different on every node and at every call: nothing that is kept may follow from it. */
   random(): number
+  /** Bytes of the values that reads were given so far, of this database and the others. */
+  readonly bytesRead: number
   database(index: number): ReadDatabase
 }
 
@@ -349,23 +351,49 @@ export function wrongNumber(args: Args): CommandError {
 
 export const badDatabase: CommandError = new CommandError('ERR DB index is out of range')
 
-/** What runs in one go, such as a read within a transaction, holds up everything else: it has so many slices at most. */
-const SLICES_IN_ONE_GO = 20
+/**
+ * What runs in one go, such as the reads of a transaction that writes, holds up everything else: all of it together has
+ * so many slices at most.
+ */
+const SLICES_IN_ONE_GO = 12
+/** So many bytes of values that a read was given are as much as a slice. */
+const BYTES_PER_SLICE = 4_194_304
 
 const tooMuchInOneGo = new CommandError(
   'ERR the command reads too much for a transaction; run it outside of MULTI',
 )
 
+/** What is left for reads that run in one go. */
+export class OneGo {
+  #slices: number = SLICES_IN_ONE_GO
+
+  /** Throws CommandError when there is too little left; one read alone may be given any value. */
+  run(command: CalledRead, db: ReadDatabase, args: Args): Reply {
+    if (this.#slices <= 0) throw tooMuchInOneGo
+    if (command.slices !== undefined) return this.finish(command.slices(db, args))
+    const before = db.bytesRead
+    const reply = command.run(db, args)
+    this.#slices -= (db.bytesRead - before) / BYTES_PER_SLICE
+    return reply
+  }
+
+  /** All slices at once. Throws CommandError when they are too many. */
+  finish(slices: Slices): Reply {
+    const elements: Reply[] = []
+    for (;;) {
+      const step = slices.next()
+      if (step.done === true) {
+        return 'reply' in step.value ? step.value.reply : elements.concat(step.value.elements)
+      }
+      for (const element of step.value) elements.push(element)
+      if (--this.#slices < 0) throw tooMuchInOneGo
+    }
+  }
+}
+
 /** All slices at once. Throws CommandError when they are too many. */
 export function inOneGo(slices: Slices): Reply {
-  const elements: Reply[] = []
-  for (let count = 0; count <= SLICES_IN_ONE_GO; count++) {
-    const step = slices.next()
-    if (step.done !== true) for (const element of step.value) elements.push(element)
-    else if ('reply' in step.value) return step.value.reply
-    else return elements.concat(step.value.elements)
-  }
-  throw tooMuchInOneGo
+  return new OneGo().finish(slices)
 }
 
 /** Redis' text for a wrong number of arguments, of a command or subcommand by its full name. */

@@ -234,7 +234,7 @@ export const transactionCommands: readonly Command[] = [
     name: 'multi',
     arity: 1,
     immediate: true,
-    differs: 'At most 10,000 commands, and `transaction-max-bytes` of arguments.',
+    differs: 'At most 5,000 commands, and `transaction-max-bytes` of arguments.',
     doc: doc('Begins a transaction: what follows is queued.', '1.2.0', 'O(1)'),
     kind: 'local',
     run: multi,

@@ -59,6 +59,8 @@ export class ListMachine implements StateMachine {
   readonly #first: Membership | undefined
   checkpoint: Index = 0
   open = true
+  /** What each entry costs beside its own bytes. */
+  costBytes = 0
   readonly #onApply: (entry: Entry) => void
 
   constructor(first: Membership | undefined, onApply: (entry: Entry) => void) {
@@ -88,12 +90,13 @@ export class ListMachine implements StateMachine {
     this.checkpoint = state.length
   }
 
-  apply(entry: Entry): void {
+  apply(entry: Entry): number {
     if (entry.index !== this.applied.length + 1) {
       throw new InvariantError(`I6: ${entry.index} applied after ${this.applied.length}`)
     }
     this.applied.push(entry)
     this.#onApply(entry)
+    return this.costBytes
   }
 }
 

@@ -165,6 +165,21 @@ test('a backlog is applied in slices, and each leaves the turn to others', async
   assert.deepEqual(applied, [3, 5, 7, 7])
 })
 
+test('what the state machine does for an entry counts for its slice', async () => {
+  const bench = await new Bench(1, 1_000).lead()
+  bench.machine.costBytes = 450
+  bench.propose(6)
+  await bench.turn()
+  bench.log.complete()
+  await reactions()
+  const applied: number[] = []
+  for (let turn = 0; turn < 4; turn++) {
+    bench.node.pump()
+    applied.push(bench.machine.applied.length)
+  }
+  assert.deepEqual(applied, [4, 7, 7, 7])
+})
+
 test('a state machine that takes no more holds up applying and the reads behind it, nothing else', async () => {
   const bench = await new Bench(1, 1_000).lead()
   bench.machine.open = false

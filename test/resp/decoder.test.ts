@@ -483,6 +483,19 @@ test('property: a command of thousands of arguments does not depend on the chunk
   )
 })
 
+test('a command of thousands of arguments may be cut between two of them, with others behind it', () => {
+  const long = Array.from({ length: 5_000 }, (_, at) => `key:${at}`)
+  const commands = [['MGET', ...long], ['PING'], ['GET', 'a'], ['MGET', ...long], ['PING']]
+  const stream = bytes(commands.map((command) => frame(...command)).join(''))
+  const ends = [4_200, 4_500, 4_999].map(
+    (at) => stream.indexOf(`key:${at}\r\n`) + 'key:0000\r\n'.length,
+  )
+  for (const points of [ends, ...ends.map((end) => [end])]) {
+    assert.deepEqual(decode(cut(stream, points)), { commands })
+    assert.deepEqual(decode(cut(stream, points), { late: true }), { commands })
+  }
+})
+
 test('a command of thousands of arguments counts until it is delivered, or until it breaks', () => {
   const head = frame('MGET', ...Array.from({ length: 9_999 }, () => 'key')).slice(
     0,

@@ -82,6 +82,21 @@ describe('the window', () => {
     assert.equal(client.read(), '+OK|'.repeat(3000))
   })
 
+  test('is not read any further in a turn that has brought as much as one may', async () => {
+    const { server, client } = await connected()
+    const head = '*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n'
+    client.send(head + 'x'.repeat(limits.turnInputBytesMax - head.length - 1))
+    assert.equal(client.paused, false)
+    client.send('x')
+    assert.equal(client.paused, true)
+    server.turn()
+    assert.equal(client.paused, false)
+    client.send('x'.repeat(1_000_000 - limits.turnInputBytesMax + head.length))
+    client.send('\r\n')
+    server.settle()
+    assert.equal(client.read(), '+OK|')
+  })
+
   test('holds what arguments may occupy, and one command that is larger', async () => {
     const { server, client } = await connected([], { backlogBytes: 100 * MB })
     client.send(resp('SET', 'k', 'v').repeat(50))

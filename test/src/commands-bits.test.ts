@@ -13,6 +13,7 @@ import {
   countBits,
   findBit,
   readField,
+  setBitAt,
   writeField,
 } from '../../src/commands/bits.ts'
 import { decodeDump, encodeDump, isIntactDump } from '../../src/commands/dump-payload.ts'
@@ -73,6 +74,48 @@ test('strings of unequal lengths combine as if they went on with zeros', () => {
       )
     }),
   )
+})
+
+test('strings that are longer than a piece count, are searched and combine alike', () => {
+  for (const length of [16_383, 16_384, 16_385, 50_001]) {
+    const one = Uint8Array.from({ length }, (_, at) => (at * 7) % 251)
+    const other = Uint8Array.from({ length: length - 9 }, (_, at) => (at * 13) % 256)
+    const counted = [...one].reduce(
+      (sum, byte) => sum + byte.toString(2).replaceAll('0', '').length,
+      0,
+    )
+    assert.equal(countBits(one, 0, length * 8 - 1), counted)
+    assert.equal(
+      countBits(one, 8, length * 8 - 9),
+      counted - countBits(one, 0, 7) - countBits(one, length * 8 - 8, length * 8 - 1),
+    )
+    for (const [name, combine] of [
+      ['and', (a: number, b: number) => a & b],
+      ['or', (a: number, b: number) => a | b],
+      ['xor', (a: number, b: number) => a ^ b],
+    ] as const) {
+      const plain = one.map((byte, at) => combine(byte, other[at] ?? 0))
+      assert.deepEqual(combineBits(name, [one, other]), plain, name)
+      assert.deepEqual(combineBits(name, [other, one]), plain, name)
+    }
+    assert.deepEqual(
+      combineBits('not', [one]),
+      one.map((byte) => ~byte),
+    )
+    for (const bit of [0, 1] as const) {
+      const same = new Uint8Array(length).fill(bit === 1 ? 0 : 255)
+      const range = { first: 3, last: length * 8 - 1 }
+      assert.equal(findBit(same, bit, range), -1)
+      for (const at of [3, 64, 131_072, length * 8 - 1]) {
+        if (at >= length * 8) continue
+        const changed = same.slice()
+        setBitAt(changed, at, bit)
+        assert.equal(findBit(changed, bit, range), at)
+        assert.equal(findBit(changed, bit, { first: at, last: at }), at)
+        assert.equal(findBit(changed, bit, { first: 0, last: at - 1 }), -1)
+      }
+    }
+  }
 })
 
 test('a field is what its bits say, and writing it changes no other bit', () => {

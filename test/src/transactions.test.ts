@@ -112,7 +112,7 @@ describe('the queue', () => {
         .ask('MULTI', ...queue, 'GET a', 'EXEC')
         .endsWith(`+QUEUED|-ERR a transaction may have ${most} commands at most|${ABORTED}`),
     )
-    assert.equal(it.ask('GET a'), `$5|${most}|`)
+    assert.equal(it.ask('GET a'), `$4|${most}|`)
   })
 
   test('as many keys as one command may write, and one more', async () => {
@@ -124,10 +124,25 @@ describe('the queue', () => {
     const before = it.logged
     assert.match(
       it.ask('MULTI', `DEL ${keys(most)}`, 'SET a 2', 'EXEC'),
-      /-ERR 10001 keys are too many for one command: the limit is 10000\|$/,
+      /-ERR 5001 keys are too many for one command: the limit is 5000\|$/,
     )
     assert.equal(it.logged, before)
     assert.equal(it.ask('GET a'), '$1|1|')
+  })
+
+  test('as many arguments as allowed, and one more', async () => {
+    const it = await Fixture.open()
+    const most = limits.transactionArgumentsMax
+    const read = (count: number): string => resp('EXISTS', ...Array(count - 1).fill('k'))
+    const half = most / 2
+    const one = resp('MULTI') + read(half)
+    it.client.send(`${one}${read(half)}${resp('DISCARD')}`)
+    it.server.settle()
+    assert.equal(it.client.read(), '+OK|+QUEUED|+QUEUED|+OK|')
+    it.client.send(`${one}${read(half + 1)}${resp('EXEC')}`)
+    it.server.settle()
+    const refusal = `-ERR the commands of a transaction may have ${most} arguments at most|`
+    assert.equal(it.client.read(), `+OK|+QUEUED|${refusal}${ABORTED}`)
   })
 
   test('as many bytes as allowed, and one more', async () => {
@@ -306,6 +321,46 @@ describe('without certainty', () => {
     assert.equal(
       it.ask('MULTI', 'PING', 'SET k 1', 'EXEC', 'WATCH k'),
       `+OK|+QUEUED|-MOVED 7 b:6379|${ABORTED}-MOVED 7 b:6379|`,
+    )
+  })
+})
+
+describe('the work of one that writes', () => {
+  test('its reads are as many slices as there may be, and one more is refused', async () => {
+    const it = await Fixture.open()
+    for (let from = 0; from < 4000; from += 500) {
+      const pairs = Array.from({ length: 500 }, (_, at) => `k${from + at} v`).join(' ')
+      assert.equal(it.ask(`MSET ${pairs}`), '+OK|')
+    }
+    // KEYS of 4,001 keys gives way four times.
+    const outcome = (reads: number): string =>
+      it
+        .ask('MULTI', 'SET k0 v', ...Array(reads).fill('KEYS nothing*'), 'GET k1', 'EXEC')
+        .replace(/^.*?\*/, '*')
+    assert.equal(outcome(2), `*4|+OK|${'*0|'.repeat(2)}$1|v|`)
+    const refused = '-ERR the command reads too much for a transaction; run it outside of MULTI|'
+    assert.equal(outcome(4), `*6|+OK|${'*0|'.repeat(3)}${refused.repeat(2)}`)
+  })
+
+  test('a read may be given any value, and then the others find nothing left', async () => {
+    const it = await Fixture.open()
+    it.client.send(resp('SET', 'large', 'x'.repeat(12 * 4_194_304)))
+    it.server.settle()
+    const replies = it.ask('MULTI', 'SET a 1', 'BITCOUNT large 0 0', 'BITCOUNT large 0 0', 'EXEC')
+    assert.match(replies, /\*3\|\+OK\|:4\|-ERR the command reads too much for a transaction/)
+  })
+
+  test('writes are refused once it has rewritten as many bytes as it may', async () => {
+    const it = await Fixture.open()
+    const half = 67_108_864
+    it.client.send(resp('SET', 'large', 'x'.repeat(half)))
+    it.server.settle()
+    assert.equal(it.client.read().slice(-4), '+OK|')
+    // Each is given the value and makes another one: two of them are all there may be, and the third is the one more.
+    const replies = it.ask('MULTI', ...Array(4).fill('SETRANGE large 0 y'), 'GET none', 'EXEC')
+    assert.equal(
+      replies.replace(/^.*?\*/, '*'),
+      `*5|${`:${half}|`.repeat(3)}-ERR the transaction has rewritten too many bytes; this command was not executed|$-1|`,
     )
   })
 })
