@@ -108,7 +108,7 @@ export const limits = {
   membershipRequestTimeoutMs: 10_000,
   /** A member that lacks no more entries has caught up: it may be promoted, and counts as one that can go on. */
   caughtUpEntriesMax: 1_000,
-  /** An orderly stop of a leader waits so long for another to take over. */
+  /** A leader that stops, or whose state is damaged, waits so long for another one to lead. */
   handOverTimeoutMs: 2_000,
   bindAddressesMax: 16,
   configFileBytesMax: 1_048_576,
@@ -149,8 +149,6 @@ export const limits = {
   scrubPauseMs: 1000,
   /** A node whose state is damaged asks the others for theirs, again and again, at this distance. */
   reinstallRetryMs: 1000,
-  /** A leader whose state is damaged waits so long for another one to lead. */
-  stepDownMs: 2000,
   /** A backup begins with a linearizable read, which is tried for so long. */
   backupReadyMs: 5000,
   /** Commands handed to the leader and not answered. */

@@ -1,6 +1,6 @@
 /*
- * When a node is ready, and when it has handed its office over. It is ready once it has served one linearizable read of nothing. Asked again and again until then, because
- * a cluster may still be starting; what stands in the way is told in words for an operator.
+ * When a node is ready: once it has served one linearizable read of nothing. Asked again and again until then,
+ * because a cluster may still be starting; what stands in the way is told in words for an operator.
  */
 
 import type { RaftNode } from '../raft/node.ts'
@@ -40,27 +40,6 @@ export function whenReady(
       const node = raft()
       resolve(node === undefined ? undefined : whyNot(node))
     })
-    attempt()
-  })
-}
-
-/** Hands leadership over, again and again. Resolves when this node does not lead, or `ms` have passed. */
-export function stepDown(
-  ms: number,
-  { clock, timers, raft }: Pick<ReadinessOptions, 'clock' | 'timers' | 'raft'>,
-): Promise<void> {
-  const deadline = clock.monotonic() + ms
-  return new Promise((resolve) => {
-    const attempt = (): void => {
-      const node = raft()
-      if (node?.isLeader !== true || clock.monotonic() >= deadline) {
-        resolve()
-        return
-      }
-      // Whoever was to lead may have died meanwhile.
-      node.transferLeadership()
-      timers.after(RETRY_MS, attempt)
-    }
     attempt()
   })
 }

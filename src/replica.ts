@@ -27,7 +27,7 @@ import type { Note } from './peer-messages.ts'
 import type { PeerEvents } from './peer-ports.ts'
 import { Peers } from './peers.ts'
 import { raftSettings, TICKS_PER_HEARTBEAT } from './raft-settings.ts'
-import { stepDown, whenReady } from './readiness.ts'
+import { whenReady } from './readiness.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
 import { Router, routeOf } from './router.ts'
@@ -334,11 +334,6 @@ export class Replica {
 
   attach(clients: Clients): void {
     this.#clients = clients
-  }
-
-  /** Resolves when this node does not lead, or `ms` have passed. */
-  stepDown(ms: number): Promise<void> {
-    return stepDown(ms, { ...this.#options, raft: () => this.#raft })
   }
 
   /**

@@ -263,10 +263,13 @@ class Server implements Life {
 
   async #stop(damage?: Damage): Promise<void> {
     const { logger, watchdog, storage, lock } = this.#parts
+    const { members } = this.#replica
     clearInterval(this.#sampling)
+    // While clients are still served: what they send meanwhile goes to the next leader.
+    if (damage === undefined) await members.leave(limits.handOverTimeoutMs)
     await this.#frontend.close()
     await this.#sentinel.close()
-    if (damage !== undefined) await this.#replica.stepDown(limits.stepDownMs)
+    if (damage !== undefined) await members.leave(limits.handOverTimeoutMs)
     await this.#replica.stop(damage === undefined ? 'sound' : 'damaged')
     await watchdog.stop()
     await storage.state.close()

@@ -74,6 +74,40 @@ test(
   }),
 )
 
+for (const word of ['SIGTERM', 'SHUTDOWN'] as const) {
+  test(
+    `${word} of a leader under load: another one takes over before it ends, and no command fails`,
+    logs(async () => {
+      const leader = await cluster.leader()
+      const through = await cluster.follower()
+      const client = await RespClient.connect(through.port)
+      const key = `handed-over:${word}`
+      let isOver = false
+      let count = 0
+      const load = (async () => {
+        while (!isOver) assert.equal(await client.call('INCR', key), ++count)
+      })()
+      await until('a load', () => count >= 100)
+      const from = leader.output.length
+      const begun = Date.now()
+      if (word === 'SIGTERM') leader.signal('SIGTERM')
+      else void (await RespClient.connect(leader.port)).call('SHUTDOWN').catch(() => 'closed')
+      assert.deepEqual(await leader.end(), ORDERLY)
+      assert.ok(Date.now() - begun < 5000, 'it ends within 5 s')
+      // Without a hand-over it would stop as the leader, and the others would find out.
+      assert.match(leader.output.slice(from), /without a leader|following/)
+      const goneAt = count
+      await until('more load', () => count >= goneAt + 100)
+      isOver = true
+      await load
+      client.close()
+      leader.start()
+      await leader.ready()
+      assert.equal(await leader.ask('GET', key).then(textOf), `${count}`)
+    }),
+  )
+}
+
 test(
   'SAVE: what was written is in the state, LASTSAVE and INFO say so, and a killed node replays none of it',
   logs(async () => {
