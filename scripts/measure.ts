@@ -10,8 +10,11 @@ import { checkpoint } from '../test/measure/checkpoint.ts'
 import { disk } from '../test/measure/disk.ts'
 import { expiry } from '../test/measure/expiry.ts'
 import { type Measurement, measure } from '../test/measure/measurement.ts'
+import { restart } from '../test/measure/restart.ts'
+import { scale } from '../test/measure/scale.ts'
+import { snapshot } from '../test/measure/snapshot.ts'
 
-const MEASUREMENTS: readonly Measurement[] = [checkpoint, disk, expiry]
+const MEASUREMENTS: readonly Measurement[] = [checkpoint, disk, expiry, restart, scale, snapshot]
 
 const { values, positionals } = parseArgs({
   options: { factor: { type: 'string', default: '1' } },

@@ -3,12 +3,11 @@
  * checkpointed.
  */
 
-import { MeasuredNode, reportStops } from './measured-node.ts'
+import { MeasuredNode, OK_BYTES, reportStops } from './measured-node.ts'
 import type { Measurement } from './measurement.ts'
 
 const KEYS = 1_000_000
 const VALUE = Buffer.alloc(100, 'v')
-const OK_BYTES = '+OK\r\n'.length
 
 export const checkpoint: Measurement = {
   name: 'checkpoint',

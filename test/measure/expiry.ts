@@ -3,12 +3,11 @@
  * long the event loop stands still, how long that client waits, and how soon the keys are gone.
  */
 
-import { MeasuredNode, reportStops } from './measured-node.ts'
-import type { Measurement } from './measurement.ts'
+import { MeasuredNode, OK_BYTES, reportStops } from './measured-node.ts'
+import { type Measurement, p99 } from './measurement.ts'
 
 const KEYS = 1_000_000
 const VALUE = Buffer.alloc(20, 'v')
-const OK_BYTES = '+OK\r\n'.length
 /** From the start of loading until the keys are due: more than loading takes. */
 const LOAD_MS = 60_000
 const LATENCY_MS_MAX = 50
@@ -52,8 +51,4 @@ async function latency(node: MeasuredNode): Promise<number> {
   const startedAt = performance.now()
   await node.ask('SET', 'probe', 'v')
   return performance.now() - startedAt
-}
-
-function p99(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)] ?? Number.NaN
 }

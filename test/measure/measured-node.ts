@@ -21,6 +21,15 @@ const DEPTH = 1000
 /** A start that reads a large log, or a server that works on a long backlog. */
 const PATIENCE_MS = 300_000
 
+type Words = readonly (string | Buffer | number)[]
+export const OK_BYTES: number = '+OK\r\n'.length
+
+/** In bytes. */
+export interface Memory {
+  readonly anonymous: number
+  readonly file: number
+}
+
 /** In ms. */
 export interface Stops {
   /** Between two turns of the event loop, by the clock. */
@@ -86,39 +95,9 @@ export class MeasuredNode {
     return new RegExp(`^${field}:(.*)\r$`, 'm').exec(text)?.[1]
   }
 
-  /**
-   * `count` commands through one connection, at most a thousand on their way; each must be answered with exactly
-   * `replyBytes` bytes. Resolves with commands per second.
-   */
-  async pipeline(
-    count: number,
-    command: (at: number) => readonly (string | Buffer | number)[],
-    replyBytes: number,
-  ): Promise<number> {
-    const startedAt = performance.now()
-    const socket = await open(this.#node.port)
-    let received = 0
-    let sent = 0
-    await new Promise<void>((resolve, reject) => {
-      const send = (): void => {
-        while (sent < count && sent - received / replyBytes <= DEPTH / 2) {
-          const to = Math.min(count, sent + DEPTH / 2)
-          const requests: Buffer[] = []
-          for (; sent < to; sent++) requests.push(request(command(sent)))
-          socket.write(Buffer.concat(requests))
-        }
-      }
-      socket.on('data', (chunk) => {
-        received += chunk.length
-        if (chunk.includes('-ERR')) reject(new Error(chunk.toString('latin1', 0, 200)))
-        if (received >= count * replyBytes) resolve()
-        else send()
-      })
-      socket.once('close', () => reject(new Error(`the connection ended after ${sent} commands`)))
-      send()
-    })
-    socket.destroy()
-    return (count / (performance.now() - startedAt)) * 1000
+  /** See pipeline(). */
+  pipeline(count: number, command: (at: number) => Words, replyBytes: number): Promise<number> {
+    return pipeline(this.#node.port, count, command, replyBytes)
   }
 
   /** The longest stops of the event loop since the last call, in ms. */
@@ -127,11 +106,8 @@ export class MeasuredNode {
   }
 
   /** Resident memory in bytes: the process's own, and pages of files, which the kernel may take back. */
-  memory(): { readonly anonymous: number; readonly file: number } {
-    const status = readFileSync(`/proc/${this.#node.pid}/status`, 'utf8')
-    const bytes = (name: string): number =>
-      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
-    return { anonymous: bytes('RssAnon'), file: bytes('RssFile') }
+  memory(): Memory {
+    return memoryOf(this.#node.pid ?? Number.NaN)
   }
 
   /** Size of the state's file in bytes. */
@@ -168,6 +144,49 @@ export function reportStops(report: Report, { stop, processor, collection }: Sto
   })
   report.figure({ what: 'longest stop by processor time', value: processor, unit: 'ms' })
   report.figure({ what: 'longest garbage collection', value: collection, unit: 'ms' })
+}
+
+/**
+ * `count` commands through one connection, at most a thousand on their way; each must be answered with exactly
+ * `replyBytes` bytes. Resolves with commands per second.
+ */
+export async function pipeline(
+  port: number,
+  count: number,
+  command: (at: number) => Words,
+  replyBytes: number,
+): Promise<number> {
+  const startedAt = performance.now()
+  const socket = await open(port)
+  let received = 0
+  let sent = 0
+  await new Promise<void>((resolve, reject) => {
+    const send = (): void => {
+      while (sent < count && sent - received / replyBytes <= DEPTH / 2) {
+        const to = Math.min(count, sent + DEPTH / 2)
+        const requests: Buffer[] = []
+        for (; sent < to; sent++) requests.push(request(command(sent)))
+        socket.write(Buffer.concat(requests))
+      }
+    }
+    socket.on('data', (chunk) => {
+      received += chunk.length
+      if (chunk.includes('-ERR')) reject(new Error(chunk.toString('latin1', 0, 200)))
+      if (received >= count * replyBytes) resolve()
+      else send()
+    })
+    socket.once('close', () => reject(new Error(`the connection ended after ${sent} commands`)))
+    send()
+  })
+  socket.destroy()
+  return (count / (performance.now() - startedAt)) * 1000
+}
+
+export function memoryOf(pid: number): Memory {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const bytes = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
+  return { anonymous: bytes('RssAnon'), file: bytes('RssFile') }
 }
 
 function open(port: number): Promise<Socket> {

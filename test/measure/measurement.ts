@@ -63,6 +63,10 @@ function short(value: number): string {
   return value.toLocaleString('en-US', { maximumFractionDigits: decimals })
 }
 
+export function p99(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)] ?? Number.NaN
+}
+
 /** Runs those that are named, all of them without a name; false when a figure missed a bound or one broke off. */
 export async function measure(
   measurements: readonly Measurement[],
