@@ -14,14 +14,21 @@ const NODE_BYTES_MAX = 2038
 
 /**
  * The bytes on the engine's pages of a key of so many bytes: key, value and what stands beside them, with the entry
- * of one that expires in that index. What pages leave free is not in it.
+ * of one that expires in that index. What pages leave free for others is not in it.
  */
 export function pageBytesOf(keyLength: number, { value, expireAt }: StoredValue): number {
   const hashed = keyLength > PLAIN_KEY_BYTES_MAX
   const diskKey = DISK_KEY_HEADER_BYTES + (hashed ? SHA256_BYTES : keyLength)
   const record = RECORD_HEADER_BYTES + (hashed ? 4 + keyLength : 0) + value.length
   const index = expireAt === 0 ? 0 : NODE_BYTES + EXPIRY_BYTES + diskKey + 4
-  if (NODE_BYTES + diskKey + record <= NODE_BYTES_MAX) return NODE_BYTES + diskKey + record + index
+  const node = NODE_BYTES + diskKey + record
+  if (node <= NODE_BYTES_MAX) return shareOfPage(node) + index
   const pages = Math.ceil((PAGE_HEADER_BYTES + record) / PAGE_BYTES)
   return NODE_BYTES + diskKey + 8 + pages * PAGE_BYTES + index
+}
+
+/** Of large nodes only two or three fit a page, and what they leave of it nobody else can use. */
+function shareOfPage(node: number): number {
+  if (node < PAGE_BYTES / 4) return node
+  return Math.floor(PAGE_BYTES / Math.floor((PAGE_BYTES - PAGE_HEADER_BYTES) / node))
 }

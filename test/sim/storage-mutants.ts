@@ -91,7 +91,9 @@ export const storageMutants: readonly Mutant[] = [
     name: 'a checkpoint, and every snapshot of it, lacks the term of its last entry',
     breaks: 'the log behind it joins an entry of another term',
     invariants: ['I13'],
-    changes: [[stateStore, `term: at.term,`, `term: point.term === 0 ? at.term : point.term,`]],
+    changes: [
+      ['storage/state-meta.js', `term: at.term,`, `term: point.term === 0 ? at.term : point.term,`],
+    ],
   },
   {
     id: '23a',
