@@ -57,3 +57,21 @@ test('1 -> 3 -> 2 members under load: nothing fails, and a removed node says so'
     await Promise.all(clusters.map((cluster) => cluster.end()))
   }
 })
+
+test('a node of another cluster is not added, and stays what it is', async () => {
+  const clusters = await Promise.all([1, 2].map(() => Cluster.start({ nodes: 1 })))
+  const [first, foreign] = clusters.map((cluster) => cluster.node(0))
+  assert.ok(first && foreign)
+  try {
+    const id = (await foreign.status())?.clusterId
+    const address = `${foreign.host}:${foreign.peerPort}`
+    const refusal = await first.ask('RAFT', 'ADD', address).catch((error: unknown) => error)
+    assert.ok(refusal instanceof ReplyError)
+    assert.match(refusal.message, /belongs to cluster .*: only a new, empty node can be added/)
+    assert.equal(await voters(first), 1)
+    assert.equal(await foreign.ask('INCR', 'own'), 1)
+    assert.equal((await foreign.status())?.clusterId, id)
+  } finally {
+    await Promise.all(clusters.map((cluster) => cluster.end()))
+  }
+})
