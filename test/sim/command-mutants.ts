@@ -98,15 +98,6 @@ export const commandMutants: readonly Mutant[] = [
     ],
   },
   {
-    id: 'x14',
-    name: 'a leader takes commands that were meant for the leader of another term',
-    breaks: 'refused commands are overtaken by later ones of their connection',
-    invariants: ['I9', 'I10'],
-    changes: [
-      [forwarding, `this.#ports.ledTerm() === term;`, `this.#ports.ledTerm() !== undefined;`],
-    ],
-  },
-  {
     id: 'x15',
     name: 'replies that come together from the leader are crossed',
     breaks: 'a client gets the reply of another command',

@@ -174,24 +174,6 @@ export const raftMutants: readonly Mutant[] = [
     ],
   },
   {
-    id: '22',
-    name: 'a snapshot of an older leader is taken',
-    breaks: 'whoever was deposed still decides what others hold',
-    invariants: ['I14'],
-    changes: [
-      [
-        core,
-        `if (term < this.#term) return false; if (term > this.#term) this.#becomeFollower(term, from); this.#follow(from); if (this.#installing`,
-        `if (term > this.#term) this.#becomeFollower(term, from); if (this.#installing`,
-      ],
-      [
-        'src/snapshot-receiver.js',
-        `if (session.term < (this.#options.raft()?.term ?? 0))`,
-        `if (session.term < 0)`,
-      ],
-    ],
-  },
-  {
     id: '31',
     name: 'a pre-vote raises the term',
     breaks: 'whoever comes back from isolation deposes a healthy leader',
