@@ -2,6 +2,7 @@
  * One member of the cluster: raft's driver, the state machine, the router and the links to the others, composed and
  * moved in turns. Everything it stands on comes in as a port (network, clock, timers, stores), so that the simulator
  * runs this very composition. server.ts adds sockets, disks and clients.
+ *
  * A turn: clients' commands are placed, raft does what it can, applied entries answer their commands, and whatever
  * is for somebody else leaves in one write each.
  */

@@ -317,8 +317,8 @@ export class Router {
   }
 
   /**
-   * Appends an entry that is nothing but a clock, or of these commands, and gives its index; undefined: not here, or not now, where entries
-   * wait that will bring one. Clocks stand in the log in the order in which they were read.
+   * Appends an entry that is nothing but a clock, or these commands, and gives its index; undefined: not here, or not
+   * now, where entries wait that will bring one. Clocks stand in the log in the order in which they were read.
    */
   proposeClock(commands?: readonly LoggedCommand[]): Index | undefined {
     return this.#entries.proposeClock(commands)

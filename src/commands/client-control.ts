@@ -17,6 +17,7 @@ import {
   wrongNumber,
 } from './command.ts'
 import type { LocalServer } from './local-server.ts'
+import { type Subcommand, subcommand } from './subcommand.ts'
 
 const noSuchClient = new CommandError('ERR No such client')
 const badId = new CommandError('ERR client-id should be greater than 0')
@@ -185,46 +186,17 @@ const toggle: ArgumentDoc = {
   arguments: [tokenDoc('ON'), tokenDoc('OFF')],
 }
 
-function entry(
-  word: string,
-  options: {
-    readonly arity: number
-    readonly admin?: true
-    readonly since: string
-    readonly summary: string
-    readonly complexity?: string
-    readonly arguments?: readonly ArgumentDoc[]
-    readonly differs?: string
-    run(session: Session, args: Args, server: LocalServer): LocalReply
-  },
-): Command {
-  const {
-    arity,
-    admin,
-    since,
-    summary,
-    complexity = 'O(1)',
-    arguments: args,
-    differs,
-    run,
-  } = options
+function entry(word: string, options: Subcommand & { readonly admin?: true }): Command {
   const flags: readonly CommandFlag[] = ['noscript', 'loading', 'stale']
-  return {
-    name: `client|${word}`,
-    arity,
-    flags: admin === true ? ['admin', ...flags] : flags,
-    categories: ['connection'],
-    ...(differs === undefined ? {} : { differs }),
-    doc: {
-      summary,
-      since,
+  return subcommand(
+    `client|${word}`,
+    {
+      flags: options.admin === true ? ['admin', ...flags] : flags,
+      categories: ['connection'],
       group: 'connection',
-      complexity,
-      ...(args === undefined ? {} : { arguments: args }),
     },
-    kind: 'local',
-    run,
-  }
+    options,
+  )
 }
 
 const filterDocs: readonly ArgumentDoc[] = [

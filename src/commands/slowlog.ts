@@ -7,10 +7,11 @@ import { MapReply, OK, type Reply, VerbatimReply } from '../../resp/encoder.ts'
 import type { LatencySample } from '../latency-monitor.ts'
 import type { Session } from '../session.ts'
 import { argument, parseInt64, textOf } from './arguments.ts'
-import type { Args, ArgumentDoc, Command, CommandFlag, LocalReply, TableEntry } from './command.ts'
+import type { Args, ArgumentDoc, Command, CommandFlag, TableEntry } from './command.ts'
 import { CommandError, wrongNumber } from './command.ts'
 import { helpCommand } from './help.ts'
 import type { LocalServer } from './local-server.ts'
+import { type Subcommand, subcommand } from './subcommand.ts'
 
 const badCount = new CommandError('ERR count should be greater than or equal to -1')
 const COUNT_DEFAULT = 10
@@ -88,36 +89,17 @@ function histogram(_session: Session, args: Args, server: LocalServer): Reply {
   )
 }
 
-function entry(
-  name: string,
-  options: {
-    readonly arity: number
-    readonly since: string
-    readonly summary: string
-    readonly complexity?: string
-    readonly arguments?: readonly ArgumentDoc[]
-    readonly differs?: string
-    run(session: Session, args: Args, server: LocalServer): LocalReply
-  },
-): Command {
-  const { arity, since, summary, complexity = 'O(1)', arguments: args, differs, run } = options
+function entry(name: string, options: Subcommand): Command {
   const flags: readonly CommandFlag[] = ['admin', 'loading', 'stale']
-  return {
+  return subcommand(
     name,
-    arity,
-    flags: name.startsWith('latency') ? [...flags, 'noscript'] : flags,
-    categories: [],
-    ...(differs === undefined ? {} : { differs }),
-    doc: {
-      summary,
-      since,
+    {
+      flags: name.startsWith('latency') ? [...flags, 'noscript'] : flags,
+      categories: [],
       group: 'server',
-      complexity,
-      ...(args === undefined ? {} : { arguments: args }),
     },
-    kind: 'local',
-    run,
-  }
+    options,
+  )
 }
 
 const slowlogSubcommands: readonly Command[] = [
