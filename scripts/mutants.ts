@@ -94,16 +94,19 @@ function crashed(message: string): Ending {
 class CleanSeeds {
   readonly #simulator = new Simulator(OWN_FILE)
   readonly #known = new Map<string, Promise<boolean>>()
+  /** The run that was asked for last: the simulator takes one at a time. */
   #last: Promise<unknown> = Promise.resolve()
   /** Seeds that broke without a mutant. */
   readonly broken: string[] = []
 
   isClean({ seed, history }: Order): Promise<boolean> {
     const key = `${seed}/${history}`
-    const known = this.#known.get(key) ?? this.#last.then(() => this.#run({ seed, history }))
-    this.#known.set(key, known)
-    this.#last = known
-    return known
+    const known = this.#known.get(key)
+    if (known !== undefined) return known
+    const run = this.#last.then(() => this.#run({ seed, history }))
+    this.#known.set(key, run)
+    this.#last = run
+    return run
   }
 
   async #run(order: Order): Promise<boolean> {

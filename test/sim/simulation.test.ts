@@ -20,6 +20,12 @@ test('a seed runs clean, does enough, and is the same run twice', async () => {
   assert.equal(second.events, first.events)
 })
 
+test('two seeds at once in one process are refused: each would see the other one', async () => {
+  const first = simulate({ seed: 28, long: false })
+  await assert.rejects(simulate({ seed: 7, long: false }), /one seed at a time/)
+  assert.equal((await first).failure, undefined)
+})
+
 test('seeds differ', async () => {
   const { hash } = await simulate({ seed: 28, long: false })
   const other = await simulate({ seed: 7, long: false })

@@ -4,6 +4,7 @@
  * not come from the seed: a run with the same seed is the same run, event by event.
  */
 
+import assert from 'node:assert/strict'
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import type { Random } from '../../raft/ports.ts'
@@ -77,14 +78,20 @@ export interface Failure {
   readonly invariant: string | undefined
 }
 
-/** Runs one seed to its end. Never rejects: what goes wrong is part of the result. */
+/** Whether a run has this process: there is one clock and one randomness to take over. */
+let isRunning = false
+
+/** Runs one seed to its end. What goes wrong is part of the result; only a second run beside it is rejected. */
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  assert.ok(!isRunning, 'a process simulates one seed at a time')
+  isRunning = true
   const world = new World(options)
   const release = world.takeControl()
   try {
     await world.run()
   } finally {
     release()
+    isRunning = false
   }
   return world.result()
 }
