@@ -76,22 +76,33 @@ function readPlan(): Plan {
     return found
   })
   const faketime = findLibrary()
-  const clocks = names?.includes('clock') ?? true
-  if (clocks && faketime === undefined && (names?.includes('clock') || required('libfaketime'))) {
-    throw new Error('the nemesis clock needs libfaketime, which is not installed')
-  }
+  const nodes = number('nodes', values.nodes, 1)
+  const chosen = nemeses.filter(({ name }) => {
+    const why = missingFor(name, nodes, faketime)
+    if (why !== undefined && names?.includes(name)) throw new Error(`the nemesis ${name} ${why}`)
+    return names?.includes(name) ?? why === undefined
+  })
   return {
     minutes: number('minutes', values.minutes, 0.1),
-    nodes: number('nodes', values.nodes, 1),
-    nemeses: nemeses.filter(
-      ({ name }) => names?.includes(name) ?? (name !== 'clock' || faketime !== undefined),
-    ),
+    nodes,
+    nemeses: chosen,
     workloads,
     seed: number('seed', values.seed, 0),
     out: resolve(values.out),
     broken: values.broken,
-    faketime: clocks ? faketime : undefined,
+    faketime: chosen.some(({ name }) => name === 'clock') ? faketime : undefined,
   }
+}
+
+/** What a nemesis lacks here; undefined: nothing. Throws when HOLDFAST_REQUIRE says that it must not be lacking. */
+function missingFor(name: string, nodes: number, faketime: string | undefined): string | undefined {
+  if (name === 'clock' && faketime === undefined) {
+    if (required('libfaketime')) throw new Error('libfaketime is not installed')
+    return 'needs libfaketime, which is not installed'
+  }
+  if (name === 'disk' && requireTool('strace') === undefined) return 'needs strace'
+  if (name === 'member' && nodes < 3) return 'needs three nodes, one of which can be spared'
+  return undefined
 }
 
 function number(name: string, text: string, least: number): number {

@@ -16,6 +16,8 @@ export interface Nemesis {
   readonly name: string
   /** It leaves the processes alone, so that another fault may happen meanwhile. */
   readonly isBackground: boolean
+  /** Its heal waits for the cluster, so whatever else lasts is healed before. */
+  readonly healsLast?: true
   begin(testbed: Testbed, random: () => number): Promise<Fault>
 }
 
@@ -176,4 +178,79 @@ const clock: Nemesis = {
   },
 }
 
-export const nemeses: readonly Nemesis[] = [kill, pause, partition, clock, restart]
+/** Members that leave for good, and come back as somebody else; voters that are none for a while; hand-overs. */
+const member: Nemesis = {
+  name: 'member',
+  isBackground: false,
+  healsLast: true,
+  async begin(testbed, random) {
+    const order = shuffled(testbed.nodes.length, random)
+    const at = (random() < 0.5 ? await testbed.leader() : undefined) ?? order[0] ?? 0
+    const kinds = [replaced, replaced, demoted, handedOver]
+    const kind = kinds[Math.floor(random() * kinds.length)] ?? replaced
+    return await kind(testbed, at, random)
+  },
+}
+
+async function replaced(testbed: Testbed, at: number, random: () => number): Promise<Fault> {
+  const name = named(testbed, [at])
+  const id = testbed.idOf(at)
+  // A member that is dead already is replaced, too; a living one learns that it was removed.
+  const isDead = random() < 0.5
+  if (isDead) await testbed.kill(at)
+  const answer = await testbed.operate(at, 'REMOVE', id)
+  return {
+    what: `remove ${isDead ? 'the dead ' : ''}${name}: ${answer}`,
+    ms: between(random, 500, 4000),
+    heal: async () => {
+      await testbed.achieve(at, 'REMOVE', id)
+      if (!isDead) await testbed.kill(at)
+      await testbed.renew(at)
+    },
+  }
+}
+
+async function demoted(testbed: Testbed, at: number, random: () => number): Promise<Fault> {
+  const id = testbed.idOf(at)
+  const answer = await testbed.operate(at, 'DEMOTE', id)
+  return {
+    what: `demote ${named(testbed, [at])}: ${answer}`,
+    ms: between(random, 500, 4000),
+    heal: () => testbed.achieve(at, 'PROMOTE', id),
+  }
+}
+
+async function handedOver(testbed: Testbed, at: number, random: () => number): Promise<Fault> {
+  const answer = await testbed.operate(at, 'TRANSFER', testbed.idOf(at))
+  return {
+    what: `hand over to ${named(testbed, [at])}: ${answer}`,
+    ms: between(random, 0, 1000),
+    heal: async () => {},
+  }
+}
+
+/** The disk under the log of one node: slow, or broken, which ends the process. */
+const disk: Nemesis = {
+  name: 'disk',
+  isBackground: false,
+  async begin(testbed, random) {
+    const order = shuffled(testbed.nodes.length, random)
+    const at = (random() < 0.5 ? await testbed.leader() : undefined) ?? order[0] ?? 0
+    const name = named(testbed, [at])
+    const ms = between(random, 1000, 6000)
+    if (random() < 0.5) {
+      const delayMs = Math.round(between(random, 20, 400))
+      const mend = await testbed.spoilDisk(at, 'fdatasync', `delay_enter=${delayMs * 1000}`)
+      return { what: `fdatasync of ${name} takes ${delayMs} ms more`, ms, heal: mend }
+    }
+    const [calls, error] = random() < 0.5 ? ['fdatasync', 'EIO'] : ['pwrite64,writev', 'ENOSPC']
+    await testbed.breakDisk(at, calls, error)
+    return {
+      what: `${calls} of ${name} returned ${error}`,
+      ms,
+      heal: async () => testbed.start(at),
+    }
+  },
+}
+
+export const nemeses: readonly Nemesis[] = [kill, pause, partition, clock, restart, member, disk]

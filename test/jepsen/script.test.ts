@@ -45,6 +45,12 @@ test('a folder that holds something else is not taken for a report', async (cont
   assert.equal(readFileSync(join(folder, 'mine.txt'), 'utf8'), 'mine')
 })
 
+test('a nemesis that this run has no use for is refused with the reason', async (context) => {
+  const run = new Child(context, 'scripts/jepsen.js', ['--nodes', '1', '--nemesis', 'member'])
+  assert.equal((await run.end(START_MS)).code, 1)
+  assert.match(run.stdout, /the nemesis member needs three nodes/)
+})
+
 test('an unknown nemesis or workload is refused by its name', async (context) => {
   for (const [flag, value] of [
     ['--nemesis', 'kill,floods'],

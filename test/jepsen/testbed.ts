@@ -3,11 +3,13 @@
  * a proxy in front of every peer port; a wall clock for every node. Nemeses move these parts; nobody else does.
  */
 
-import { mkdirSync } from 'node:fs'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdirSync, rmSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NodeProcess, reservePorts } from '../e2e/cluster.ts'
+import { textOf } from '../e2e/resp-client.ts'
 import { lapse, until } from '../processes.ts'
 import { FakeClock } from './fake-clock.ts'
 import { Namespaces, nodeHost, proxyHost } from './namespaces.ts'
@@ -19,6 +21,8 @@ const LOOPBACK = '127.0.0.1'
 const START_MS = 30_000
 /** A node that is paused or unplugged answers nobody. */
 const ANSWER_MS = 500
+/** A change of members, which may have to wait for a leader. */
+const CHANGE_MS = 5000
 
 export interface TestbedOptions {
   readonly nodes: number
@@ -47,9 +51,16 @@ export class Testbed {
   readonly clocks: readonly FakeClock[]
   readonly #namespaces: Namespaces | undefined
   readonly #guard: Server | undefined
+  readonly #random: () => number
+  /** Of the peers, as their peers see them. */
+  readonly #addresses: readonly string[]
+  readonly #ids = new Map<number, string>()
   #isClosed = false
   /** Nodes that a nemesis has ended and not started again yet. */
   readonly #down = new Set<number>()
+  /** Nodes that came after the first ones, in the place of one that was removed. */
+  readonly #renewed = new Set<number>()
+  readonly #spoilers = new Set<ChildProcess>()
 
   private constructor(
     options: TestbedOptions,
@@ -57,9 +68,10 @@ export class Testbed {
     guard: Server | undefined,
   ) {
     this.#guard = guard
+    this.#random = options.random
     this.#namespaces = options.isolated ? new Namespaces() : undefined
     this.proxy = new PeerProxy(places, options.random)
-    const list = places.map(({ announced }) => `${announced.host}:${announced.port}`).join(',')
+    this.#addresses = places.map(({ announced }) => `${announced.host}:${announced.port}`)
     const file = fileURLToPath(new URL(`../../${options.main}`, import.meta.url))
     this.nodes = places.map(({ host, port, real, announced }, at) => {
       const dir = join(options.folder, `node-${at + 1}`)
@@ -69,7 +81,6 @@ export class Testbed {
         ['--peer-port', String(real.port)],
         ['--peer-announce', `${announced.host}:${announced.port}`],
         ['--announce', `${host}:${port}`],
-        ['--cluster', list],
         ['--dir', dir],
         ['--protected-mode', 'no'],
       ].flat()
@@ -120,6 +131,7 @@ export class Testbed {
     await this.proxy.open()
     for (const at of this.nodes.keys()) this.start(at)
     await this.ready()
+    for (const at of this.nodes.keys()) await this.#learnId(at)
   }
 
   start(at: number): void {
@@ -127,7 +139,11 @@ export class Testbed {
     if (this.#isClosed) return
     const under = this.#namespaces?.enter(at) ?? []
     const environment = this.clocks[at]?.environment ?? {}
-    this.node(at).start({ under, environment })
+    const others = this.#addresses.filter((_, other) => other !== at)
+    const flags = this.#renewed.has(at)
+      ? ['--join', others.join(',')]
+      : ['--cluster', this.#addresses.join(',')]
+    this.node(at).start({ under, environment, flags })
     this.#down.delete(at)
   }
 
@@ -187,6 +203,98 @@ export class Testbed {
     return leader
   }
 
+  async #learnId(at: number): Promise<void> {
+    const status = await this.node(at).status()
+    if (status === undefined) throw new Error(`${this.node(at).name} does not say who it is`)
+    this.#ids.set(at, status.nodeId)
+  }
+
+  /** Of the member at this place. */
+  idOf(at: number): string {
+    const id = this.#ids.get(at)
+    if (id === undefined) throw new Error(`${this.node(at).name} has no id yet`)
+    return id
+  }
+
+  /** `RAFT command id` through a node other than this one: the answer, whatever it is, in words. */
+  async operate(at: number, command: string, id: string): Promise<string> {
+    const others = this.nodes.filter((node, other) => other !== at && node.running)
+    const by = others[Math.floor(this.#random() * others.length)]
+    if (by === undefined) return 'nobody to ask'
+    const answer = by.ask('RAFT', command, id).then(
+      (reply) => textOf(reply),
+      (error: unknown) => String(error),
+    )
+    return await Promise.race([answer, lapse(CHANGE_MS).then(() => 'no answer')])
+  }
+
+  /** The same, again and again until it is done; throws when that does not come about. */
+  async achieve(at: number, command: string, id: string): Promise<void> {
+    let answer = ''
+    const isDone = async (): Promise<boolean> => {
+      this.assertAlive()
+      answer = await this.operate(at, command, id)
+      return answer === 'OK'
+    }
+    const name = `RAFT ${command} ${this.node(at).name}`
+    await until(name, isDone, START_MS).catch((error: unknown) => {
+      throw new Error(`${error}; the last answer was: ${answer}`)
+    })
+  }
+
+  /** A new member in the place of one that was removed and is down: with an empty disk, and another id. */
+  async renew(at: number): Promise<void> {
+    const old = this.idOf(at)
+    rmSync(this.node(at).dir, { recursive: true })
+    this.#renewed.add(at)
+    this.start(at)
+    const { name } = this.node(at)
+    const serves = async (): Promise<boolean> => {
+      this.assertAlive()
+      return await this.node(at).isReady()
+    }
+    await until(`${name} serves after it has joined`, serves, START_MS)
+    await this.#learnId(at)
+    if (this.idOf(at) === old) throw new Error(`${name} has the id of the member that it replaces`)
+    // It is promoted by itself.
+    await this.achieve(at, 'PROMOTE', this.idOf(at))
+  }
+
+  /** System calls on the file of its log do as told (strace's inject=), until the returned function is called. */
+  async spoilDisk(at: number, calls: string, how: string): Promise<() => Promise<void>> {
+    this.assertAlive()
+    const { pid, dir } = this.node(at)
+    const file = join(dir, 'log', 'data.mdb')
+    const what = ['-e', `trace=${calls}`, '-e', `inject=${calls}:${how}`]
+    const args = ['-f', '-p', String(pid), '-P', file, '-o', '/dev/null', ...what]
+    const spoiler = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.#spoilers.add(spoiler)
+    let said = ''
+    spoiler.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+    })
+    let isOver = false
+    spoiler.once('close', () => {
+      isOver = true
+      this.#spoilers.delete(spoiler)
+    })
+    await until('strace is attached', () => isOver || said.includes('attached'), START_MS)
+    if (!said.includes('attached')) throw new Error(`strace cannot attach: ${said}`)
+    return async () => {
+      spoiler.kill('SIGTERM')
+      await until('the end of strace', () => isOver, START_MS)
+    }
+  }
+
+  /** Until the node ends by that, as it must. */
+  async breakDisk(at: number, calls: string, error: string): Promise<void> {
+    this.assertAlive()
+    this.#down.add(at)
+    const mend = await this.spoilDisk(at, calls, `error=${error}`)
+    await this.node(at).end()
+    await mend()
+  }
+
   /** Neither hears the other any more. */
   cut(a: number, b: number): void {
     if (this.#namespaces !== undefined) {
@@ -212,6 +320,7 @@ export class Testbed {
   /** Ends every process by its id. */
   async close(): Promise<void> {
     this.#isClosed = true
+    for (const spoiler of this.#spoilers) spoiler.kill('SIGKILL')
     for (const node of this.nodes) node.signal('SIGKILL')
     await Promise.all(this.nodes.map((node) => node.end()))
     this.proxy.close()

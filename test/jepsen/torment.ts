@@ -35,6 +35,11 @@ interface Active {
   readonly dueNs: number
 }
 
+function byHeal(a: Active, b: Active): number {
+  const last = Number(a.nemesis.healsLast ?? false) - Number(b.nemesis.healsLast ?? false)
+  return last === 0 ? a.dueNs - b.dueNs : last
+}
+
 export class Torment {
   /** Those that are over. */
   readonly faults: Interval[] = []
@@ -76,7 +81,7 @@ export class Torment {
       const second = this.#second(first)
       if (second !== undefined) await this.#begin(second, lastHealNs)
     }
-    for (const active of this.#active.toSorted((a, b) => a.dueNs - b.dueNs)) {
+    for (const active of this.#active.toSorted(byHeal)) {
       await this.#spend((active.dueNs - recorder.now()) / 1e6)
       await this.#heal(active)
     }
