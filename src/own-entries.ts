@@ -143,8 +143,8 @@ export class OwnEntries {
     if (proposed > 0) this.#closed.splice(0, proposed)
   }
 
-  /** See Router.proposeClock. */
-  proposeClock(commands: readonly LoggedCommand[] = []): Index | undefined {
+  /** See Router.proposeOwn. */
+  proposeOwn(commands: readonly LoggedCommand[] = []): Index | undefined {
     if (this.#closed.length > 0 || this.#open !== undefined) return undefined
     const result = this.#ports.propose([encodeCommands(this.#ports.logicalNow(), commands)])
     return result.accepted ? result.first : undefined

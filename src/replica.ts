@@ -112,7 +112,7 @@ export class Replica {
       appliedIndex: () => state.appliedIndex(),
       appliedClock: () => this.#keyspace.clock(),
       nextExpiry: () => state.nextExpiry(),
-      propose: () => this.#router.proposeClock(),
+      propose: () => this.#router.proposeOwn(),
       ask: (leader, clock) => this.#peers.note(leader, { type: 'clock-asked', clock }),
     })
     this.#waits = new ReplicationWaits({
@@ -133,7 +133,7 @@ export class Replica {
       checkpoints: this.checkpoints,
       leads: () => this.#known.established,
       members: () => this.members.all,
-      propose: (command) => this.#router.proposeClock([command]),
+      propose: (command) => this.#router.proposeOwn([command]),
       tell: (to, note) => this.#peers.note(to, note),
     })
     this.snapshots = new Snapshots({

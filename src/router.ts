@@ -317,11 +317,12 @@ export class Router {
   }
 
   /**
-   * Appends an entry that is nothing but a clock, or these commands, and gives its index; undefined: not here, or not
-   * now, where entries wait that will bring one. Clocks stand in the log in the order in which they were read.
+   * Appends an entry of the node itself, a clock with these commands or none, and gives its index; undefined: not
+   * here, or not now, where entries wait that will bring a clock. Clocks stand in the log in the order in which they
+   * were read.
    */
-  proposeClock(commands?: readonly LoggedCommand[]): Index | undefined {
-    return this.#entries.proposeClock(commands)
+  proposeOwn(commands?: readonly LoggedCommand[]): Index | undefined {
+    return this.#entries.proposeOwn(commands)
   }
 
   // ---- What became of the calls that were placed --------------------------------------------------

@@ -296,11 +296,11 @@ describe('reads', () => {
     assert.deepEqual(bench.awaited, [5000])
     // Another entry may come first, whose clock does not suffice.
     bench.now = 3999
-    bench.router.proposeClock()
+    bench.router.proposeOwn()
     bench.apply()
     assert.deepEqual(caller.replies.slice(3), [undefined, undefined])
     bench.now = 4000
-    bench.router.proposeClock()
+    bench.router.proposeOwn()
     bench.apply()
     assert.deepEqual(caller.replies.slice(2), ['$1 v', '$-1', '$1 v'])
     assert.equal(bench.keyspace.size(0), 1)
@@ -339,7 +339,7 @@ describe('reads', () => {
     assert.deepEqual(caller.replies, ['+OK', '$1 v', '+OK'])
     // What was waited for comes, and nothing happens twice.
     bench.now = 4000
-    bench.router.proposeClock()
+    bench.router.proposeOwn()
     bench.apply()
     bench.tick(1)
     bench.answerRounds(true)
@@ -352,9 +352,9 @@ describe('reads', () => {
     bench.room = 0
     caller.send('SET k v')
     bench.room = 5
-    assert.equal(bench.router.proposeClock(), undefined)
+    assert.equal(bench.router.proposeOwn(), undefined)
     bench.router.flush()
-    assert.notEqual(bench.router.proposeClock(), undefined)
+    assert.notEqual(bench.router.proposeOwn(), undefined)
   })
 
   test('a long read runs in slices beside everything else, over what it saw when it began', () => {
