@@ -6,9 +6,11 @@
 
 import { Buffer } from 'node:buffer'
 import { Decoder } from '../resp/decoder.ts'
+import { ErrorReply } from '../resp/encoder.ts'
 import type { FramingLimits } from '../resp/framing-guard.ts'
 import { ClientConnection, type ConnectionOwner, type FrontendStats } from './client-connection.ts'
-import type { Command } from './commands/command.ts'
+import { disabled } from './commands/cluster.ts'
+import type { Args, Command } from './commands/command.ts'
 import type { LocalServer } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { type Config, limits } from './config.ts'
@@ -61,6 +63,13 @@ export interface FrontendOptions {
   wake(): void
 }
 
+/** The command that a client calls on the data port. */
+function dataCommand(args: Args, server: LocalServer): Command | ErrorReply {
+  const command = resolve(args)
+  if (command instanceof ErrorReply || command.doc.group !== 'cluster') return command
+  return server.mode() === 'cluster' ? command : disabled(command)
+}
+
 export class Frontend {
   readonly #options: FrontendOptions
   readonly #owner: ConnectionOwner
@@ -96,7 +105,7 @@ export class Frontend {
     this.#owner = {
       router,
       server,
-      resolve: options.resolve ?? resolve,
+      resolve: options.resolve ?? ((args) => dataCommand(args, server)),
       now: () => clock.monotonic(),
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),

@@ -17,9 +17,18 @@ import { helpCommand } from './help.ts'
 import type { LocalServer, MemberStatus, RaftStatus } from './local-server.ts'
 import { clientHost } from './status.ts'
 
-export const clusterDisabled: CommandError = new CommandError(
-  'ERR This instance has cluster support disabled',
-)
+const clusterDisabled = new CommandError('ERR This instance has cluster support disabled')
+
+/** What a command of Redis Cluster is where `cluster-enabled` is no: it fails when it runs, be that in EXEC. */
+export function disabled(command: Command): Command {
+  return {
+    ...command,
+    kind: 'local',
+    run: () => {
+      throw clusterDisabled
+    },
+  }
+}
 
 /** A member's part, the leader first: clients take the first node of a slot range for its owner. */
 interface Part {
@@ -134,7 +143,7 @@ function info(_session: Session, _args: Args, server: LocalServer): Reply {
 
 const key: ArgumentDoc = { name: 'key', type: 'string' }
 
-/** Of `cluster|<word>`; a node with `cluster-enabled no` answers none of them. */
+/** Of `cluster|<word>`. */
 function local(
   word: string,
   options: {
@@ -161,10 +170,7 @@ function local(
       ...(args === undefined ? {} : { arguments: args }),
     },
     kind: 'local',
-    run: (session, given, server) => {
-      if (server.mode() !== 'cluster') throw clusterDisabled
-      return options.run(session, given, server)
-    },
+    run: options.run,
   }
 }
 

@@ -9,7 +9,6 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { ErrorReply, MapReply, OK, PONG, type Reply, SimpleReply } from '../../resp/encoder.ts'
 import type { Session } from '../session.ts'
 import { argument, isWord, parseInt64, quoted, textOf } from './arguments.ts'
-import { clusterDisabled } from './cluster.ts'
 import type { Args, ArgumentDoc, Command, LocalCommand } from './command.ts'
 import { CommandError, syntaxError, wrongArity } from './command.ts'
 import { databaseIndex } from './databases.ts'
@@ -146,16 +145,10 @@ function reset(session: Session, _args: Args, server: LocalServer): Reply {
 const RESET = new SimpleReply('RESET')
 
 function switchReadonly(isReadonly: boolean): LocalCommand['run'] {
-  return (session, _args, server) => {
-    if (server.mode() !== 'cluster') throw clusterDisabled
+  return (session) => {
     session.isReadonly = isReadonly
     return OK
   }
-}
-
-function asking(_session: Session, _args: Args, server: LocalServer): Reply {
-  if (server.mode() !== 'cluster') throw clusterDisabled
-  return OK
 }
 
 const username: ArgumentDoc = { name: 'username', type: 'string' }
@@ -175,7 +168,7 @@ export const connectionCommands: readonly Command[] = [
       complexity: 'O(1)',
     },
     kind: 'local',
-    run: asking,
+    run: () => OK,
   },
   {
     name: 'auth',

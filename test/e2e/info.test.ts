@@ -313,6 +313,10 @@ describe('INFO', () => {
         [again.get('redis_mode'), again.get('cluster_enabled'), again.get('loading')],
         ['standalone', '0', '0'],
       )
+      for (const word of ['SLOTS', 'NODES', 'KEYSLOT a', 'COUNTKEYSINSLOT 1']) {
+        const refused = textOf(await leader.ask('CLUSTER', ...word.split(' ')))
+        assert.equal(refused, '-ERR This instance has cluster support disabled')
+      }
       assert.deepEqual([first.get('redis_mode'), first.get('cluster_enabled')], ['cluster', '1'])
     }),
   )

@@ -156,7 +156,7 @@ describe('sessions', () => {
   )
 })
 
-test('READONLY: with redirect moved, a follower serves reads and sends writes to the leader', async () => {
+test('with redirect moved a follower sends clients on, READONLY ones for writes; a leader that steps down closes them if told to', async () => {
   const moved = await Cluster.start({ nodes: 3, flags: ['--redirect', 'moved'] })
   try {
     const [first, second] = [await moved.leader(), await moved.follower()]
@@ -173,7 +173,20 @@ test('READONLY: with redirect moved, a follower serves reads and sends writes to
     assert.match(await asked('CLIENT', 'INFO'), / flags=r /)
     assert.equal(await asked('READWRITE'), 'OK')
     assert.equal(await asked('GET', '{tag}key'), elsewhere)
-    client.close()
+
+    // By default a leader that steps down closes nobody: its clients are told where to go.
+    const [staying, leaving] = [await RespClient.connect(first.port), client]
+    successful(await first.ask('RAFT', 'TRANSFER', textOf(await second.ask('CLUSTER', 'MYID'))))
+    await until('the clients are sent on', async () => {
+      const reply = textOf(await staying.call('SET', '{tag}key', 'x'))
+      return reply === `-MOVED 8338 127.0.0.1:${second.port}`
+    })
+    assert.equal(await asked('SET', '{tag}key', 'newest'), 'OK')
+    successful(await second.ask('CONFIG', 'SET', 'close-on-step-down', 'yes'))
+    successful(await second.ask('RAFT', 'TRANSFER', textOf(await first.ask('CLUSTER', 'MYID'))))
+    await until('its clients are closed', () => leaving.closed)
+    assert.equal(textOf(await staying.call('GET', '{tag}key')), 'newest')
+    staying.close()
   } finally {
     await moved.end()
   }

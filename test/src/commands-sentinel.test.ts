@@ -11,7 +11,7 @@ import { resolveSentinel } from '../../src/commands/sentinel.ts'
 import { limits } from '../../src/config.ts'
 import { SentinelEvents } from '../../src/sentinel-events.ts'
 import type { Session } from '../../src/session.ts'
-import { argv, FakeServer, leaderless, leading, wire } from './command-fixture.ts'
+import { argv, FakeServer, following, leaderless, leading, wire } from './command-fixture.ts'
 
 function sentinel(): { server: FakeServer; session: Session; sent: string[] } {
   const server = new FakeServer()
@@ -126,4 +126,140 @@ test('a new leader is published once, in order; members that come and go as repl
   events.peer(c, 'down')
   events.peer(c, 'up')
   assert.equal(sent.length, 1)
+})
+
+const A = 'a'.repeat(40)
+const B = 'b'.repeat(40)
+const C = 'c'.repeat(40)
+
+function bulk(text: string): string {
+  return `$${text.length}\r\n${text}\r\n`
+}
+
+/** A flat array in RESP2, a map in RESP3: of text throughout. */
+function entry(protocol: 2 | 3, lines: string): string {
+  const pairs = lines
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(' '))
+  const head = protocol === 3 ? `%${pairs.length}\r\n` : `*${pairs.length * 2}\r\n`
+  return head + pairs.map(([name = '', value = '']) => bulk(name) + bulk(value)).join('')
+}
+
+const instance = (name: string, ip: string, port: number, runid: string, flags: string): string =>
+  `name ${name}\nip ${ip}\nport ${port}\nrunid ${runid}\nflags ${flags}
+   link-pending-commands 0\nlink-refcount 1\nlast-ping-sent 0`
+const heard = (ms: number): string =>
+  `last-ok-ping-reply ${ms}\nlast-ping-reply ${ms}\ndown-after-milliseconds 1000`
+const masterLines = `${instance('mymaster', '10.0.0.1', 6379, A, 'master')}\n${heard(0)}
+  info-refresh 0\nrole-reported master\nrole-reported-time 0\nconfig-epoch 7
+  num-slaves 2\nnum-other-sentinels 2\nquorum 2\nfailover-timeout 180000\nparallel-syncs 1`
+const replicaTail = (status: string, offset: number): string =>
+  `info-refresh 0\nrole-reported slave\nrole-reported-time 0\nmaster-link-down-time 0
+   master-link-status ${status}\nmaster-host 10.0.0.1\nmaster-port 6379\nslave-priority 100
+   slave-repl-offset ${offset}\nreplica-announced 1`
+const replicaLines = [
+  `${instance('::1:6380', '::1', 6380, B, 'slave')}\n${heard(1500)}\n${replicaTail('ok', 40)}`,
+  `${instance('10.0.0.3:6381', '10.0.0.3', 6381, C, 'slave,s_down')}\n${heard(90_000)}
+   ${replicaTail('err', 12)}`,
+]
+const hello = 'last-hello-message 0\nvoted-leader ?\nvoted-leader-epoch 0'
+const sentinelLines = [
+  `${instance(B, '::1', 26_380, B, 'sentinel')}\n${heard(1500)}\n${hello}`,
+  `${instance(C, '10.0.0.3', 26_381, C, 'sentinel,s_down')}\n${heard(90_000)}\n${hello}`,
+]
+
+for (const protocol of [2, 3] as const) {
+  test(`master, replicas and Sentinels byte by byte in RESP${protocol}`, async () => {
+    const { server, session } = sentinel()
+    session.protocol = protocol
+    const asked = (...words: string[]) => run(server, session, 'SENTINEL', ...words)
+    const master = entry(protocol, masterLines)
+    assert.equal(await asked('MASTER', 'mymaster'), master)
+    assert.equal(await asked('masters'), `*1\r\n${master}`)
+    const list = (lines: readonly string[]) =>
+      `*${lines.length}\r\n${lines.map((one) => entry(protocol, one)).join('')}`
+    assert.equal(await asked('REPLICAS', 'mymaster'), list(replicaLines))
+    assert.equal(await asked('slaves', 'mymaster'), list(replicaLines))
+    assert.equal(await asked('SENTINELS', 'mymaster'), list(sentinelLines))
+    const nobody = protocol === 3 ? '_\r\n' : '*-1\r\n'
+    assert.equal(await asked('get-master-addr-by-name', 'other'), nobody)
+    const address = `*2\r\n${bulk('10.0.0.1')}${bulk('6379')}`
+    assert.equal(await asked('get-master-addr-by-name', 'mymaster'), address)
+    assert.equal(await asked('MYID'), bulk(A))
+    assert.equal(
+      await asked('CKQUORUM', 'mymaster'),
+      '+OK 2 usable Sentinels. Quorum and failover authorization can be reached\r\n',
+    )
+    for (const word of ['MASTER', 'REPLICAS', 'SLAVES', 'SENTINELS', 'CKQUORUM']) {
+      assert.equal(await asked(word, 'other'), '-ERR No such master with that name\r\n')
+    }
+    assert.equal(
+      await run(server, session, 'ROLE'),
+      `*2\r\n${bulk('sentinel')}*1\r\n${bulk('mymaster')}`,
+    )
+    server.status = following
+    assert.equal(
+      await asked('get-master-addr-by-name', 'mymaster'),
+      `*2\r\n${bulk('::1')}${bulk('6380')}`,
+    )
+  })
+}
+
+test('HELLO says sentinel, and no role', async () => {
+  const { server, session } = sentinel()
+  const pairs = `*12\r\n${bulk('server')}${bulk('redis')}${bulk('version')}${bulk('7.2.4')}`
+  assert.equal(
+    await run(server, session, 'HELLO', '2'),
+    `${pairs}${bulk('proto')}:2\r\n${bulk('id')}:1\r\n${bulk('mode')}${bulk('sentinel')}` +
+      `${bulk('modules')}*0\r\n`,
+  )
+  assert.match(await run(server, session, 'INFO'), /\r\nredis_mode:sentinel\r\n/)
+})
+
+test('a change of leader, message by message, in both protocols, by channel and by pattern', () => {
+  const members = leading.members.map(({ member }) => member)
+  const [a, b, c] = members
+  assert.ok(a !== undefined && b !== undefined && c !== undefined)
+  const plain = sentinel()
+  plain.session.subscriptions.channels.add('+switch-master').add('+slave')
+  const all = sentinel()
+  all.session.protocol = 3
+  all.session.subscriptions.patterns.add('*')
+  // What node-redis asks for: its pattern lacks the sign.
+  const unsigned = sentinel()
+  unsigned.session.subscriptions.patterns.add('switch-master').add('[-+]sdown')
+  const events = new SentinelEvents({
+    masterName: () => 'mymaster',
+    members: () => members,
+    sessions: () => [plain.session, all.session, unsigned.session],
+  })
+  events.leading(a)
+  events.leading(b)
+  events.peer(c, 'down')
+  const moved = 'mymaster 10.0.0.1 6379 ::1 6380'
+  const slaves = [
+    'slave 10.0.0.1:6379 10.0.0.1 6379 @ mymaster ::1 6380',
+    'slave 10.0.0.3:6381 10.0.0.3 6381 @ mymaster ::1 6380',
+  ] as const
+  const down = 'master mymaster 10.0.0.1 6379'
+  const message = (channel: string, text: string) =>
+    `*3\r\n${bulk('message')}${bulk(channel)}${bulk(text)}`
+  assert.deepEqual(plain.sent, [
+    message('+switch-master', moved),
+    ...slaves.map((one) => message('+slave', one)),
+  ])
+  const pattern = (head: string, glob: string, channel: string, text: string) =>
+    `${head}4\r\n${bulk('pmessage')}${bulk(glob)}${bulk(channel)}${bulk(text)}`
+  assert.deepEqual(all.sent, [
+    pattern('>', '*', '+sdown', down),
+    pattern('>', '*', '+odown', down),
+    pattern('>', '*', '+switch-master', moved),
+    ...slaves.map((one) => pattern('>', '*', '+slave', one)),
+    pattern('>', '*', '+sdown', slaves[1]),
+  ])
+  assert.deepEqual(unsigned.sent, [
+    pattern('*', '[-+]sdown', '+sdown', down),
+    pattern('*', '[-+]sdown', '+sdown', slaves[1]),
+  ])
 })

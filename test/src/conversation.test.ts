@@ -218,11 +218,23 @@ describe('switches', () => {
   test('of Redis Cluster are refused where it is not spoken', async () => {
     const it = await Fixture.open()
     assert.equal(it.ask('ASKING', 'READONLY', 'READWRITE'), '+OK|'.repeat(3))
+    assert.equal(it.ask('CLUSTER COUNTKEYSINSLOT 1', 'CLUSTER KEYSLOT a'), ':0|:15495|')
     it.server.server.face = 'standalone'
+    const all = ['INFO', 'NODES', 'SLOTS', 'SHARDS', 'MYID', 'MYSHARDID', 'LINKS', 'HELP']
+    const words = [...all, 'KEYSLOT a', 'COUNTKEYSINSLOT 1', 'GETKEYSINSLOT 1 1']
+    const commands = ['ASKING', 'READONLY', 'READWRITE', ...words.map((word) => `CLUSTER ${word}`)]
+    const disabled = '-ERR This instance has cluster support disabled|'
+    assert.equal(it.ask(...commands), disabled.repeat(commands.length))
     assert.equal(
-      it.ask('ASKING', 'READONLY', 'READWRITE'),
-      '-ERR This instance has cluster support disabled|'.repeat(3),
+      it.ask('MULTI', 'SET k 1', 'CLUSTER COUNTKEYSINSLOT 1', 'READONLY', 'EXEC'),
+      `+OK|${'+QUEUED|'.repeat(3)}*3|+OK|${disabled.repeat(2)}`,
     )
+    assert.equal(
+      it.ask('CLUSTER COUNTKEYSINSLOT', 'CLUSTER NOPE'),
+      "-ERR wrong number of arguments for 'cluster|countkeysinslot' command|" +
+        "-ERR unknown subcommand 'NOPE'. Try CLUSTER HELP.|",
+    )
+    assert.match(it.ask('CLIENT INFO'), / flags=N /)
   })
 
   test('READONLY reads are served by a follower that redirects', async () => {

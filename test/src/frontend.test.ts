@@ -157,6 +157,35 @@ describe('idle clients', () => {
   })
 })
 
+describe('a leader that steps down and is to close its clients', () => {
+  test('ends who is idle at once, others behind their last reply, and nobody who comes later', async () => {
+    const server = await FrontendBench.open()
+    const [idle, busy, half, queued] = [1, 2, 3, 4].map(() => server.connect())
+    assert.ok(idle && busy && half && queued)
+    busy.ask('SET k 1', 'GET k')
+    half.send('*2\r\n$3\r\nGET\r\n$1\r\n')
+    queued.ask('MULTI', 'INCR n')
+    server.begin()
+    server.frontend.flush()
+    server.frontend.endWhenIdle()
+    server.frontend.flush()
+    assert.deepEqual(
+      [idle, busy, half, queued].map(({ state }) => state),
+      ['ended', 'open', 'open', 'ended'],
+    )
+    assert.equal(busy.read(), '')
+    server.settle()
+    assert.deepEqual([busy.read(), busy.state], ['+OK|$1|1|', 'ended'])
+    half.send('k\r\n')
+    server.settle()
+    assert.deepEqual([half.read(), half.state], ['$1|1|', 'ended'])
+    const later = server.connect()
+    later.ask('PING')
+    server.settle()
+    assert.deepEqual([later.read(), later.state], ['+PONG|', 'open'])
+  })
+})
+
 describe('many connections', () => {
   test('leave nothing behind, however they end', async () => {
     const server = await FrontendBench.open()
