@@ -111,6 +111,7 @@ export interface CoreStatus {
   readonly commit: Index
   readonly applied: Index
   readonly last: Index
+  readonly lastTerm: Term
   readonly durable: Index
   readonly first: Index
   /** The leader's no-op is applied here: it may propose commands (architecture: time is a logged fact). */
@@ -303,6 +304,7 @@ export class RaftCore {
       commit: this.#log.committed,
       applied: this.#applied,
       last: this.#log.lastIndex,
+      lastTerm: this.#log.last().term,
       durable: this.#log.durable,
       first: this.#log.base().index + 1,
       established: this.established,

@@ -15,7 +15,7 @@ const DOCUMENT = 'docs/operations.md'
 const NODES = 9
 const PEER_PORT_OFFSET = 10_000
 const FIRST_PORT = 7001
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = 180_000
 
 async function main(): Promise<number> {
   if (requireTool('redis-cli') === undefined) {

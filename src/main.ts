@@ -15,6 +15,8 @@ import { OperatorError, operatorLine } from './operator-error.ts'
 import { version } from './version.ts'
 import { endProcess } from './watchdog.ts'
 
+/** A flag and no option: it must not stand in a file or an environment, where nobody sees it. */
+const FORCE = '--force-new-cluster'
 const CHECK_TIMEOUT_MS = 5000
 /** An orderly stop that takes longer is ended as a crash: everything acknowledged is durable anyway. */
 const STOP_TIMEOUT_MS = 10_000
@@ -22,6 +24,8 @@ const STOP_TIMEOUT_MS = 10_000
 const USAGE = `holdfast ${version}: a Redis-protocol cache server whose replicas agree through Raft
 
   holdfast [holdfast.conf] [--name value ...]    start one node
+  holdfast --force-new-cluster ...               a survivor of a quorum that is lost for good goes on alone, as a new
+                                                 cluster that refuses the old nodes: read docs/operations.md first
   holdfast --check host:port                     exit code 0 if that node can serve a linearizable read now
   holdfast backup --from host:port FILE          writes all that the cluster holds now, as that node has it, to FILE
   holdfast restore FILE --dir DIR                makes DIR the data of a new cluster of one node that holds it
@@ -47,9 +51,10 @@ async function main(argv: readonly string[]): Promise<void> {
   else if (word === 'restore') await restoreBackup(words)
   else {
     const { value: target, rest } = takeFlag('--check', argv)
-    const config = configFrom(rest)
-    if (target === undefined) await serve(config)
-    else await check(target, config)
+    const options = rest.filter((argument) => argument !== FORCE)
+    const config = configFrom(options)
+    if (target !== undefined) await check(target, config)
+    else await serve(config, options.length < rest.length)
   }
 }
 
@@ -118,7 +123,7 @@ async function check(target: string, config: Config): Promise<void> {
   process.exitCode = reason === undefined ? 0 : 1
 }
 
-async function serve(config: Config): Promise<void> {
+async function serve(config: Config, forceNewCluster: boolean): Promise<void> {
   const logger = createLogger({ level: config.get('loglevel'), logfile: config.get('logfile') })
   config.watch('loglevel', () => logger.setLevel(config.get('loglevel')))
   // A fault outside every promise and handler has no owner who could make it good.
@@ -126,7 +131,7 @@ async function serve(config: Config): Promise<void> {
   process.on('unhandledRejection', (error) => endProcess(logger, reasonOf(error)))
   // Loaded here, so that --help and --check do not load a database engine.
   const { startServer } = await import('./server.ts')
-  const starting = startServer({ config, logger })
+  const starting = startServer({ config, logger, forceNewCluster })
   // A failed start ends the process below; here it only means that there is nothing to stop.
   stopOnSignal(logger, async () => (await starting.catch(() => undefined))?.stop())
   const server = await starting

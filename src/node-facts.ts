@@ -182,6 +182,7 @@ export class NodeFacts implements LocalServer {
       applied: status?.applied ?? 0,
       logFirst: status?.first ?? 1,
       logLast: status?.last ?? 0,
+      logLastTerm: status?.lastTerm ?? 0,
       durable: status?.durable ?? 0,
       checkpoint: state.durableAt().index,
       slowest: status?.slowest,

@@ -20,6 +20,7 @@ import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
+import { forceNewCluster } from './force-new-cluster.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
 import { type Damage, LastingServer, type Life } from './lasting-server.ts'
 import type { RootLogger } from './logger.ts'
@@ -56,6 +57,8 @@ interface ServerParts {
 export interface ServerOptions {
   readonly config: Config
   readonly logger: RootLogger
+  /** See force-new-cluster.ts. */
+  readonly forceNewCluster?: boolean
   /** The disk; another one than LMDB is for tests that prove what they would catch. */
   readonly engine?: (directory: string, onFatal: OnFatal) => Engine
 }
@@ -95,6 +98,10 @@ async function openServer(options: ServerOptions): Promise<Life> {
     const at = storage.state.durableAt().index
     logger.warn({ at }, 'the log did not reach the state and was dropped')
   }
+  if (options.forceNewCluster === true) {
+    const clientAddress = config.get('announce')
+    await forceNewCluster({ storage, list, clientAddress, randomBytes, log: logger })
+  } else await storage.log.forgetForced()
   const server = new Server({ config, logger, list, lock, watchdog, storage })
   await server.open()
   return server

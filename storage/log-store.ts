@@ -77,6 +77,8 @@ export const LOG_FORMAT_VERSION = 3
 const LOG = 'log'
 const STABLE = 'stable'
 const STABLE_KEY = Buffer.from('stable')
+/** There while the flag is that made this node a cluster of its own. */
+const FORCED_KEY = Buffer.from('forced')
 /** Entries deleted by one transaction of a compaction, which must not hold up the commits for long. */
 const COMPACT_BATCH_ENTRIES = 256
 const ID_LENGTH_MAX = 64
@@ -191,6 +193,42 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     await this.#commit({ ...this.#stable, clusterId, hardState, ...born }, entries)
   }
 
+  /**
+   * Makes this node, with its whole log, part of another cluster, in one transaction: cluster id, hard state, and the
+   * entries behind the log. Remembered until forgetForced(). Rejections are fatal, as for persist.
+   */
+  async force(start: {
+    readonly clusterId: string
+    readonly hardState: HardState
+    readonly entries: readonly Entry[]
+  }): Promise<void> {
+    const { clusterId, hardState, entries } = start
+    assert(this.#stable.clusterId !== undefined, () => 'an unbound node has nothing to keep')
+    assert(hardState.term > this.#stable.hardState.term, () => `term ${hardState.term} is not new`)
+    assert(
+      entries[0]?.index === this.lastIndex() + 1,
+      () => 'a new cluster must keep the whole log',
+    )
+    const forced: Operation = {
+      type: 'put',
+      database: STABLE,
+      key: FORCED_KEY,
+      value: Buffer.from(clusterId),
+    }
+    await this.#commit({ ...this.#stable, clusterId, hardState }, entries, [forced])
+  }
+
+  /** Whether force() was the last that happened to this node's cluster, and is not forgotten. */
+  wasForced(): boolean {
+    return this.#environment.get(STABLE, FORCED_KEY) !== undefined
+  }
+
+  async forgetForced(): Promise<void> {
+    if (!this.wasForced()) return
+    const operation: Operation = { type: 'remove', database: STABLE, key: FORCED_KEY }
+    await this.#transact([operation], Number.POSITIVE_INFINITY)
+  }
+
   async compact(upTo: Index): Promise<void> {
     assert(upTo <= this.lastIndex(), () => `compact to ${upTo} of ${this.lastIndex()}`)
     while (this.base().index < upTo) {
@@ -244,9 +282,13 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     return this.#environment.close()
   }
 
-  /** ONE transaction: the stable record if it changes, the cut at the first entry, the entries. */
-  async #commit(stable: Stable, entries: readonly Entry[]): Promise<void> {
-    const operations: Operation[] = []
+  /** ONE transaction: the stable record if it changes, the cut at the first entry, the entries, and what goes with them. */
+  async #commit(
+    stable: Stable,
+    entries: readonly Entry[],
+    also: readonly Operation[] = [],
+  ): Promise<void> {
+    const operations: Operation[] = [...also]
     const first = entries[0]?.index ?? this.lastIndex() + 1
     const end = first + entries.length
     assert(first > this.base().index && first <= this.lastIndex() + 1, () => {

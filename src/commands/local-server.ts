@@ -141,6 +141,8 @@ export interface RaftStatus {
   /** Index of the first entry that the log still has (base + 1) and of the last one. */
   readonly logFirst: Index
   readonly logLast: Index
+  /** Of two logs the one with the later last term is the later one; then the longer one. */
+  readonly logLastTerm: Term
   /** Last index that is durable on this node. */
   readonly durable: Index
   /** Index of the last durable checkpoint of the state. */

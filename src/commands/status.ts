@@ -41,6 +41,7 @@ export function statusFields(status: RaftStatus): readonly KnownField[] {
     ['durable_index', status.durable],
     ['log_first_index', status.logFirst],
     ['log_last_index', status.logLast],
+    ['log_last_term', status.logLastTerm],
     ['checkpoint_index', status.checkpoint],
     ['slowest_id', status.slowest?.id],
     ['slowest_match_index', status.slowest?.match],

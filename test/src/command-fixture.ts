@@ -312,6 +312,7 @@ export const leading: RaftStatus = {
   applied: 41,
   logFirst: 3,
   logLast: 43,
+  logLastTerm: 3,
   durable: 42,
   checkpoint: 30,
   slowest: { id: idC, match: 12 },

@@ -296,6 +296,7 @@ test('INFO raft names who holds compaction back', () => {
       'raft_durable_index:42',
       'raft_log_first_index:3',
       'raft_log_last_index:43',
+      'raft_log_last_term:3',
       'raft_checkpoint_index:30',
       `raft_slowest_id:${c}`,
       'raft_slowest_match_index:12',
@@ -352,7 +353,7 @@ test('RAFT READY', async () => {
 test('RAFT STATUS and MEMBERS are maps', () => {
   const { server, run } = node()
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('RAFT', 'STATUS').startsWith(`%20\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'STATUS').startsWith(`%21\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
   assert.ok(run('RAFT', 'STATUS').includes(`${bulk('term')}:7\r\n`))
   assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%7\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
   server.status = { ...leading, members: leading.members.slice(0, 1) }
