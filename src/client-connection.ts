@@ -23,6 +23,8 @@ export interface ConnectionOwner extends ConversationServer {
   outputLimits(): OutputLimits
   /** The memory that the connection holds has changed by so many bytes. */
   memoryChanged(bytes: number): void
+  /** So many bytes came. False: enough of all connections for this turn. */
+  received(bytes: number): boolean
   /** There is input to work on. */
   ready(connection: ClientConnection): void
   /** It starts no more before the router has room again. */
@@ -108,8 +110,9 @@ export class ClientConnection implements ConnectionHandler {
       return
     }
     this.#turnBytes += bytes.length
+    const mayGoOn = this.#owner.received(bytes.length) && this.#turnBytes < limits.turnInputBytesMax
     // Before AUTH nothing is read that slowly: whoever sends so much is closed.
-    if (!locked && this.#turnBytes >= limits.turnInputBytesMax) this.#pauseInput()
+    if (!locked && !mayGoOn) this.#pauseInput()
     this.#count()
     this.#owner.ready(this)
   }
@@ -133,15 +136,15 @@ export class ClientConnection implements ConnectionHandler {
 
   // ---- Commands in ----------------------------------------------------------------------------------
 
-  /** Starts what this turn allows. True: there is more to start right away, in the next turn. */
-  work(): boolean {
+  /** Starts its share of commands of this turn. True: there is more to start right away, in the next turn. */
+  work(share: number): boolean {
     this.#turnBytes = 0
-    const more = this.#work()
+    const more = this.#work(share)
     this.#count()
     return more
   }
 
-  #work(): boolean {
+  #work(share: number): boolean {
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
       if (this.#blocked || this.#conversation.isWaiting || this.#owner.router.congested) {
@@ -149,7 +152,7 @@ export class ClientConnection implements ConnectionHandler {
         if (this.#owner.router.congested) this.#owner.held(this)
         return false
       }
-      if (started === limits.turnCommandsMax) return true
+      if (started === share) return true
       const args = this.#next()
       if (args === undefined) {
         if (this.#decoder.gaveWay) return true

@@ -177,8 +177,15 @@ export const limits = {
   refusedClientsMax: 128,
   /** Commands one connection may start in one turn before the others get theirs. */
   turnCommandsMax: 256,
+  /** Where many connections have commands they share so many in a turn, each at least the second figure. */
+  turnSharedCommands: 2048,
+  turnShareMin: 16,
+  /** Time that a turn gives to commands; whoever had no share yet comes first in the next one. */
+  turnWorkMsMax: 8,
   /** Input of one connection above which it is not read any further in this turn. */
   turnInputBytesMax: 524_288,
+  /** The same of all together: above it, each is read no further than its first piece. */
+  turnAllInputBytesMax: 2_097_152,
   /** Commands of one connection without a reply; a deeper pipeline waits in its socket. */
   openCommandsMax: 1024,
   /** A new connection begins with so many, and doubles them while its replies stay small. */

@@ -87,6 +87,8 @@ export class Frontend {
   #cancelPause: Cancel | undefined
   /** What all connections hold. */
   #memoryBytes = 0
+  /** What came from all of them since the last turn. */
+  #turnBytes = 0
   #lastId = 0
   #cancelSweep: Cancel | undefined
   /** Of the last whole second. */
@@ -114,6 +116,10 @@ export class Frontend {
         this.#memoryBytes += bytes
       },
       isPaused: (command, session) => this.#isPaused(command, session),
+      received: (bytes) => {
+        this.#turnBytes += bytes
+        return this.#turnBytes < limits.turnAllInputBytesMax
+      },
       transactionBytesMax: () => config.get('transaction-max-bytes'),
       ready: (connection) => {
         this.#ready.add(connection)
@@ -286,8 +292,9 @@ export class Frontend {
     }
   }
 
-  /** First half of a turn: every connection that has input starts its share of commands. */
+  /** First half of a turn: the connections that have input start their shares of commands. */
   work(): void {
+    this.#turnBytes = 0
     this.#evict()
     if (this.#held.size > 0 && !this.#options.router.congested) {
       for (const connection of this.#held) this.#ready.add(connection)
@@ -296,7 +303,18 @@ export class Frontend {
     const ready = this.#ready
     if (ready.size === 0) return
     this.#ready = new Set()
-    for (const connection of ready) if (connection.work()) this.#owner.ready(connection)
+    const { clock } = this.#options
+    const fair = Math.max(limits.turnShareMin, Math.floor(limits.turnSharedCommands / ready.size))
+    const share = Math.min(fair, limits.turnCommandsMax)
+    const end = clock.monotonic() + limits.turnWorkMsMax
+    const unfinished: ClientConnection[] = []
+    let isOver = false
+    for (const connection of ready) {
+      if (isOver) this.#owner.ready(connection)
+      else if (connection.work(share)) unfinished.push(connection)
+      isOver ||= clock.monotonic() >= end
+    }
+    for (const connection of unfinished) this.#owner.ready(connection)
   }
 
   /** Second half: every connection with replies writes them, once. */

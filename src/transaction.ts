@@ -7,7 +7,14 @@
 
 import { Buffer } from 'node:buffer'
 import { assert } from '../raft/assert.ts'
-import { EncodedReply, ErrorReply, nullArray, type Reply, ReplyBuffer } from '../resp/encoder.ts'
+import {
+  EncodedReply,
+  ErrorReply,
+  nullArray,
+  type Reply,
+  ReplyBuffer,
+  SimpleReply,
+} from '../resp/encoder.ts'
 import { CodecError } from '../storage/codec.ts'
 import {
   decodeTransaction,
@@ -177,6 +184,11 @@ export class TransactionReplies {
     // One alone may be as large as the largest value is.
     if (this.#parts.length > 0 && this.#bytes > limits.transactionReplyBytesMax) {
       this.#parts = undefined
+      return
+    }
+    // The same bytes in either protocol, that nobody writes again: no copy for each of thousands of OKs.
+    if (reply instanceof SimpleReply || reply instanceof ErrorReply) {
+      this.#parts.push(reply.encoded)
       return
     }
     this.#encoder.append(reply, protocol)

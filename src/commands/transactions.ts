@@ -128,9 +128,14 @@ function spliced(
       command.kind === 'local'
         ? run(command, args, session, server)
         : new EncodedReply(part ?? NONE)
-    const sent = { session, command, args }
-    server.observer.show(sent, command.kind === 'local' ? session.database : database)
-    if (!(reply instanceof Promise)) server.observer.answered({ ...sent, ms: undefined, reply })
+    const { observer } = server
+    if (observer.monitors > 0) {
+      const shownIn = command.kind === 'local' ? session.database : database
+      observer.show({ session, command, args }, shownIn)
+    }
+    if (!(reply instanceof Promise)) {
+      observer.answered({ session, command, args, ms: undefined, reply })
+    }
     return reply
   })
   const isReady = (reply: Reply | Promise<Reply>): reply is Reply => !(reply instanceof Promise)

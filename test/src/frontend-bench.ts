@@ -39,6 +39,8 @@ export class FrontendBench {
   readonly frontend: Frontend
   readonly warnings: string[] = []
   wakes = 0
+  /** Time that passes whenever somebody looks at the monotonic clock. */
+  lookMs = 0
   #accept: ListenHandler['accepted'] | undefined
   #timers: { at: number; action: () => void; cancelled: boolean }[] = []
 
@@ -60,7 +62,13 @@ export class FrontendBench {
           throw new Error('a frontend dials nobody')
         },
       },
-      clock: { monotonic: () => this.bench.now, wall: () => 0 },
+      clock: {
+        monotonic: () => {
+          this.bench.now += this.lookMs
+          return this.bench.now
+        },
+        wall: () => 0,
+      },
       timers: {
         after: (ms, action) => {
           const timer = { at: this.bench.now + ms, action, cancelled: false }

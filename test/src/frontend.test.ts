@@ -68,6 +68,80 @@ describe('turns', () => {
     }
   })
 
+  test('where many flood, all get a share in every turn, and no turn has more than so many commands', async () => {
+    const server = await FrontendBench.open()
+    const many = limits.turnSharedCommands / limits.turnShareMin
+    const clients = Array.from({ length: many }, () => server.connect())
+    for (const client of clients) client.send(resp('PING').repeat(100))
+    server.turn()
+    const share = '+PONG|'.repeat(limits.turnShareMin)
+    assert.ok(clients.every((client) => client.read() === share))
+    // With one more it stays at that.
+    const late = server.connect()
+    late.send(resp('PING').repeat(100))
+    server.turn()
+    assert.ok([...clients, late].every((client) => client.read() === share))
+    server.settle()
+    assert.ok(clients.every((client) => client.read().length === (100 - 32) * '+PONG|'.length))
+    // Few share what there is, and one has no more than is allowed to one.
+    const [one, two] = clients
+    assert.ok(one && two)
+    for (const client of clients.slice(0, 10)) client.send(resp('PING').repeat(2000))
+    server.turn()
+    const tenth = Math.floor(limits.turnSharedCommands / 10)
+    assert.equal(one.read().length, tenth * '+PONG|'.length)
+    server.settle()
+    two.read()
+    two.send(resp('PING').repeat(2000))
+    server.turn()
+    assert.equal(two.read().length, limits.turnCommandsMax * '+PONG|'.length)
+  })
+
+  test('whom the time of a turn did not reach comes first in the next one', async () => {
+    const server = await FrontendBench.open()
+    const [slow, ...others] = Array.from({ length: 4 }, () => server.connect())
+    assert.ok(slow)
+    const served = () => others.map((client) => client.read())
+    server.lookMs = limits.turnWorkMsMax / 20 / limits.turnCommandsMax
+    slow.send(resp('PING').repeat(1000))
+    for (const client of others) client.ask('PING')
+    server.turn()
+    assert.ok(slow.read().length > 0)
+    assert.deepEqual(served(), ['+PONG|', '+PONG|', '+PONG|'])
+    server.lookMs = limits.turnWorkMsMax
+    for (const client of others) client.ask('PING')
+    server.turn()
+    assert.deepEqual([slow.read().length > 0, served()], [true, ['', '', '']])
+    server.turn()
+    assert.deepEqual([slow.read(), served()], ['', ['+PONG|', '', '']])
+    server.turn()
+    assert.deepEqual([slow.read(), served()], ['', ['', '+PONG|', '']])
+    server.turn()
+    assert.deepEqual([slow.read(), served()], ['', ['', '', '+PONG|']])
+    server.turn()
+    assert.deepEqual([slow.read().length > 0, served()], [true, ['', '', '']])
+  })
+
+  test('above what a turn reads of all, each is read no further than its first piece', async () => {
+    const server = await FrontendBench.open()
+    const clients = Array.from({ length: 6 }, () => server.connect())
+    const piece = Buffer.alloc(limits.turnInputBytesMax - 1, 'x').toString('latin1')
+    const head = `*2\r\n$3\r\nGET\r\n$${4 * piece.length}\r\n`
+    for (const client of clients) client.send(head)
+    server.settle()
+    for (const client of clients.slice(0, 4)) client.send(piece)
+    assert.ok(clients.every(({ paused }) => !paused))
+    clients[4]?.send('xxxx')
+    assert.deepEqual(
+      clients.map(({ paused }) => paused),
+      [false, false, false, false, true, false],
+    )
+    clients[5]?.send('x')
+    assert.equal(clients[5]?.paused, true)
+    server.settle()
+    assert.ok(clients.every(({ paused }) => !paused))
+  })
+
   test('what a turn left over asks for the next one', async () => {
     const server = await FrontendBench.open([], { backlogBytes: 10_000_000 })
     const client = server.connect()
