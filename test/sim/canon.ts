@@ -7,6 +7,7 @@
 
 import type { Entry, Index, Term } from '../../raft/types.ts'
 import { decodeCommands } from '../../storage/codec.ts'
+import type { InForce } from './electorate.ts'
 import { mix } from './trace.ts'
 import { hold } from './violation.ts'
 
@@ -60,6 +61,8 @@ export class Canon {
   readonly ends: number[] = [0]
   /** The keys that an entry names for writing. */
   readonly keysAt: string[][] = [[]]
+  /** The membership that is in force behind an entry; undefined: none is. */
+  readonly inForce: (InForce | undefined)[] = [undefined]
   /** By op number: the reply as bytes of RESP2. */
   readonly replies: string[] = ['']
   readonly #sizes: number[] = [0]
@@ -115,6 +118,11 @@ export class Canon {
       for (const { argv } of commands) this.#run(argv.map(latin1), keys)
     }
     this.keysAt.push(keys)
+    this.inForce.push(
+      entry.payload.type === 'membership'
+        ? { index: entry.index, membership: entry.payload.membership }
+        : this.inForce.at(-1),
+    )
     this.ends.push(this.lastOp)
   }
 

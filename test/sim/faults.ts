@@ -7,6 +7,7 @@ import type { Random } from '../../raft/ports.ts'
 import type { Message } from '../../raft/types.ts'
 import type { Canon } from './canon.ts'
 import type { DiskFault } from './disk.ts'
+import type { Electorate } from './electorate.ts'
 import { FigureEight } from './figure-eight.ts'
 import { LateAnswers } from './late-answers.ts'
 import { type Machine, PEER_PORT } from './machine.ts'
@@ -24,6 +25,7 @@ export interface FaultWorld {
   readonly marks: Marks
   readonly trace: Trace
   readonly canon: Canon
+  readonly electorate: Electorate
 }
 
 /** A trap springs on the next machine that does the thing it waits for. */
@@ -294,13 +296,13 @@ export class Faults {
 
   /** One member is away, with what was on its way to it, until it comes back long after. */
   #leaveBehind(): boolean {
-    const { machines, network, swarm, random } = this.#world
+    const { network, swarm, random, electorate } = this.#world
     const leader = this.#leader()
-    const others = machines.filter((machine) => machine !== leader)
+    const others = this.#members.filter((machine) => machine !== leader)
     const behind = others[Math.floor(random() * others.length)]
     // Nobody is left behind by a cluster that stands still: the others must be a majority.
-    const going = machines.filter((one) => one !== behind && one.isUp && one.lost === undefined)
-    if (behind === undefined || going.length <= machines.length / 2) return false
+    const goesOn = (one: Machine): boolean => one !== behind && one.isUp && one.lost === undefined
+    if (behind === undefined || !electorate.suffices(goesOn)) return false
     for (const connection of [...network.connections]) {
       const { localAddress, remoteAddress } = connection
       const isOf = (address: string): boolean => address.startsWith(`${behind.name}:`)
@@ -333,9 +335,9 @@ export class Faults {
 
   /** Only of so few disks that a majority stays whole. */
   #flip(machine: Machine): boolean {
-    const { machines } = this.#world
-    const damaged = machines.filter((one) => one.damaged !== undefined).length
-    if (machine.damaged !== undefined || damaged + 1 > (machines.length - 1) / 2) return false
+    const { electorate } = this.#world
+    const isWhole = (one: Machine): boolean => one !== machine && one.damaged === undefined
+    if (machine.damaged !== undefined || !electorate.suffices(isWhole)) return false
     const place = machine.disk.flip()
     if (place === undefined) return false
     machine.damaged = place
@@ -406,7 +408,7 @@ export class Faults {
    * others. Nothing else may fail meanwhile.
    */
   #isolateFollower(leader: Machine): boolean {
-    const { machines, swarm, marks, random } = this.#world
+    const { swarm, marks, random } = this.#world
     const follower = this.#pick()
     if (follower === undefined || follower === leader) return false
     const term = leader.status()?.term
@@ -426,7 +428,8 @@ export class Faults {
       return status?.role === 'leader' && status.term === term
     }
     this.#later(away + after, () => {
-      if (!machines.every((machine) => machine.isServing) || this.#now > this.quietUntil) return
+      if (!this.#members.every((machine) => machine.isServing) || this.#now > this.quietUntil)
+        return
       hold(same(), 'I17 no disruption', () => {
         return `${follower.name} came back, and ${leader.name} leads term ${term} no more`
       })
@@ -498,13 +501,14 @@ export class Faults {
 
   /** The leader, when everything has been well for a while: everybody up, unbroken and following it. */
   #calmLeader(): Machine | undefined {
-    const { machines, network } = this.#world
+    const { network, electorate } = this.#world
+    const members = this.#members
     const leader = this.#leader()
     const status = leader?.status()
-    const blocked = machines.some((a) => machines.some((b) => network.isBlocked(a.name, b.name)))
-    const well = machines.every((machine) => {
+    const blocked = members.some((a) => members.some((b) => network.isBlocked(a.name, b.name)))
+    const well = members.every((machine) => {
       const own = machine.status()
-      const linked = machines.every(
+      const linked = members.every(
         (other) => other === machine || machine.process?.replica.members.isUp(other.id) === true,
       )
       return (
@@ -517,7 +521,8 @@ export class Faults {
         machine.host?.isPaused === false
       )
     })
-    return well && !blocked && this.#repairs.size === 0 ? leader : undefined
+    const isCalm = well && !blocked && electorate.isSettled && this.#repairs.size === 0
+    return isCalm ? leader : undefined
   }
 
   // ---- Clocks -----------------------------------------------------------------------------------
@@ -554,16 +559,19 @@ export class Faults {
 
   /** Nothing else may fail while it is staged. */
   #stageFigureEight(leader: Machine): boolean {
-    const { machines, network, swarm, canon } = this.#world
+    const { network, swarm, canon, electorate } = this.#world
+    const machines = this.#members
     const friend = machines.find((machine) => machine !== leader)
-    if (friend === undefined || machines.length !== 5) return false
+    const voters = machines.filter((machine) => electorate.member(machine)?.role === 'voter')
+    if (friend === undefined || machines.length !== 5 || voters.length !== 5) return false
     const { electionMs } = swarm
     this.#figureEight = new FigureEight({ network, machines, canon, electionMs, leader, friend })
     return this.#stage(this.#figureEight)
   }
 
   #stageLateAnswers(leader: Machine): boolean {
-    const { machines, network, swarm } = this.#world
+    const { network, swarm } = this.#world
+    const machines = this.#members
     const { heartbeatMs, electionMs } = swarm
     this.#hurry(leader, 6 * electionMs)
     return this.#stage(new LateAnswers({ network, machines, leader, heartbeatMs, electionMs }))
@@ -595,11 +603,17 @@ export class Faults {
 
   /** The leader keeps some who do not suffice, while clients still ask it. */
   #leaderInMinority(): boolean {
-    const { machines, random, swarm } = this.#world
+    const { random, swarm, electorate } = this.#world
     const leader = this.#leader()
     if (leader === undefined) return false
-    const others = machines.filter((machine) => machine !== leader)
-    const most = Math.ceil(machines.length / 2) - 2
+    const others = this.#members.filter((machine) => machine !== leader)
+    // So many that the rest can have another leader.
+    let most = 0
+    const suffice = (count: number): boolean => {
+      const rest = new Set(others.slice(count))
+      return electorate.suffices((one) => rest.has(one))
+    }
+    while (most < others.length && suffice(most + 1)) most++
     const side = new Set([leader, ...others.slice(0, Math.round(random() * most))])
     const cut = this.#cut(
       (from, to) => to !== undefined && side.has(from) !== side.has(to),
@@ -654,6 +668,12 @@ export class Faults {
     return this.#world.machines
       .filter((machine) => machine.status()?.role === 'leader')
       .sort((a, b) => (b.status()?.term ?? 0) - (a.status()?.term ?? 0))[0]
+  }
+
+  /** Those that the last committed membership names. */
+  get #members(): readonly Machine[] {
+    const { machines, electorate } = this.#world
+    return machines.filter((machine) => electorate.member(machine) !== undefined)
   }
 
   #pick(): Machine | undefined {

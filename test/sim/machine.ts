@@ -27,6 +27,7 @@ import { openStorage } from '../../storage/open.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { SimDisk } from './disk.ts'
+import type { InForce } from './electorate.ts'
 import { PausableHost } from './host.ts'
 import { type SimNetwork, seededRandom } from './network.ts'
 import { ObservedLog, type Observer, observedState } from './observed.ts'
@@ -78,6 +79,8 @@ export class Machine {
   wallError = 0
   /** Chains of its log by index; what lies behind its last entry means nothing. */
   readonly chains: number[] = [0]
+  /** Behind each entry of its log, as far as it is on its disk, in the same way. */
+  readonly inForce: (InForce | undefined)[] = []
   readonly #network: SimNetwork
   readonly #random: Random
   readonly #events: MachineEvents

@@ -15,13 +15,22 @@ import { CorruptStateError } from '../../storage/record.ts'
 import { openSealedFrame } from '../../storage/sealed-frame.ts'
 import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
 import { type Canon, chainOf } from './canon.ts'
+import { type Electorate, voterSets } from './electorate.ts'
 import type { Machine } from './machine.ts'
 import type { Marks } from './marks.ts'
+import { MembershipSafety } from './membership-safety.ts'
 import type { Applied } from './observed.ts'
 import { hold } from './violation.ts'
 
 const SENT_IN_EVENT_MAX = 5000
 const STABLE_KEY = Buffer.from('stable')
+
+export interface InvariantsWorld {
+  readonly machines: readonly Machine[]
+  readonly canon: Canon
+  readonly electorate: Electorate
+  readonly marks: Marks
+}
 
 /** What was seen of a process last. */
 interface Seen {
@@ -33,6 +42,8 @@ interface Seen {
 export class Invariants {
   readonly #machines: readonly Machine[]
   readonly #canon: Canon
+  readonly #electorate: Electorate
+  readonly #membershipSafety: MembershipSafety
   readonly #marks: Marks
   readonly #seen = new Map<Machine, Seen>()
   readonly #leaders = new Map<Term, Machine>()
@@ -47,14 +58,15 @@ export class Invariants {
   readonly #switched = new Map<Machine, Index>()
   /** What was marked already: once per thing. */
   readonly #marked = new Set<string>()
-  #members: string | undefined
   #sentInEvent = 0
   elections = 0
 
-  constructor(machines: readonly Machine[], canon: Canon, marks: Marks) {
-    this.#machines = machines
-    this.#canon = canon
-    this.#marks = marks
+  constructor(world: InvariantsWorld) {
+    this.#machines = world.machines
+    this.#canon = world.canon
+    this.#electorate = world.electorate
+    this.#membershipSafety = new MembershipSafety(world.canon)
+    this.#marks = world.marks
   }
 
   /** After an event of this machine. */
@@ -89,7 +101,7 @@ export class Invariants {
     this.#commitIsKnown(machine, status)
     if (before?.status.first !== status.first) this.#noGap(machine, status)
     if (before?.durableAt !== durableAt) this.#checkpoint(machine, durableAt)
-    this.#membership(machine, status)
+    this.#membershipSafety.believed(machine, status)
     this.#bounds(machine, status)
     this.#compactionHeldBack(machine, status, durableAt)
     this.#seen.set(machine, { incarnation, status, durableAt })
@@ -132,7 +144,7 @@ export class Invariants {
   }
 
   #vote(machine: Machine, term: Term, candidate: NodeId): void {
-    const key = `${machine.index}/${term}`
+    const key = `${machine.id}/${term}`
     const before = this.#votes.get(key) ?? candidate
     hold(before === candidate, 'I2 one vote per term', () => {
       return `${machine.name} votes for ${before} and ${candidate} in term ${term}`
@@ -206,6 +218,7 @@ export class Invariants {
     const known = this.#chains.get(key) ?? chain
     hold(known === chain, 'I3 log matching', () => `${machine.name} stores another ${key}`)
     this.#chains.set(key, chain)
+    this.#electorate.landed(machine, entry)
     const old = machine.disk.stored('log', 'log', logKey(index))
     if (old !== undefined && termOf(old) !== term) this.#replaced(machine, index, termOf(old))
     machine.chains[index] = chain
@@ -218,8 +231,9 @@ export class Invariants {
       () => `${machine.name} replaces the committed entry ${index}@${oldTerm}`,
     )
     this.#marks.reach('suffix replaced on disk')
-    const holders = this.#machines.filter((one) => durableTerm(one, index) === oldTerm)
-    if (holders.length >= majority(this.#machines.length)) {
+    const inForce = this.#electorate.at(index, oldTerm)
+    const isHeld = (one: Machine): boolean => durableTerm(one, index) === oldTerm
+    if (inForce !== undefined && this.#electorate.isQuorum(inForce.membership, isHeld)) {
       this.#marks.reach('figure 8: what a majority held is replaced')
     }
   }
@@ -236,13 +250,22 @@ export class Invariants {
       () => `${machine.name} starts on ${states}, its log names state-${log.stateNumber()}`,
     )
     const { index: base } = log.base()
-    if (base > 0) machine.chains[base] = this.#canon.chains[base] ?? 0
+    this.#electorate.opened(machine)
+    this.#beginsAfter(machine, base)
     for (let index = base + 1; index <= log.lastIndex(); index++) {
       const chain = this.#chains.get(`${index}@${log.term(index)}`)
       hold(chain !== undefined, 'I3 log matching', () => `${machine.name} invents entry ${index}`)
       machine.chains[index] = chain
+      machine.inForce[index] = this.#electorate.at(index, log.term(index))
     }
     this.sameState(machine)
+  }
+
+  /** What its log does not hold any more is what was committed. */
+  #beginsAfter(machine: Machine, base: Index): void {
+    if (base === 0) return
+    machine.chains[base] = this.#canon.chains[base] ?? 0
+    machine.inForce[base] = this.#canon.inForce[base]
   }
 
   // ---- I5, I13 ----------------------------------------------------------------------------------
@@ -356,10 +379,11 @@ export class Invariants {
   #commitIsOnQuorum(machine: Machine, commit: Index, term: Term): void {
     const canon = this.#canon
     if (commit <= canon.lastIndex) return
-    const holders = this.#machines.filter((one) => durableTerm(one, commit) === term)
+    const isHeld = (one: Machine, index: Index): boolean => durableTerm(one, index) === term
+    const holders = this.#machines.filter((one) => isHeld(one, commit))
     const [holder] = holders
     hold(
-      holder !== undefined && holders.length >= majority(this.#machines.length),
+      holder !== undefined && this.#electorate.commits(commit, term, isHeld),
       'I7 commit is on a durable quorum',
       () => `${machine.name} commits ${commit} in term ${term}, ${holders.length} disks hold it`,
     )
@@ -376,9 +400,17 @@ export class Invariants {
     })
   }
 
-  #oldTermOnQuorum(machine: Machine, { peers, durable, commit, term }: CoreStatus): void {
-    const matches = [durable, ...peers.map(({ match }) => match)].sort((a, b) => b - a)
-    const index = matches[majority(matches.length) - 1] ?? 0
+  #oldTermOnQuorum(
+    machine: Machine,
+    { peers, durable, commit, term, id, membership }: CoreStatus,
+  ): void {
+    const matches = new Map([[id, durable], ...peers.map((peer) => [peer.id, peer.match] as const)])
+    const index = Math.min(
+      ...voterSets(membership ?? { members: [] }).map((voters) => {
+        const sorted = voters.map((voter) => matches.get(voter) ?? 0).sort((a, b) => b - a)
+        return sorted[Math.floor(voters.length / 2)] ?? 0
+      }),
+    )
     if (index <= commit || machine.cache?.term(index) === term) return
     this.once(`old ${machine.index} ${term}`, () =>
       this.#marks.reach('figure 8: an old term on a quorum is not counted'),
@@ -448,9 +480,8 @@ export class Invariants {
       'I14 no gap',
       () => `${machine.name} begins after ${log.base().index}, its state stands at ${last.index}`,
     )
-    const { index: base } = log.base()
+    this.#beginsAfter(machine, log.base().index)
     this.#switched.set(machine, last.index)
-    machine.chains[base] = this.#canon.chains[base] ?? 0
     this.#marks.reach('snapshot installed')
   }
 
@@ -474,13 +505,6 @@ export class Invariants {
     }
   }
 
-  #membership(machine: Machine, { membership }: CoreStatus): void {
-    if (membership === undefined) return
-    const text = membership.members.map(({ id }) => id).join()
-    this.#members ??= text
-    hold(text === this.#members, 'I16 membership safety', () => `${machine.name}: ${text}`)
-  }
-
   #bounds(machine: Machine, status: CoreStatus): void {
     const { cache } = machine
     if (cache === undefined) return
@@ -499,6 +523,14 @@ export class Invariants {
       const { incarnation } = machine.process ?? {}
       this.once(`miss ${machine.index} ${incarnation}`, () => this.#marks.reach('LogCache misses'))
     }
+  }
+
+  /** A persist begins: see MembershipSafety. */
+  persisting(machine: Machine, entries: readonly Entry[]): void {
+    const memberships = entries.some(({ payload }) => payload.type === 'membership')
+    // A leader may have committed the one before in this very event.
+    if (memberships) this.check(machine)
+    this.#membershipSafety.persisting(machine, entries)
   }
 
   /** The entries a node read from its log, through its cache, are those on its disk. */
@@ -531,11 +563,6 @@ export class Invariants {
     this.#marked.add(key)
     action()
   }
-}
-
-/** Not raft's own: whoever checks must not share the error. */
-function majority(voters: number): number {
-  return Math.floor(voters / 2) + 1
 }
 
 function logKey(index: Index): Uint8Array {

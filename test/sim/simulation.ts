@@ -16,6 +16,7 @@ import type { Operation as Write } from '../../storage/engine.ts'
 import type { StateSwitch } from '../../storage/log-store.ts'
 import type { Operation } from '../linearizability/operation.ts'
 import { Canon } from './canon.ts'
+import { Electorate } from './electorate.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
 import { CLIENT_PORT, Machine, type MachineEvents } from './machine.ts'
@@ -112,6 +113,7 @@ class World implements MachineEvents {
     },
     clock: () => this.#marks.reach('clock entry'),
   })
+  readonly #electorate = new Electorate(this.#canon)
   readonly #trace = new Trace()
   readonly #judge: ClientJudge | Recorder
   readonly #invariants: Invariants
@@ -152,8 +154,14 @@ class World implements MachineEvents {
             parkMs: this.#swarm.parkTimeoutMs,
             switchedAt: (node) => this.#switchedAt.get(node),
           })
-    this.#invariants = new Invariants(this.#machines, this.#canon, this.#marks)
+    this.#invariants = new Invariants({
+      machines: this.#machines,
+      canon: this.#canon,
+      electorate: this.#electorate,
+      marks: this.#marks,
+    })
     this.#faults = new Faults({
+      electorate: this.#electorate,
       machines: this.#machines,
       network: this.#network,
       swarm: this.#swarm,
@@ -464,6 +472,7 @@ class World implements MachineEvents {
   }
 
   persisting(machine: Machine, entries: readonly Entry[]): void {
+    this.#judging(() => this.#invariants.persisting(machine, entries))
     const [first] = entries
     if (first !== undefined && first.index <= (machine.cache?.lastIndex() ?? 0)) {
       this.#faults.did('truncation', machine)
