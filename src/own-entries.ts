@@ -12,6 +12,7 @@ import { assert } from '../raft/assert.ts'
 import type { Index, Term } from '../raft/types.ts'
 import { encodeCommands, type ForwardedRun, type LoggedCommand } from '../storage/codec.ts'
 import type { Call } from './call.ts'
+import { EntryPace } from './entry-pace.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
 import type { Batch } from './keyspace.ts'
 import type { RouterLimits, RouterPorts } from './router.ts'
@@ -28,6 +29,7 @@ interface EntryOfCalls extends Batch {
   index: Index
   /** Monotonic ms. */
   readonly openedAt: number
+  proposedAt: number
   /** Monotonic ms at which the outcome is given up; undefined while this node leads the entry's term. */
   deadline: number | undefined
 }
@@ -43,6 +45,9 @@ export class OwnEntries {
   readonly #appended = new Set<EntryOfCalls>()
   /** Arguments of their commands, which are kept until they are answered. */
   #appendedBytes = 0
+  readonly #pace: EntryPace
+  /** A turn was asked for, at which the entry under construction has waited long enough. */
+  #turnAsked = false
 
   constructor(options: {
     ports: RouterPorts
@@ -52,6 +57,7 @@ export class OwnEntries {
     this.#ports = options.ports
     this.#limits = options.limits
     this.#ledTerm = options.ledTerm
+    this.#pace = new EntryPace(options.limits.entryWaitMs)
   }
 
   /** Entries wait for room in the log: what comes now must wait behind them. */
@@ -99,20 +105,34 @@ export class OwnEntries {
 
   /** Nothing more goes into the entry under construction. */
   close(): void {
-    if (this.#open !== undefined) this.#closed.push(this.#open)
+    if (this.#open === undefined) return
+    this.#pace.closed(this.#open.writes)
+    this.#closed.push(this.#open)
     this.#open = undefined
   }
 
   /**
-   * At the end of a turn: what is there goes, or while an entry is on its way collects what comes until that one is
-   * through, but not for longer than is allowed. A round of the cluster costs alike whatever it carries, so it is to
-   * carry more.
+   * At the end of a turn: what is there goes, or collects what comes until the entry on its way is through and the
+   * clients that it answered had a moment to come back (entry-pace.ts), but not for longer than is allowed. A round of
+   * the cluster costs alike whatever it carries, so it is to carry more.
    */
   closeIfDue(): void {
     const open = this.#open
     if (open === undefined) return
-    const waits = this.#ports.now() - open.openedAt
-    if (this.#appended.size === 0 || waits >= this.#limits.entryWaitMs) this.close()
+    const now = this.#ports.now()
+    const mayWait = now - open.openedAt < this.#limits.entryWaitMs
+    if (mayWait && this.#appended.size > 0) return
+    const waitMs = mayWait ? this.#pace.waitMs(now, open.writes) : 0
+    if (waitMs === 0) this.close()
+    else this.#askTurn(waitMs)
+  }
+
+  #askTurn(inMs: number): void {
+    if (this.#turnAsked) return
+    this.#turnAsked = true
+    this.#ports.wakeAfter(inMs, () => {
+      this.#turnAsked = false
+    })
   }
 
   /**
@@ -135,6 +155,7 @@ export class OwnEntries {
       entry.data = undefined
       entry.term = result.term
       entry.index = result.first
+      entry.proposedAt = this.#ports.now()
       for (const call of entry.items) call.appendedTo(entry, entry.term)
       this.#appended.add(entry)
       this.#appendedBytes += entry.bytes
@@ -171,18 +192,26 @@ export class OwnEntries {
   afterApply(): readonly Call[] {
     const applied = this.#ports.appliedTerm()
     const never: Call[] = []
-    const before = this.#appended.size
+    let answered = 0
+    let tookMs = 0
     for (const entry of this.#appended) {
       // Not by its first item: a long read goes on after its entry.
       const write = entry.items.find((call) => !call.isRead)
-      if (write?.place === 'answered') this.#remove(entry)
-      else if (entry.term < applied) {
+      if (write?.place === 'answered') {
+        this.#remove(entry)
+        answered += entry.writes
+        tookMs = this.#ports.now() - entry.proposedAt
+      } else if (entry.term < applied) {
         this.#forget(entry)
         for (const call of entry.items) never.push(call)
       }
     }
+    if (answered > 0) {
+      const waiting = this.#open?.writes ?? 0
+      this.#pace.answered(this.#ports.now(), { tookMs, writes: answered, waiting })
+    }
     // What has waited for them may go.
-    if (this.#appended.size < before && this.#open !== undefined) this.#ports.wake()
+    if (answered + never.length > 0 && this.#open !== undefined) this.#ports.wake()
     return never
   }
 
@@ -233,6 +262,7 @@ export class OwnEntries {
 function newEntry(openedAt: number): EntryOfCalls {
   return {
     openedAt,
+    proposedAt: 0,
     items: [],
     writes: 0,
     bytes: 0,

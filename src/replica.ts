@@ -162,7 +162,7 @@ export class Replica {
   }
 
   #createRouter(): Router {
-    const { config, clock, state, space } = this.#options
+    const { config, clock, state, space, timers } = this.#options
     return new Router({
       ports: {
         now: () => clock.monotonic(),
@@ -184,6 +184,11 @@ export class Replica {
         fence: (leader, term, tag) => this.#sender.fence(leader, term, tag),
         clientAddress: (id) => this.#members.member(id)?.clientAddress,
         wake: () => this.wake(),
+        wakeAfter: (ms, due) =>
+          void timers.after(ms, () => {
+            due()
+            this.wake()
+          }),
       },
       ...routerSettings(config, space),
     })

@@ -58,6 +58,8 @@ export interface RouterPorts {
   clientAddress(id: NodeId): string | undefined
   /** flush() is wanted in this turn or soon. */
   wake(): void
+  /** The same in so many ms, when `due` is called first. */
+  wakeAfter(ms: number, due: () => void): void
 }
 
 /** The options that CONFIG SET may change while commands run. */

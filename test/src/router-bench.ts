@@ -52,6 +52,8 @@ export class RouterBench {
   readonly fences: { leader: NodeId; term: Term; tag: number }[] = []
   linkUp = true
   wakes = 0
+  /** Turns asked for at a time. */
+  readonly timers: { at: number; due: () => void }[] = []
   readonly options: { -readonly [Name in keyof RouterOptions]: RouterOptions[Name] } = {
     readConsistency: 'linearizable',
     redirect: 'forward',
@@ -91,6 +93,7 @@ export class RouterBench {
         fence: (leader, term, tag) => this.fence(leader, term, tag),
         clientAddress: (id) => `${id}:6379`,
         wake: () => this.wakes++,
+        wakeAfter: (ms, due) => void this.timers.push({ at: this.now + ms, due }),
       },
       options: this.options,
       limits: {

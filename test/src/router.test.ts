@@ -55,6 +55,30 @@ describe('entries', () => {
     assert.deepEqual(b.replies, [':1', ':2', ':3', ':4', ':5'])
   })
 
+  test('the clients that an entry answered have a moment to come back, so that none has a round alone', () => {
+    const bench = leading({ entryWaitMs: 5 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('SET k 1')
+    b.send('INCR n')
+    bench.now += 4
+    bench.apply()
+    a.send('SET k 2')
+    assert.deepEqual(bench.entry(3), ['INCR n', 'SET k 2'], 'both are there: no wait')
+    bench.now += 4
+    bench.apply()
+    a.send('SET k 3')
+    assert.equal(bench.log.length, 3, 'b may come back')
+    const [timer, ...others] = bench.timers
+    assert.deepEqual([timer?.at, others.length], [bench.now + 2, 0])
+    bench.now += 2
+    timer?.due()
+    bench.router.flush()
+    assert.deepEqual(bench.entry(4), ['SET k 3'], 'b does not, and a waits no longer')
+    bench.apply()
+    a.send('SET k 4')
+    assert.deepEqual(bench.entry(5), ['SET k 4'], 'b is not expected any more')
+  })
+
   test('what collects when the office ends was certainly not appended', () => {
     const bench = leading({ entryWaitMs: 5 })
     const [a, b] = [new Caller(bench), new Caller(bench)]
