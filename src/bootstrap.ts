@@ -9,6 +9,7 @@
 
 import { createHash } from 'node:crypto'
 import type { Entry, HardState, Member, Membership, NodeId } from '../raft/types.ts'
+import type { Config } from './config.ts'
 import { formatAddress, parseAddress, sameAddress } from './network.ts'
 import { OperatorError } from './operator-error.ts'
 import type { Identity } from './peer-handshake.ts'
@@ -68,6 +69,11 @@ export function joinWarning(
   })
   if (known) return undefined
   return `join (${join.join(',')}) is not followed: this node belongs to a cluster already, and only an empty one can join another`
+}
+
+/** The members that a new node asks to be added, or one that comes back empty for its place (rejoin.ts). */
+export function membersToAsk(config: Config): readonly string[] {
+  return [...config.get('join'), ...config.get('rejoin')]
 }
 
 /** What a node is told while it waits. */

@@ -61,8 +61,13 @@ export function* brokenRules(settings: Settings): Iterable<BrokenRule> {
     const rule = 'a node is one of the initial members or joins later, not both'
     yield { names: ['cluster', 'join'], rule }
   }
+  if (settings.join.length > 0 && settings.rejoin.length > 0) {
+    yield { names: ['join', 'rejoin'], rule: 'a node joins, or comes back, not both' }
+  }
   if (settings['protected-mode'] && settings['peer-secret'] === '') {
-    const foreign = [...cluster, ...settings.join].find((member) => isForeign(member))
+    const foreign = [...cluster, ...settings.join, ...settings.rejoin].find((member) =>
+      isForeign(member),
+    )
     if (foreign !== undefined) {
       const rule = `peers such as ${foreign} are refused without peer-secret (or with protected-mode no, accepted unproved)`
       yield { names: ['cluster', 'protected-mode'], rule }

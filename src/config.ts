@@ -38,6 +38,7 @@ export interface Settings {
   readonly announce: string
   readonly cluster: readonly string[]
   readonly join: readonly string[]
+  readonly rejoin: readonly string[]
   readonly 'peer-secret': string
   readonly requirepass: string
   readonly 'protected-mode': boolean
@@ -268,6 +269,11 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     kind: addresses({ max: limits.membersMax }),
     default: '',
     help: 'members, host:peerport,...: a new, empty node asks any of them to be added to their cluster',
+  },
+  rejoin: {
+    kind: addresses({ max: limits.membersMax }),
+    default: '',
+    help: 'members, host:peerport,...: a node whose store is damaged empties it, and asks them for its place under a new id',
   },
   'peer-secret': {
     kind: text({ max: limits.passwordCharsMax }),

@@ -14,6 +14,8 @@ export interface Newcomer {
   readonly id: NodeId
   readonly peerAddress: string
   readonly clientAddress: string
+  /** The member whose place it takes, in one change; undefined: it comes in addition. */
+  readonly replaces?: NodeId | undefined
 }
 
 export type MembershipRequest =
@@ -93,12 +95,37 @@ function admit(newcomer: Newcomer, role: MemberRole, view: LeaderView): Decision
       `node ${id} was removed once, and its id is never used again: it needs an empty directory`,
     )
   }
+  const replaced = newcomer.replaces === undefined ? undefined : memberOf(newcomer.replaces, view)
+  if (replaced !== undefined) return replace(replaced, newcomer, view)
   const there = members.find((member) => sameAddress(member.peerAddress, peerAddress))
   if (there !== undefined) {
     return refuse(`node ${there.id} is the member at ${peerAddress}: remove it first`)
   }
   if (members.length >= membersMax) return refuse(`a cluster has at most ${membersMax} members`)
-  return { type: 'change', members: [...members, { ...newcomer, role }] }
+  return { type: 'change', members: [...members, memberFrom(newcomer, role)] }
+}
+
+/**
+ * The newcomer gets the role at once, with nothing in its log: in the joint membership the old voters decide as well,
+ * so whatever they had committed without it is on a majority that does not count it before its empty log counts.
+ */
+function replace(old: Member, newcomer: Newcomer, view: LeaderView): Decision {
+  const { id, peerAddress } = newcomer
+  if (old.id === view.self || view.connected(old.id)) {
+    return refuse(`node ${old.id}, whose place node ${id} would take, is connected: it lives`)
+  }
+  const others = view.members.filter((member) => member.id !== old.id)
+  const there = others.find((member) => sameAddress(member.peerAddress, peerAddress))
+  if (there !== undefined) return refuse(`node ${there.id} is the member at ${peerAddress}`)
+  const members = view.members.map((member) => {
+    return member.id === old.id ? memberFrom(newcomer, old.role) : member
+  })
+  const unsafe = old.role === 'voter' ? whyUnsafe(members, view) : undefined
+  return unsafe === undefined ? { type: 'change', members } : refuse(unsafe)
+}
+
+function memberFrom({ id, peerAddress, clientAddress }: Newcomer, role: MemberRole): Member {
+  return { id, role, peerAddress, clientAddress }
 }
 
 function remove(id: NodeId, force: boolean, view: LeaderView): Decision {

@@ -113,14 +113,14 @@ export class MembershipRequests {
   }
 
   /** A node asks to be made a member. Returns why it may not, as far as that is known. */
-  joinAsked({ id, peerAddress, clientAddress }: Identity): string | undefined {
+  joinAsked({ id, peerAddress, clientAddress, replaces }: Identity): string | undefined {
     const known = this.#joiners.get(id)
     if (known === 'asked') return undefined
     if (known !== undefined && this.#ports.now() < known.until) return known.text
     this.#joiners.delete(id)
     if (this.#joiners.size >= limits.membershipRequestsMax) return 'too many nodes ask to join'
     this.#joiners.set(id, 'asked')
-    const newcomer = { id, peerAddress, clientAddress }
+    const newcomer = { id, peerAddress, clientAddress, replaces }
     void this.submit({ type: 'admit', newcomer, learner: false }).then(({ ok, text }) => {
       if (ok) this.#joiners.delete(id)
       else this.#joiners.set(id, { text, until: this.#ports.now() + JOIN_REFUSED_MS })
@@ -200,8 +200,8 @@ export class MembershipRequests {
     const refusal = typeof found === 'string' ? found : this.#whyUnfit(found, address)
     if (refusal !== undefined) this.#finish(task, 'refused', refusal)
     else if (typeof found !== 'string') {
-      const { id, peerAddress, clientAddress } = found
-      const newcomer = { id, peerAddress, clientAddress }
+      const { id, peerAddress, clientAddress, replaces } = found
+      const newcomer = { id, peerAddress, clientAddress, replaces }
       task.request = { type: 'admit', newcomer, learner }
     }
   }

@@ -59,6 +59,8 @@ export interface Identity {
   readonly members: readonly NodeId[] | undefined
   /** Where that membership stands in the log: of two that differ the later one counts. 0 without one. */
   readonly membershipIndex: Index
+  /** Whose place this node is to take: it was that one until its disk lost or changed something. */
+  readonly replaces?: NodeId | undefined
 }
 
 export interface HandshakeOptions {
@@ -313,6 +315,7 @@ function identityFields(identity: Identity): FrameField[] {
     identity.listHash,
     identity.members === undefined ? null : [...identity.members],
     identity.membershipIndex,
+    identity.replaces ?? null,
   ]
 }
 
@@ -340,7 +343,8 @@ function readHello(fields: readonly FrameField[]): Hello {
 
 function readIdentity(field: FrameField | undefined): Identity {
   if (!isArray(field)) throw badHandshake('no identity')
-  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members, at] = field
+  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members, at, replaces] =
+    field
   if (typeof listHash !== 'string' || !/^[0-9a-f]{64}$/.test(listHash)) {
     throw badHandshake('a bad hash of the cluster list')
   }
@@ -356,6 +360,8 @@ function readIdentity(field: FrameField | undefined): Identity {
     listHash,
     members: members === null ? undefined : members.map(readId),
     membershipIndex: readCount(at),
+    // Earlier builds say nothing of it.
+    ...(replaces !== null && replaces !== undefined && { replaces: readId(replaces) }),
   }
 }
 

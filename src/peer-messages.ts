@@ -78,8 +78,10 @@ function requestFields(request: MembershipRequest): FrameField[] {
     case 'add':
       return [type, request.address, request.learner]
     case 'admit': {
-      const { id, peerAddress, clientAddress } = request.newcomer
-      return [type, id, peerAddress, clientAddress, request.learner]
+      const { id, peerAddress, clientAddress, replaces } = request.newcomer
+      const fields = [type, id, peerAddress, clientAddress, request.learner]
+      // Earlier builds know the wish without it.
+      return replaces === undefined ? fields : [...fields, replaces]
     }
     case 'transfer':
       return [type, request.from, request.to ?? null]
@@ -144,12 +146,11 @@ function readWish(type: string, fields: FieldReader): MembershipRequest {
       return { type, address: readAddress(fields), learner: fields.boolean() }
     case 'admit': {
       const id = fields.string(ID_CHARS_MAX)
-      const newcomer = {
-        id,
-        peerAddress: readAddress(fields),
-        clientAddress: readAddress(fields),
-      }
-      return { type, newcomer, learner: fields.boolean() }
+      const peerAddress = readAddress(fields)
+      const clientAddress = readAddress(fields)
+      const learner = fields.boolean()
+      const replaces = fields.left > 0 ? fields.string(ID_CHARS_MAX) : undefined
+      return { type, newcomer: { id, peerAddress, clientAddress, replaces }, learner }
     }
     case 'transfer': {
       const from = fields.string(ID_CHARS_MAX)

@@ -58,6 +58,8 @@ export interface PeersOptions {
   readonly id: NodeId
   /** undefined: unbound. */
   readonly clusterId: string | undefined
+  /** See Identity. */
+  readonly replaces?: NodeId | undefined
   /** Rises with every start of this node: its boot count. */
   readonly incarnation: number
   readonly peerAddress: string

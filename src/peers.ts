@@ -72,8 +72,8 @@ export class Peers implements Transport, Acquaintances {
 
   constructor(options: PeersOptions) {
     this.#options = options
-    const { id, clusterId, incarnation, peerAddress, clientAddress, listHash } = options
-    const own = { id, clusterId, incarnation, peerAddress, clientAddress, listHash }
+    const { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces } = options
+    const own = { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces }
     this.#self = { ...own, members: undefined, membershipIndex: 0 }
     this.#refusals = new RefusalLog(options.log, options.clock)
     this.enquiries = new Enquiries({
@@ -154,7 +154,7 @@ export class Peers implements Transport, Acquaintances {
       this.#self.clusterId === undefined,
       () => `${this.#self.clusterId} is bound to ${clusterId} too`,
     )
-    this.#self = { ...this.#self, clusterId }
+    this.#self = { ...this.#self, clusterId, replaces: undefined }
     const unbound = [...this.#peers.values()]
     this.#peers.clear()
     for (const link of [...this.#greeting]) link.close('bound to a cluster')

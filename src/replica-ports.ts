@@ -24,6 +24,8 @@ export interface ReplicaOptions {
   readonly log: Logger
   readonly id: NodeId
   readonly clusterId: string | undefined
+  /** Of an unbound node: whose place it is to take. */
+  readonly replaces?: NodeId | undefined
   readonly incarnation: number
   readonly list: ClusterList
   /** The log environment: identity, hard state, and the one transaction that binds a new node. */

@@ -13,7 +13,7 @@ import { RaftNode } from '../raft/node.ts'
 import type { Message, NodeId } from '../raft/types.ts'
 import { encodeCommands } from '../storage/codec.ts'
 import { HASH_KEY_BYTES } from '../storage/layout.ts'
-import { bootstrap, joinWarning, listWarning } from './bootstrap.ts'
+import { bootstrap, joinWarning, listWarning, membersToAsk } from './bootstrap.ts'
 import { firstKeySlot, type ReadTime } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { limits } from './config.ts'
@@ -92,7 +92,7 @@ export class Replica {
       listHash: list.hash,
       secret: config.get('peer-secret') === '' ? undefined : config.get('peer-secret'),
       protectedMode: config.get('protected-mode'),
-      join: config.get('join'),
+      join: membersToAsk(config),
       wasRemoved: (member) => state.wasRemoved(member),
       id,
     })
@@ -297,7 +297,7 @@ export class Replica {
     if (this.#clusterId === undefined) {
       const { clusterId } = await bootstrap({
         list,
-        join: config.get('join'),
+        join: membersToAsk(config),
         self: { id, clientAddress: config.get('announce') },
         peers: this.#peers,
         store: disk,
@@ -330,7 +330,7 @@ export class Replica {
     this.#members.follow(this.#raft)
     const { membership } = this.#members
     if (membership !== undefined) {
-      const join = joinWarning(config.get('join'), id, membership)
+      const join = joinWarning(membersToAsk(config), id, membership)
       for (const warning of [listWarning(list, membership), join]) {
         if (warning !== undefined) log.warn({}, warning)
       }

@@ -27,6 +27,7 @@ import type { RootLogger } from './logger.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
 import type { BindAddress } from './option-kinds.ts'
 import { ProcessMemory } from './process-memory.ts'
+import { openOrStartOver } from './rejoin.ts'
 import { Replica } from './replica.ts'
 import type { ReplicaWatch } from './replica-ports.ts'
 import { SentinelEvents } from './sentinel-events.ts'
@@ -77,7 +78,10 @@ async function openServer(options: ServerOptions): Promise<Life> {
   const { config, logger } = options
   const openEngine =
     options.engine ?? ((path: string, onFatal: OnFatal) => new LmdbEngine(path, onFatal))
-  const list = readClusterList(config.get('cluster'), config.get('peer-announce'))
+  const isComingBack = config.get('rejoin').length > 0
+  // The initial members would only say again that an empty node is none of them.
+  const cluster = isComingBack ? [] : config.get('cluster')
+  const list = readClusterList(cluster, config.get('peer-announce'))
   const directory = config.get('dir')
   const lock = await acquireDataLock(directory)
   const watchdog = new Watchdog({
@@ -88,12 +92,18 @@ async function openServer(options: ServerOptions): Promise<Life> {
     json: !logger.pretty,
   })
   const engine = openEngine(directory, (reason) => endProcess(logger, reason))
-  const storage = await openStorage(watchedEngine(engine, watchdog), {
-    memtableBytes: config.get('memtable-size'),
-    cacheBytes: config.get('maxmemory-cache'),
-    views: limits.stateViews,
-    now: () => systemClock.monotonic(),
-  })
+  const watched = watchedEngine(engine, watchdog)
+  const open = (): Promise<Storage> => {
+    return openStorage(watched, {
+      memtableBytes: config.get('memtable-size'),
+      cacheBytes: config.get('maxmemory-cache'),
+      views: limits.stateViews,
+      now: () => systemClock.monotonic(),
+    })
+  }
+  const storage = isComingBack
+    ? await openOrStartOver({ engine: watched, open, log: logger })
+    : await open()
   if (storage.logDropped) {
     const at = storage.state.durableAt().index
     logger.warn({ at }, 'the log did not reach the state and was dropped')
@@ -162,6 +172,7 @@ class Server implements Life {
       log: logger,
       id: nodeId,
       clusterId,
+      replaces: log.replaces(),
       incarnation: log.boots(),
       list,
       disk: log,

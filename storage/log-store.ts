@@ -55,12 +55,19 @@ export interface SwitchingLog extends LogStore {
 export class CorruptLogError extends Error {
   override readonly name = 'CorruptLogError'
   readonly code = 'CORRUPT_LOG'
+  /** The message without what to do. */
+  readonly what: string
 
-  constructor(what: string, location: string) {
+  /** `isNameless`: nor does the disk tell which node it was. */
+  constructor(what: string, location: string, isNameless = false) {
+    const remedy = isNameless
+      ? `which member this was cannot be read. RAFT REMOVE its id on another node, empty ${location}, and start with --join host:peerport`
+      : `start it with --rejoin host:peerport of another member. That empties ${location} and lets a new node take this one's place`
     super(
       `${what}. This disk has lost or changed what the node acknowledged, so the node must not vote again. ` +
-        `Do not copy files from another node: remove ${location} and let it join as a new node.`,
+        `Do not copy files from another node: ${remedy}.`,
     )
+    this.what = what
   }
 }
 
@@ -79,6 +86,8 @@ const STABLE = 'stable'
 const STABLE_KEY = Buffer.from('stable')
 /** There while the flag is that made this node a cluster of its own. */
 const FORCED_KEY = Buffer.from('forced')
+/** There in an unbound node: the id of the node whose place it is to take. */
+const REPLACES_KEY = Buffer.from('replaces')
 /** Entries deleted by one transaction of a compaction, which must not hold up the commits for long. */
 const COMPACT_BATCH_ENTRIES = 256
 const ID_LENGTH_MAX = 64
@@ -115,6 +124,37 @@ export class DiskLogStore implements SwitchingLog, StableStore {
       await environment.close()
       throw error
     }
+  }
+
+  /**
+   * Gives up a damaged log and the state beside it, which nothing may have open: one transaction makes the directory that
+   * of a new, unbound node. Resolves with the id whose place that one is to take; undefined: the old one had no cluster.
+   * Throws CorruptLogError when the disk does not tell who the old one was.
+   */
+  static async startOver(engine: Engine): Promise<NodeId | undefined> {
+    const environment = await engine.openLog(LOG_ENVIRONMENT, [LOG, STABLE])
+    try {
+      const { nodeId, clusterId, stateNumber } = await loadStable(environment, engine.location)
+      const before = clusterId === undefined ? replacedBy(environment) : nodeId
+      const operations: Operation[] = [
+        { type: 'clear', database: LOG },
+        putStable(newborn(stateNumber + 1)),
+        { type: 'remove', database: STABLE, key: FORCED_KEY },
+      ]
+      if (before !== undefined) {
+        const value = Buffer.from(before)
+        operations.push({ type: 'put', database: STABLE, key: REPLACES_KEY, value })
+      }
+      await environment.commit(operations)
+      return before
+    } finally {
+      await environment.close()
+    }
+  }
+
+  /** Of an unbound node that startOver() made: whose place it is to take. */
+  replaces(): NodeId | undefined {
+    return replacedBy(this.#environment)
   }
 
   identity(): Identity {
@@ -190,7 +230,8 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     const { base, stateNumber } = this.#stable
     const born = { base: state?.last ?? base, stateNumber: state?.stateNumber ?? stateNumber }
     this.#terms = new TermRuns(born.base)
-    await this.#commit({ ...this.#stable, clusterId, hardState, ...born }, entries)
+    const taken: Operation = { type: 'remove', database: STABLE, key: REPLACES_KEY }
+    await this.#commit({ ...this.#stable, clusterId, hardState, ...born }, entries, [taken])
   }
 
   /**
@@ -387,24 +428,33 @@ async function loadStable(environment: LogEnvironment, location: string): Promis
   const bytes = environment.get(STABLE, STABLE_KEY)
   if (bytes === undefined) {
     environment.range(LOG, logKey(0), () => {
-      throw new CorruptLogError('the log has entries, but no record of its node', location)
+      throw new CorruptLogError('the log has entries, but no record of its node', location, true)
     })
-    const stable: Stable = {
-      nodeId: randomBytes(20).toString('hex'),
-      clusterId: undefined,
-      hardState: { term: 0, vote: undefined },
-      base: { index: 0, term: 0 },
-      stateNumber: FIRST_STATE_NUMBER,
-    }
+    const stable = newborn(FIRST_STATE_NUMBER)
     await environment.commit([putStable(stable)])
     return stable
   }
   try {
     return readStable(openSealedFrame(bytes, LOG_FORMAT_VERSION, 'the record of this node'))
   } catch (error) {
-    if (error instanceof CodecError) throw new CorruptLogError(error.message, location)
+    if (error instanceof CodecError) throw new CorruptLogError(error.message, location, true)
     throw error
   }
+}
+
+function newborn(stateNumber: number): Stable {
+  return {
+    nodeId: randomBytes(20).toString('hex'),
+    clusterId: undefined,
+    hardState: { term: 0, vote: undefined },
+    base: { index: 0, term: 0 },
+    stateNumber,
+  }
+}
+
+function replacedBy(environment: LogEnvironment): NodeId | undefined {
+  const bytes = environment.get(STABLE, REPLACES_KEY)
+  return bytes && Buffer.from(bytes).toString()
 }
 
 function putStable(stable: Stable): Operation {

@@ -29,7 +29,7 @@ export class CorruptStateError extends Error {
   constructor(what: string) {
     super(
       `${what}. This disk has lost or changed a part of the state. Do not copy files from another node: ` +
-        'remove the data directory of this one and let it join as a new node.',
+        'start it with --rejoin host:peerport of another member. That empties the data directory and lets a new node take its place.',
     )
     this.what = what
   }

@@ -67,6 +67,7 @@ const words: Partial<Record<OptionName, { good: readonly string[]; bad: readonly
     bad: ['a', 'a:1,', ',', 'a:1,A:1', Array.from({ length: 10 }, (_, i) => `h${i}:1`).join(',')],
   },
   join: { good: ['', 'a:1', 'a:1, b:2'], bad: ['a', 'a:1,', 'a:0', 'a:1,A:1'] },
+  rejoin: { good: ['', 'a:1', 'a:1, b:2'], bad: ['a', 'a:1,', 'a:0', 'a:1,A:1'] },
   'peer-secret': { good: ['', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
   requirepass: { good: ['', ' a "b" ', 'x'.repeat(512)], bad: ['x'.repeat(513), '\0'] },
   'protected-mode': { good: ['yes', 'NO'], bad: ['', 'true', '1'] },

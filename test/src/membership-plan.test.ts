@@ -89,6 +89,26 @@ test('an id is never used again, nor an address twice, and a cluster has an end'
   assert.equal(admit('e', { members: members.slice(0, 4) }), 'change a b c d e:joining')
 })
 
+test('a node that comes back empty takes the place of the one it was, in one change', () => {
+  const back = (setup: Setup = {}, replaces = 'c', peerAddress = 'c:1'): string => {
+    const newcomer = { id: 'd', peerAddress, clientAddress: 'c:2', replaces }
+    return shown(decide({ type: 'admit', newcomer, learner: false }, view(setup)))
+  }
+  assert.equal(back({ away: ['c', 'd'] }), 'change a b d')
+  const learners = [member('a'), member('b'), member('c', 'learner')]
+  assert.equal(back({ members: learners, away: ['c', 'd'] }), 'change a b d:learner')
+  // Whoever is there is not replaced, and nor is the leader itself.
+  assert.match(back({ away: ['d'] }), /^refused: node c, .*, is connected: it lives$/)
+  assert.match(back({ away: ['d'] }, 'a'), /^refused: node a, .*, is connected: it lives$/)
+  assert.equal(back({ away: ['c'] }, 'c', 'b:1'), 'refused: node b is the member at b:1')
+  // With b away, too, a would be alone of three.
+  assert.match(back({ away: ['b', 'c', 'd'] }), /^refused: of the 3 voters to be only 1 would be/)
+  // Replaced already, or removed meanwhile: it is a newcomer like any other.
+  const replaced = [member('a'), member('b'), member('d')]
+  assert.equal(back({ members: replaced }), 'done: d')
+  assert.equal(back({ members: [member('a'), member('b')] }, 'z'), 'change a b d:joining')
+})
+
 test('a removal needs a majority of those that stay, there and up to date', () => {
   assert.equal(wish('remove', 'c'), 'change a b')
   assert.equal(wish('remove', 'c', { away: ['c'] }), 'change a b')

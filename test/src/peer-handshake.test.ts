@@ -122,6 +122,13 @@ test('members of one cluster let each other in, with and without a secret, and l
   }
 })
 
+test('a node that comes back empty says whose place it is to take', () => {
+  const dialler = identity(A, { replaces: C })
+  const { acceptor } = shake({ dialler })
+  assert.ok(acceptor?.type === 'established')
+  assert.deepEqual(acceptor.other, dialler)
+})
+
 test('the secret never travels, and a wrong or missing one is refused before anything else is said', () => {
   const { frames } = shake({ secrets: ['open sesame', 'open sesame'] })
   assert.ok(!Buffer.concat(frames).includes('open sesame'))

@@ -126,7 +126,7 @@ describe('a start is refused', () => {
     await assert.rejects(openStorage(engine, OPTIONS), (error: Error) => {
       assert.ok(error instanceof CorruptStateError)
       assert.match(error.message, /state ends at entry 0, but the log begins after entry 40/)
-      assert.match(error.message, /Do not copy files.*join as a new node/)
+      assert.match(error.message, /Do not copy files.*--rejoin host:peerport/)
       return true
     })
     // Everything is closed again.
@@ -162,7 +162,7 @@ describe('a start is refused', () => {
       flip(join(scratch.path, 'log', 'data.mdb'), data)
       await assert.rejects(openStorage(engine, OPTIONS), (error: Error) => {
         assert.ok(error instanceof CorruptLogError)
-        assert.match(error.message, new RegExp(`entry 1 .*damaged.*remove ${scratch.path} `))
+        assert.match(error.message, new RegExp(`entry 1 .*damaged.*empties ${scratch.path} `))
         return true
       })
     } finally {

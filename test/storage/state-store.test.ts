@@ -322,7 +322,7 @@ describe('a damaged state is found', () => {
     }
     const other = environment.get('db0', diskKey('other')) ?? assert.fail()
     engine.tamper('state-1', 'db0', diskKey('k'), other)
-    assert.throws(() => store.get(0, 'k'), /damaged on disk.*join as a new node/)
+    assert.throws(() => store.get(0, 'k'), /damaged on disk.*--rejoin host:peerport/)
   })
 
   it('by the checkpoint that replaces it', async () => {
