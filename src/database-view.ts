@@ -5,18 +5,22 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { StateStore, StoredValue } from '../storage/state-store.ts'
+import type { StateStore, StateView, StoredValue } from '../storage/state-store.ts'
 import type {
   Database,
   ReadDatabase,
   ReadonlyDatabase,
   ScanVisitor,
   Version,
+  Watched,
 } from './commands/command.ts'
 import { DATABASES } from './session.ts'
 
 /** What handlers read: the state store, or a view of one moment of it. */
-export type ReadableStore = Pick<StateStore, 'get' | 'range' | 'size' | 'nextExpiry'>
+export type ReadableStore = Pick<
+  StateStore,
+  'get' | 'range' | 'size' | 'nextExpiry' | 'newestKey' | 'createdSince'
+>
 /** The part of the state store that handlers reach. */
 export type ViewedStore = ReadableStore & Pick<StateStore, 'put' | 'delete' | 'clear' | 'swap'>
 
@@ -70,6 +74,23 @@ function newRunning(): Running {
     storeFailed: false,
     touched: [],
     swapped: undefined,
+  }
+}
+
+/** A view of one moment of the store as handlers read it. */
+export function storeOf(
+  view: StateView,
+  store: Pick<ReadableStore, 'newestKey' | 'createdSince'>,
+  nextExpiry: number | undefined,
+): ReadableStore {
+  return {
+    get: (database, key) => view.get(database, key),
+    range: (database, from, visit) => view.range(database, from, visit),
+    size: (database) => view.size(database),
+    nextExpiry: () => nextExpiry,
+    newestKey: store.newestKey,
+    // Of now, not of the view: a key that came since then counts as well, which never tells too little.
+    createdSince: (database, key, since) => store.createdSince(database, key, since),
   }
 }
 
@@ -131,7 +152,7 @@ export class Overlays {
     for (const overlay of touched) overlay.commit()
     touched.length = 0
     if (swapped === undefined) return
-    this.#store.swap(...swapped)
+    this.#store.swap(...swapped, this.#running.version)
     this.#running.swapped = undefined
   }
 
@@ -185,8 +206,16 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
     return true
   }
 
-  versionOf(key: string): Version {
-    return this.get(key)?.version ?? 0
+  watched(key: string): Watched {
+    const value = this.get(key)
+    if (value !== undefined) return { version: value.version, isMissing: false }
+    return { version: this.store.newestKey, isMissing: true }
+  }
+
+  isAsWatched(key: string, { version, isMissing }: Watched): boolean {
+    const value = this.get(key)
+    if (!isMissing) return value?.version === version
+    return value === undefined && !this.store.createdSince(this.index, key, version)
   }
 
   size(): number {

@@ -18,7 +18,6 @@ import {
   type LoggedCommand,
   type Origin,
 } from '../storage/codec.ts'
-import type { KeyVisitor } from '../storage/layers.ts'
 import type { Transaction } from '../storage/logged-command.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import { ViewClosedError } from '../storage/state-views.ts'
@@ -36,7 +35,7 @@ import { unknownCommand } from './commands/command-table.ts'
 import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { factsOf } from './database-facts.ts'
-import { ClockBehind, type Moment, Overlays, Views } from './database-view.ts'
+import { ClockBehind, type Moment, Overlays, storeOf, Views } from './database-view.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
 import { DATABASES } from './session.ts'
 import { internalCommand, isOutdated, TransactionReplies, transactionOf } from './transaction.ts'
@@ -51,6 +50,8 @@ export type KeyspaceStore = Pick<
   | 'swap'
   | 'size'
   | 'range'
+  | 'newestKey'
+  | 'createdSince'
   | 'view'
   | 'dueKeys'
   | 'nextExpiry'
@@ -312,13 +313,7 @@ export class Keyspace implements StateMachine {
     }
     const view = this.#store.view()
     if (view === undefined) return NO_ROOM
-    const snapshot = {
-      get: (index: number, key: string) => view.get(index, key),
-      range: (index: number, from: number, visit: KeyVisitor) => view.range(index, from, visit),
-      size: (index: number) => view.size(index),
-      nextExpiry: () => nextExpiry,
-    }
-    const views = new Views(snapshot, this.#random)
+    const views = new Views(storeOf(view, this.#store, nextExpiry), this.#random)
     const slices = command.slices?.(views.begin(database, { now, applied: undefined }), args)
     assert(slices !== undefined, () => `${command.name} is no long read`)
     const index = this.appliedIndex()

@@ -22,8 +22,8 @@ import { type Refusal, refusalCodes } from './peer-admission.ts'
 import { type FrameKind, frame, frameKinds, PeerProtocolError } from './peer-frame.ts'
 
 /** The versions this build speaks. A connection speaks the highest that both sides know. */
-export const PROTOCOL_VERSION_MIN = 3
-export const PROTOCOL_VERSION_MAX = 3
+export const PROTOCOL_VERSION_MIN = 4
+export const PROTOCOL_VERSION_MAX = 4
 /** The largest frame before the other side has proved itself: a hello with the ids of MEMBERS_MAX members fits. */
 export const HANDSHAKE_BYTES_MAX = 16_384
 export const NONCE_BYTES = 32

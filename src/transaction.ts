@@ -23,7 +23,7 @@ import {
   type WatchedKey,
 } from '../storage/logged-command.ts'
 import { replyBytes, workOf } from './call.ts'
-import { argument, formatInt64, keyOf } from './commands/arguments.ts'
+import { argument, keyOf } from './commands/arguments.ts'
 import {
   type Args,
   badDatabase,
@@ -38,7 +38,7 @@ import {
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
 import { resolve } from './commands/table.ts'
-import { EXEC_READS, EXEC_WRITES, VERSIONS } from './commands/transactions.ts'
+import { EXEC_READS, EXEC_WRITES, VERSIONS, writeWatched } from './commands/transactions.ts'
 import { limits } from './config.ts'
 import { ElementsReply, tooLarge } from './long-reads.ts'
 import { DATABASES } from './session.ts'
@@ -63,7 +63,7 @@ const internalCommands: readonly CalledCommand[] = [
     name: VERSIONS,
     kind: 'read',
     keys: [{ first: 1, last: -1, step: 1, access: ['RO'] }],
-    run: (db, args) => args.slice(1).map((key) => formatInt64(db.versionOf(keyOf(key)))),
+    run: (db, args) => args.slice(1).map((key) => writeWatched(db.watched(keyOf(key)))),
   },
 ]
 
@@ -102,11 +102,11 @@ export function transactionOf(args: Args): Transaction {
   return decodeTransaction(argument(args, 1))
 }
 
-/** Whether a watched key is not what it was: somebody wrote or deleted it, or its time has come. */
+/** Whether a watched key is not what it was: somebody wrote or deleted it, its time has come, or it came and went. */
 export function isOutdated(db: ReadonlyDatabase, watched: readonly WatchedKey[]): boolean {
   return watched.some(
-    ({ database, key, version }) =>
-      database >= DATABASES || db.database(database).versionOf(keyOf(key)) !== version,
+    ({ database, key, ...watched }) =>
+      database >= DATABASES || !db.database(database).isAsWatched(keyOf(key), watched),
   )
 }
 

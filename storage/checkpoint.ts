@@ -27,6 +27,7 @@ import {
   META_DATABASE,
   META_KEY,
   pointFields,
+  readCreated,
   readPoint,
   type StateMeta,
   type StatePoint,
@@ -55,14 +56,16 @@ export interface LastCheckpoint {
 
 /** What the job needs besides the writes. */
 export interface CheckpointHeader extends StatePoint {
+  /** CreatedKeys.encode(). */
+  readonly created: Uint8Array
   /** Places to empty before the writes. */
   readonly cleared: readonly number[]
 }
 
-const HEADER_VERSION = 2
+const HEADER_VERSION = 3
 
 export function encodeCheckpointHeader(header: CheckpointHeader): Uint8Array {
-  return sealFrame(HEADER_VERSION, [header.cleared, ...pointFields(header)])
+  return sealFrame(HEADER_VERSION, [header.cleared, header.created, ...pointFields(header)])
 }
 
 function decodeCheckpointHeader(bytes: Uint8Array): CheckpointHeader {
@@ -70,7 +73,8 @@ function decodeCheckpointHeader(bytes: Uint8Array): CheckpointHeader {
   const places = new FieldReader(reader.array())
   const cleared: number[] = []
   while (places.left > 0) cleared.push(places.integer())
-  return { cleared, ...readPoint(reader) }
+  const created = readCreated(reader)
+  return { cleared, created, ...readPoint(reader) }
 }
 
 /**
@@ -83,7 +87,7 @@ export function runCheckpoint(
   header: Uint8Array,
   chunks: readonly Chunk[],
 ): CheckpointSummary {
-  const { cleared, ...point } = decodeCheckpointHeader(header)
+  const { cleared, created, ...point } = decodeCheckpointHeader(header)
   const before = decodeMeta(transaction.get(META_DATABASE, META_KEY))
   assert(point.index >= before.index, () => `checkpoint at ${point.index} after ${before.index}`)
   const tallies = Array.from({ length: DATABASES }, (_, place) => new Tally(before, place))
@@ -101,8 +105,31 @@ export function runCheckpoint(
   const counts = tallies.map(({ count }) => count)
   const expires = tallies.map((tally) => tally.expires)
   const digests = tallies.map((tally) => tally.digest())
-  transaction.put(META_DATABASE, META_KEY, encodeMeta({ ...point, counts, expires, digests }))
+  transaction.put(
+    META_DATABASE,
+    META_KEY,
+    encodeMeta({ ...point, counts, expires, digests, created }),
+  )
   return { counts, expires, digests, writes }
+}
+
+/** The job counted what is really on disk, the store what it was told: a difference is a bug in one of them. */
+export function assertCounts(
+  found: CheckpointSummary,
+  expected: Pick<CheckpointSummary, 'counts' | 'expires'>,
+): void {
+  for (let place = 0; place < DATABASES; place++) {
+    const count = expected.counts[place]
+    assert(
+      found.counts[place] === count,
+      () => `place ${place} has ${found.counts[place]} keys on disk, not ${count}`,
+    )
+    const expires = expected.expires[place]
+    assert(
+      found.expires[place] === expires,
+      () => `${found.expires[place]} keys of place ${place} expire on disk, not ${expires}`,
+    )
+  }
 }
 
 interface Write {

@@ -44,6 +44,15 @@ export class FieldReader {
     return value
   }
 
+  /** Binary of `lengthMax` bytes at most, as a view. */
+  bytesUpTo(lengthMax: number): Uint8Array {
+    const value = this.#take()
+    if (!(value instanceof Uint8Array) || value.length > lengthMax) {
+      throw new CodecError(`field ${this.#next} is no binary of ${lengthMax} bytes at most`)
+    }
+    return value
+  }
+
   array(): readonly FrameField[] {
     const value = this.#take()
     if (!isArray(value)) throw new CodecError(`field ${this.#next} is no array`)

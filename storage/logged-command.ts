@@ -26,8 +26,9 @@ export interface WatchedKey {
   /** 0 to 127. */
   readonly database: number
   readonly key: Uint8Array
-  /** A safe integer; 0: there was no such key. */
+  /** A safe integer: of the key or, where it was missing, of the newest key there was. */
   readonly version: number
+  readonly isMissing: boolean
 }
 
 /** A command of a transaction; `database` is 0 to 127. */
@@ -44,6 +45,8 @@ export interface Transaction {
 const DATABASE_MAX = 255
 /** In a transaction the byte of the database has this bit for RESP3. */
 const RESP3_BIT = 0x80
+/** And that of a watched key for one that was missing. */
+const MISSING_BIT = 0x80
 
 /** Layout: database u8, number of arguments, then per argument: length, bytes. */
 export function commandLength({ argv }: LoggedCommand): number {
@@ -77,8 +80,8 @@ export function readCommand(reader: VarintReader): LoggedCommand {
 }
 
 /**
- * Layout: number of watched keys, per key: database u8, length, bytes, version u64; number of commands, per command
- * its form, with RESP3_BIT in the byte of the database.
+ * Layout: number of watched keys, per key: database u8 (with MISSING_BIT), length, bytes, version u64; number of
+ * commands, per command its form, with RESP3_BIT in the byte of the database.
  */
 export function encodeTransaction({ watched, commands }: Transaction): Uint8Array {
   const marked = commands.map(({ database, protocol, argv }) => {
@@ -90,9 +93,9 @@ export function encodeTransaction({ watched, commands }: Transaction): Uint8Arra
   for (const command of marked) length += commandLength(command)
   const bytes = allocateBytes(length)
   let offset = writeVarint(bytes, 0, watched.length)
-  for (const { database, key, version } of watched) {
-    assert(database < RESP3_BIT, () => `database ${database} of a watched key`)
-    bytes[offset] = database
+  for (const { database, key, version, isMissing } of watched) {
+    assert(database < MISSING_BIT, () => `database ${database} of a watched key`)
+    bytes[offset] = isMissing ? database | MISSING_BIT : database
     offset = writeString(bytes, offset + 1, key)
     writeUint64(bytes, offset, version)
     offset += 8
@@ -108,9 +111,10 @@ export function decodeTransaction(data: Uint8Array): Transaction {
   const reader = new VarintReader(data, 0)
   const watched: WatchedKey[] = []
   for (let left = reader.next(); left > 0; left--) {
-    const database = reader.byte()
-    if (database >= RESP3_BIT) throw new CodecError('a watched key has a bad database')
-    watched.push({ database, key: reader.string(), version: reader.uint64() })
+    const marked = reader.byte()
+    const [key, version] = [reader.string(), reader.uint64()]
+    const isMissing = marked >= MISSING_BIT
+    watched.push({ database: marked & ~MISSING_BIT, key, version, isMissing })
   }
   const commands: TransactionCommand[] = []
   for (let left = reader.next(); left > 0; left--) {

@@ -17,10 +17,17 @@ import { openSealedFrame, sealFrame } from './sealed-frame.ts'
 export const DATABASES = 16
 export const META_DATABASE = 'meta'
 export const META_KEY: Uint8Array = Buffer.from('state')
-export const STATE_FORMAT_VERSION = 3
+export const STATE_FORMAT_VERSION = 4
 
 /** Ids that a state remembers as removed. A node that was removed before these is refused all the same: it is bound. */
 export const REMOVED_MAX = 4_096
+
+/** Creations of keys that a state remembers, and the bytes of that: see created-keys.ts. */
+export const CREATED_KEYS_MAX = 16_384
+/** Version of what was forgotten, and of each place's last exchange; place, position and version. */
+export const CREATED_HEAD_BYTES: number = 8 * (1 + DATABASES)
+export const CREATED_KEY_BYTES = 17
+const CREATED_BYTES_MAX = CREATED_HEAD_BYTES + CREATED_KEYS_MAX * CREATED_KEY_BYTES
 
 /** A sum mod 2^64, as two words of 32 bits. */
 export interface Digest {
@@ -54,6 +61,8 @@ export interface EntryEnd {
 }
 
 export interface StateMeta extends StatePoint {
+  /** CreatedKeys.encode(); empty in the empty state. */
+  readonly created: Uint8Array
   /** Keys per place. */
   readonly counts: readonly number[]
   /** Of those, how many expire. */
@@ -74,6 +83,7 @@ export const EMPTY_META: StateMeta = {
   removed: [],
   hashKey: undefined,
   places: Array.from({ length: DATABASES }, (_, place) => place),
+  created: new Uint8Array(0),
   counts: Array.from({ length: DATABASES }, () => 0),
   expires: Array.from({ length: DATABASES }, () => 0),
   digests: Array.from({ length: DATABASES }, () => ({ high: 0, low: 0 })),
@@ -159,7 +169,8 @@ export function readPoint(reader: FieldReader): StatePoint {
 
 export function encodeMeta(meta: StateMeta): Uint8Array {
   const digests = meta.digests.flatMap(({ high, low }) => [high, low])
-  return sealFrame(STATE_FORMAT_VERSION, [...pointFields(meta), meta.counts, meta.expires, digests])
+  const { counts, expires, created } = meta
+  return sealFrame(STATE_FORMAT_VERSION, [...pointFields(meta), counts, expires, digests, created])
 }
 
 /**
@@ -174,12 +185,17 @@ export function decodeMeta(bytes: Uint8Array | undefined): StateMeta {
     const counts = readIntegers(reader.array(), DATABASES)
     const expires = readIntegers(reader.array(), DATABASES)
     const digests = readDigests(reader.array())
+    const created = readCreated(reader)
     reader.expectEnd()
-    return { ...point, counts, expires, digests }
+    return { ...point, counts, expires, digests, created }
   } catch (error) {
     if (error instanceof CodecError) throw new CorruptStateError(error.message)
     throw error
   }
+}
+
+export function readCreated(reader: FieldReader): Uint8Array {
+  return Uint8Array.from(reader.bytesUpTo(CREATED_BYTES_MAX))
 }
 
 function readPlaces(fields: readonly FrameField[]): number[] {

@@ -7,11 +7,8 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Index, Membership, NodeId, Position, Term } from '../raft/types.ts'
-import {
-  type CheckpointSummary,
-  encodeCheckpointHeader,
-  type LastCheckpoint,
-} from './checkpoint.ts'
+import { assertCounts, encodeCheckpointHeader, type LastCheckpoint } from './checkpoint.ts'
+import { CreatedKeys } from './created-keys.ts'
 import { DueKeys } from './due-keys.ts'
 import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
@@ -20,7 +17,6 @@ import { type DueAt, type Known, Memtable } from './memtable.ts'
 import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
 import type { ScrubPosition, ScrubStep } from './scrub.ts'
 import {
-  DATABASES,
   databaseName,
   decodeMeta,
   type EntryEnd,
@@ -98,12 +94,13 @@ export class StateStore {
   /** True from the first write of an entry until commitEntry: a checkpoint must not cut it in two. */
   #inEntry = false
   #diskKeys: DiskKeyWriter | undefined
+  #created: CreatedKeys
   #last: StateMetrics['lastCheckpoint']
 
   private constructor(
     environment: StateEnvironment,
     options: StateStoreOptions,
-    { counts, expires, digests: _, ...point }: StateMeta,
+    { counts, expires, digests: _, created, ...point }: StateMeta,
   ) {
     this.#environment = environment
     this.#options = options
@@ -112,6 +109,7 @@ export class StateStore {
     this.#counts = [...counts]
     this.#expires = [...expires]
     this.#expiresOnDisk = expires
+    this.#created = CreatedKeys.decode(created)
     if (point.hashKey !== undefined) this.#diskKeys = new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
     this.#views = new StateViews(options.views, options.now)
@@ -197,6 +195,8 @@ export class StateStore {
     this.#changed()
     this.#memtable.put(place, before.position, key, value)
     if (value.expireAt !== 0) this.#dueKeys.added(place, value.expireAt)
+    // One that expires may have been due, and then it is a new one.
+    if (before.expireAt !== 0) this.#created.add(place, before.position, value.version)
     if (before.expireAt === undefined) this.#count(this.#counts, place, 1)
     this.#count(this.#expires, place, Number(value.expireAt !== 0) - Number(!!before.expireAt))
   }
@@ -225,14 +225,27 @@ export class StateStore {
   }
 
   /** Only from apply: each of two databases (or one and the same) holds what the other held. O(1). */
-  swap(a: number, b: number): void {
+  swap(a: number, b: number, version: number): void {
     const places = [...this.#point.places]
     const place = this.#layers.place(a)
     places[a] = this.#layers.place(b)
     places[b] = place
     this.#changed()
+    if (a !== b) this.#created.exchanged([place, this.#layers.place(b)], version)
     this.#point = { ...this.#point, places }
     this.#layers = this.#living()
+  }
+
+  /** The version of the newest key or exchange of databases: a key that is missing now is watched as of this. */
+  get newestKey(): number {
+    return this.#created.newest
+  }
+
+  /** Whether a key that was missing as of `since` may have come later, be it there now or not. */
+  createdSince(database: number, key: string, since: number): boolean {
+    if (this.#diskKeys === undefined) return false
+    const position = positionOf(this.#diskKeys.fromText(key))
+    return this.#created.hasSince(this.#layers.place(database), position, since)
   }
 
   /** The number of keys in a database. */
@@ -357,7 +370,7 @@ export class StateStore {
    */
   replace(environment: StateEnvironment): StateEnvironment {
     assert(this.#running === undefined && !this.#inEntry, () => 'the state is being written')
-    const { counts, expires, digests: _, ...point } = readMeta(environment)
+    const { counts, expires, digests: _, created, ...point } = readMeta(environment)
     assert(point.index > this.#point.index, () => `${point.index} after ${this.#point.index}`)
     const old = this.#environment
     this.#views.releaseAll()
@@ -370,6 +383,7 @@ export class StateStore {
     this.#counts = [...counts]
     this.#expires = [...expires]
     this.#expiresOnDisk = expires
+    this.#created = CreatedKeys.decode(created)
     this.#diskKeys = point.hashKey && new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
     this.#layers = this.#living()
@@ -389,7 +403,8 @@ export class StateStore {
   async #write(frozen: Memtable, point: StatePoint): Promise<Position> {
     const startedAt = this.#options.now()
     const expected = { counts: [...this.#counts], expires: [...this.#expires] }
-    const header = encodeCheckpointHeader({ ...point, cleared: frozen.cleared() })
+    const created = this.#created.encode()
+    const header = encodeCheckpointHeader({ ...point, created, cleared: frozen.cleared() })
     const summary = await this.#environment.checkpoint(header, frozen.chunks())
     assertCounts(summary, expected)
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
@@ -402,7 +417,7 @@ export class StateStore {
     this.#running = undefined
     this.#durable = { index: point.index, term: point.term }
     const finishedAt = this.#options.now()
-    const digest = metaDigest({ ...point, ...summary })
+    const digest = metaDigest({ ...point, ...summary, created })
     const { writes } = summary
     this.#last = { durationMs: finishedAt - startedAt, finishedAt, writes, digest }
     return this.#durable
@@ -464,23 +479,4 @@ export class StateStore {
 /** What an environment says of the state in it. Throws CorruptStateError, FormatVersionError. */
 export function readMeta(environment: StateEnvironment): StateMeta {
   return decodeMeta(environment.get(META_DATABASE, META_KEY))
-}
-
-/** The job counted what is really on disk, the store what it was told: a difference is a bug in one of them. */
-function assertCounts(
-  found: CheckpointSummary,
-  expected: Pick<CheckpointSummary, 'counts' | 'expires'>,
-): void {
-  for (let place = 0; place < DATABASES; place++) {
-    const count = expected.counts[place]
-    assert(
-      found.counts[place] === count,
-      () => `place ${place} has ${found.counts[place]} keys on disk, not ${count}`,
-    )
-    const expires = expected.expires[place]
-    assert(
-      found.expires[place] === expires,
-      () => `${found.expires[place]} keys of place ${place} expire on disk, not ${expires}`,
-    )
-  }
 }

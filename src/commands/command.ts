@@ -15,10 +15,16 @@ import type { LocalServer } from './local-server.ts'
 export type Args = readonly Uint8Array[]
 
 /**
- * Names the command that last changed a key: larger for every later one, 0 where there is no key. Commands of one
- * entry differ, so a key that was watched between two of them is seen to change.
+ * Names the command that last changed a key: larger for every later one. Commands of one entry differ, so a key that
+ * was watched between two of them is seen to change.
  */
 export type Version = number
+
+/** What WATCH remembers of a key: its version or, of one that is missing, that of the newest key there is. */
+export interface Watched {
+  readonly version: Version
+  readonly isMissing: boolean
+}
 
 /**
  * One database as a read handler sees it. Keys are the latin1 strings of the client's bytes; one that is due
@@ -34,8 +40,9 @@ export interface ReadonlyDatabase {
    * to.
    */
   get(key: string): StoredValue | undefined
-  /** What WATCH compares. */
-  versionOf(key: string): Version
+  watched(key: string): Watched
+  /** Whether nothing happened to the key since; of one that was missing: also that it did not come and go. */
+  isAsWatched(key: string, watched: Watched): boolean
   /** Number of keys; those that are due count until they are removed, as in Redis. */
   size(): number
   /** Another database at the same moment, 0 to 15. */

@@ -20,8 +20,15 @@ import { workOf } from '../call.ts'
 import { limits } from '../config.ts'
 import { MultiQueue, type QueuedCommand } from '../multi.ts'
 import type { Session } from '../session.ts'
-import { parseInt64 } from './arguments.ts'
-import type { Args, Command, DataReply, LocalCommand, LocalReply, Spec } from './command.ts'
+import type {
+  Args,
+  Command,
+  DataReply,
+  LocalCommand,
+  LocalReply,
+  Spec,
+  Watched,
+} from './command.ts'
 import { CommandError, DataCall, noReply } from './command.ts'
 import type { LocalServer } from './local-server.ts'
 
@@ -195,8 +202,18 @@ function watch(session: Session, args: Args): LocalReply {
   })
 }
 
-function watchedKey(database: number, key: Uint8Array, digits: Uint8Array | undefined): WatchedKey {
-  return { database, key, version: Number(parseInt64(digits ?? new Uint8Array(0))) }
+const MISSING = 'missing since '
+
+/** What is told of a key that is watched: its version, or as of which one it is missing. */
+export function writeWatched({ version, isMissing }: Watched): Uint8Array {
+  return Buffer.from(isMissing ? MISSING + version : String(version))
+}
+
+function watchedKey(database: number, key: Uint8Array, told: Uint8Array | undefined): WatchedKey {
+  const text = Buffer.from(told ?? NONE).toString('latin1')
+  const isMissing = text.startsWith(MISSING)
+  const version = Number(isMissing ? text.slice(MISSING.length) : text)
+  return { database, key, version, isMissing }
 }
 
 function unwatch(session: Session): Reply {
@@ -259,7 +276,7 @@ export const transactionCommands: readonly Command[] = [
     keys: { first: 1, last: -1, step: 1, access: ['RO'] },
     immediate: true,
     differs:
-      'A key that did not exist, came and is gone again counts as unchanged. At most 10,000 keys.',
+      'At most 10,000 keys. For keys that do not exist, SWAPDB of their database counts as a change, and so do 16,384 keys that came elsewhere meanwhile.',
     doc: {
       ...doc(
         'Makes the next transaction do nothing if one of the keys has changed by then.',

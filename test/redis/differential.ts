@@ -5,7 +5,7 @@
  */
 
 import { seededRandom } from '../linearizability/simulation.ts'
-import { excused, hasParted, normalised, watchesOf } from './exceptions.ts'
+import { excused, hasParted, normalised } from './exceptions.ts'
 import { type Command, generate } from './grammar.ts'
 import { RawConnection } from './raw-connection.ts'
 
@@ -79,47 +79,10 @@ export async function run(
     const context = { steps: steps.slice(0, at + 1), command }
     if (normalised(context, redis).equals(normalised(context, holdfast))) continue
     if (excused(context, redis, holdfast)) continue
-    const untouched =
-      hasParted(context, redis, holdfast) && wasAsWatched(servers.redis, context.steps, protocol)
-    if (await untouched) return undefined
+    if (hasParted(context, redis, holdfast)) return undefined
     return { steps: context.steps, redis, holdfast }
   }
   return undefined
-}
-
-/**
- * The one exception after which the data differ: a watched key that did not exist, came, and is gone again. It is as it
- * was when it was watched, so its transaction runs here; Redis remembers that it was touched. Redis itself is asked
- * whether it was so: once more the same steps, with a question behind WATCH and one before EXEC.
- */
-async function wasAsWatched(
-  port: number,
-  steps: readonly Step[],
-  protocol: 2 | 3,
-): Promise<boolean> {
-  const client = steps.at(-1)?.client ?? 0
-  const other = (client + 1) % CLIENTS
-  for (const watch of watchesOf(steps)) {
-    const keys = steps[watch]?.command.slice(1) ?? []
-    const asked = (by: number) =>
-      keys.map((key): Step => ({ client: by, command: ['EXISTS', key] }))
-    const before = steps.slice(0, watch + 1)
-    const info = { client, command: ['CLIENT', 'INFO'] }
-    const about = await replies(port, [...before, info], protocol)
-    const database = / db=(\d+) /.exec(about.at(-1)?.toString() ?? '')?.[1] ?? '0'
-    // The client itself is in its transaction by then: the other one looks, whatever it was doing.
-    const look: readonly Step[] = [
-      { client: other, command: ['DISCARD'] },
-      { client: other, command: ['SELECT', database] },
-      ...asked(other),
-    ]
-    const between = steps.slice(watch + 1, -1)
-    const all = await replies(port, [...before, ...asked(client), ...between, ...look], protocol)
-    const isMissing = (place: number): boolean => all[place]?.toString() === ':0\r\n'
-    const later = all.length - keys.length
-    if (keys.some((_, key) => isMissing(before.length + key) && isMissing(later + key))) return true
-  }
-  return false
 }
 
 async function replies(

@@ -142,7 +142,7 @@ export function excused(context: Context, redis: Buffer, holdfast: Buffer): bool
     return excusedAlone(context.command, redis, holdfast, steps)
   }
   const [theirs, ours] = [elementsOf(redis), elementsOf(holdfast)]
-  const queued = queuedCommands(steps)
+  const { queued } = transactionOf(steps)
   if (theirs === undefined || ours === undefined || theirs.length !== ours.length) return false
   return theirs.every((reply, at) => {
     const own = ours[at] as Buffer
@@ -164,32 +164,41 @@ function excusedAlone(
   return exceptions.some((exception) => exception.excuses(command, redis, holdfast, steps))
 }
 
-/** Whether Redis did nothing for this EXEC and Holdfast ran it: the data differ from here on. */
-export function hasParted({ command }: Context, redis: Buffer, holdfast: Buffer): boolean {
-  const isNil = ['*-1\r\n', '_\r\n'].includes(text(redis))
-  return name(command) === 'EXEC' && isNil && elementsOf(holdfast) !== undefined
+/**
+ * The one exception after which the data differ, so that nothing behind it can be compared: databases were exchanged
+ * while keys were watched. Here that counts as a change of them, in Redis only of keys that are there.
+ */
+export function hasParted({ command, steps }: Context, redis: Buffer, holdfast: Buffer): boolean {
+  const isNil = ['*-1\r\n', '_\r\n'].includes(text(holdfast))
+  if (name(command) !== 'EXEC' || !isNil || elementsOf(redis) === undefined) return false
+  const [first] = transactionOf(steps).watches
+  return first !== undefined && steps.slice(first).some((step) => name(step.command) === 'SWAPDB')
 }
 
-/** For the EXEC at the end of the steps: the places of the WATCHes of its client that are in force. */
-export function watchesOf(steps: readonly Step[]): readonly number[] {
+/** For the EXEC at the end of the steps: the places of its WATCHes, and what was queued without an error. */
+function transactionOf(steps: readonly Step[]): {
+  readonly watches: readonly number[]
+  readonly queued: readonly Command[]
+} {
   const client = steps.at(-1)?.client
   let watches: number[] = []
+  let queued: Command[] = []
   let inMulti = false
   for (const [place, { command, client: by }] of steps.slice(0, -1).entries()) {
     if (by !== client) continue
     const word = name(command)
     const alone = command.length === 1
     // With an argument too many EXEC is refused and ends it all the same; the others are refused and end nothing.
-    const ends = inMulti
-      ? word === 'EXEC' || (word === 'DISCARD' && alone)
-      : word === 'UNWATCH' && alone
-    if (ends) {
+    const ends = alone && (word === 'RESET' || word === (inMulti ? 'DISCARD' : 'UNWATCH'))
+    if (ends || (inMulti && word === 'EXEC')) {
       watches = []
+      queued = []
       inMulti = false
     } else if (word === 'MULTI' && alone) inMulti = true
     else if (word === 'WATCH' && !inMulti) watches.push(place)
+    else if (inMulti && word !== 'WATCH') queued.push(command)
   }
-  return watches
+  return { watches, queued }
 }
 
 /** The reply with what has no order brought into one. */
@@ -226,21 +235,6 @@ function elementsOf(reply: Buffer): Buffer[] | undefined {
     from = end
   }
   return elements
-}
-
-/** What the EXEC at the end of the steps ran, as far as it was queued without an error. */
-function queuedCommands(steps: readonly Step[]): readonly Command[] {
-  const client = steps.at(-1)?.client
-  const own = steps.filter((step) => step.client === client).map(({ command }) => command)
-  // The MULTI of this EXEC is the first one after whatever ended the transaction before it.
-  const ends = own
-    .slice(0, -1)
-    .findLastIndex((command) => ['EXEC', 'DISCARD'].includes(name(command)))
-  const begin = own.findIndex(
-    (command, at) => at > ends && name(command) === 'MULTI' && command.length === 1,
-  )
-  const unqueued = ['MULTI', 'WATCH']
-  return own.slice(begin + 1, -1).filter((command) => !unqueued.includes(name(command)))
 }
 
 function name(command: Command): string {

@@ -41,16 +41,16 @@ class Values {
   }
 
   delete(key: string): boolean {
-    this.#versions.delete(key)
-    return this.#values.delete(key)
+    const existed = this.#values.delete(key)
+    if (existed) this.#versions.set(key, this.#changed())
+    return existed
   }
 
   clear(): void {
-    this.#values.clear()
-    this.#versions.clear()
+    for (const key of [...this.#values.keys()]) this.delete(key)
   }
 
-  /** 0: there is no such key. */
+  /** Of the change that made it or took it away; 0: it never was. */
   versionOf(key: string): number {
     return this.#versions.get(key) ?? 0
   }

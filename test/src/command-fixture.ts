@@ -38,6 +38,7 @@ import { Observer } from '../../src/observer.ts'
 import type { Copies } from '../../src/replication-waits.ts'
 import { Session } from '../../src/session.ts'
 import { encodeCommands, type ForwardedRun } from '../../storage/codec.ts'
+import { CreatedKeys } from '../../storage/created-keys.ts'
 import type { KeyVisitor } from '../../storage/layers.ts'
 import type { DueKey, StateView, StoredValue } from '../../storage/state-store.ts'
 import { seededRandom } from '../sim/network.ts'
@@ -56,13 +57,24 @@ export class MemoryStore implements KeyspaceStore {
   #applied: Index = 0
   #clock = 0
   #hashKey: Uint8Array | undefined
+  readonly #created = new CreatedKeys()
 
   get(database: number, key: string): StoredValue | undefined {
     if (this.failing) throw new Error('the disk is gone')
     return this.#database(database).get(key)
   }
 
+  get newestKey(): number {
+    return this.#created.newest
+  }
+
+  createdSince(database: number, key: string, since: number): boolean {
+    return this.#created.hasSince(database, hashOf(key), since)
+  }
+
   put(database: number, key: string, value: StoredValue): void {
+    const before = this.#database(database).get(key)
+    if (before?.expireAt !== 0) this.#created.add(database, hashOf(key), value.version)
     this.#database(database).set(key, { ...value, value: Buffer.from(value.value) })
   }
 
@@ -74,7 +86,8 @@ export class MemoryStore implements KeyspaceStore {
     this.#database(database).clear()
   }
 
-  swap(a: number, b: number): void {
+  swap(a: number, b: number, version: number): void {
+    if (a !== b) this.#created.exchanged([a, b], version)
     const [first, second] = [this.#database(a), this.#database(b)]
     this.databases.set(a, second).set(b, first)
   }
@@ -164,9 +177,13 @@ const POSITIONS = 500
 const POSITION_STEP = 2 ** 43
 
 export function positionOf(key: string): number {
+  return (hashOf(key) % POSITIONS) * POSITION_STEP
+}
+
+function hashOf(key: string): number {
   let hash = 7
   for (let i = 0; i < key.length; i++) hash = (hash * 31 + key.charCodeAt(i)) % 1_000_003
-  return (hash % POSITIONS) * POSITION_STEP
+  return hash
 }
 
 function visitInOrder(

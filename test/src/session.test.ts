@@ -72,7 +72,7 @@ test('RESET makes a session as it was when it began', () => {
   session.database = 4
   session.authenticated = false
   session.multi = new MultiQueue()
-  session.watches.add({ database: 0, key: Buffer.from('k'), version: 1 })
+  session.watches.add({ database: 0, key: Buffer.from('k'), version: 1, isMissing: false })
   session.name = 'n'
   session.isMonitor = true
   session.isReadonly = true

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { limits } from '../../src/config.ts'
+import { CREATED_KEYS_MAX } from '../../storage/state-meta.ts'
 import { type FakeClient, FrontendBench, resp } from './frontend-bench.ts'
 
 const ABORTED = '-EXECABORT Transaction discarded because of previous errors.|'
@@ -282,6 +283,62 @@ describe('WATCH', () => {
     it.ask('WATCH k')
     it.other('DEL k')
     assert.equal(it.ask('MULTI', 'PING', 'EXEC'), '+OK|+QUEUED|*1|+PONG|')
+  })
+
+  test('a key that was missing, came and is gone again; one that never came', async () => {
+    const it = await Fixture.open()
+    const exec = () => it.ask('MULTI', 'PING', 'EXEC')
+    const [ran, lost] = ['+OK|+QUEUED|*1|+PONG|', '+OK|+QUEUED|*-1|']
+    for (const [come, gone] of [
+      ['SET k 1', 'DEL k'],
+      ['SET k 1 PX 1', 'SET other 1'],
+      ['SET k 1', 'FLUSHDB'],
+      ['MSET other 1 k 1', 'RENAME k l'],
+      ['SETNX k 1', 'MOVE k 3'],
+    ]) {
+      it.ask('FLUSHALL', 'WATCH k')
+      it.other(come ?? '')
+      it.server.pass(2)
+      it.other(gone ?? '')
+      assert.equal(it.ask('EXISTS k'), ':0|')
+      assert.equal(exec(), lost, gone)
+    }
+    // In one piece, so that all of it stands in one entry.
+    assert.equal(
+      it.ask('SET k 1', 'DEL k', 'WATCH k', 'MULTI', 'PING', 'EXEC').slice(-9),
+      '*1|+PONG|',
+    )
+    assert.equal(
+      it.ask('WATCH k', 'SET k 1', 'DEL k', 'MULTI', 'PING', 'EXEC').slice(-5),
+      '*-1|'.padStart(5, '|'),
+    )
+    for (const harmless of ['SET other 1', 'FLUSHALL', 'DEL k', 'GETDEL other', 'SWAPDB 2 3']) {
+      it.ask('WATCH k')
+      it.other(harmless)
+      assert.equal(exec(), ran, harmless)
+    }
+    it.ask('SELECT 1', 'SET k 1', 'DEL k', 'SELECT 0', 'WATCH k')
+    assert.equal(exec(), ran, 'in another database')
+    it.ask('WATCH k')
+    it.other('SWAPDB 0 1')
+    it.other('SWAPDB 0 1')
+    assert.equal(exec(), lost, 'an exchange of databases counts as a change')
+  })
+
+  test('of a missing key, as many keys may come elsewhere as are remembered, and one more is a change', async () => {
+    const it = await Fixture.open()
+    const keys = (from: number, count: number) =>
+      Array.from({ length: count }, (_, at) => `n${from + at} 1`).join(' ')
+    for (const [extra, reply] of [
+      [0, '*1|+PONG|'],
+      [1, '*-1|'],
+    ] as const) {
+      it.ask('FLUSHALL', 'WATCH k')
+      const piece = CREATED_KEYS_MAX / 8
+      for (let at = 0; at < 8; at++) it.other(`MSET ${keys(at * piece, piece)}`)
+      if (extra > 0) it.other('SET one:more 1')
+      assert.equal(it.ask('MULTI', 'PING', 'EXEC'), `+OK|+QUEUED|${reply}`)
+    }
   })
 
   test('as many keys as allowed, and one more', async () => {

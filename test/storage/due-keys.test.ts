@@ -57,7 +57,7 @@ describe('due keys', () => {
     put(store, 'b', 'v', { database: 2, expireAt: 5 })
     put(store, 'c', 'v', { database: 2, expireAt: 4 })
     assert.deepEqual(due(store, 5), ['c', 'a', 'b'])
-    store.swap(1, 2)
+    store.swap(1, 2, store.appliedIndex() + 1)
     commit(store)
     assert.deepEqual(due(store, 5), ['c', 'b', 'a'])
     assert.deepEqual(

@@ -14,7 +14,12 @@ const bytes = fc.uint8Array({ maxLength: 300 })
 const database = fc.nat(127)
 const transaction: fc.Arbitrary<Transaction> = fc.record({
   watched: fc.array(
-    fc.record({ database, key: bytes, version: fc.oneof(fc.nat(3), fc.maxSafeNat()) }),
+    fc.record({
+      database,
+      key: bytes,
+      version: fc.oneof(fc.nat(3), fc.maxSafeNat()),
+      isMissing: fc.boolean(),
+    }),
     { maxLength: 5 },
   ),
   commands: fc.array(
@@ -56,7 +61,10 @@ test('a transaction reads back as it was', () => {
 test('its bytes: short numbers take one byte, the protocol one bit', () => {
   const word = (text: string) => Buffer.from(text)
   const encoded = encodeTransaction({
-    watched: [{ database: 3, key: word('k'), version: 258 }],
+    watched: [
+      { database: 3, key: word('k'), version: 258, isMissing: false },
+      { database: 3, key: word('k'), version: 1, isMissing: true },
+    ],
     commands: [
       { database: 0, protocol: 2, argv: [word('GET'), word('k')] },
       { database: 15, protocol: 3, argv: [word('X')] },
@@ -64,7 +72,7 @@ test('its bytes: short numbers take one byte, the protocol one bit', () => {
   })
   assert.equal(
     Buffer.from(encoded).toString('hex'),
-    `01${'03'}${'01'}6b${'0000000000000102'}02${'00'}0203474554016b${'8f'}010158`,
+    `02${'03'}${'01'}6b${'0000000000000102'}${'83'}${'01'}6b${'0000000000000001'}02${'00'}0203474554016b${'8f'}010158`,
   )
 })
 

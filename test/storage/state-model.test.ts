@@ -157,7 +157,7 @@ function applyEntry(store: StateStore, writes: readonly Write[]): void {
       const existed = store.get(one.database, one.key) !== undefined
       assert.equal(store.delete(one.database, one.key), existed)
     } else if (one.type === 'clear') store.clear(one.database)
-    else store.swap(one.database, one.other)
+    else store.swap(one.database, one.other, index)
   }
   store.commitEntry({ index, term: 1, clock: store.clock() + 1 })
 }
