@@ -6,20 +6,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { until } from '../processes.ts'
-import { Cluster, type NodeProcess, successful } from './cluster.ts'
+import { Cluster, successful } from './cluster.ts'
+import { voters } from './growth.ts'
 import { ReplyError, textOf } from './resp-client.ts'
 import { Workload } from './workload.ts'
 
 const FORCE = '--force-new-cluster'
-
-async function voters(node: NodeProcess): Promise<number> {
-  return (
-    JSON.stringify(await node.ask('RAFT', 'MEMBERS'), (_, value: unknown) => {
-      const isBytes = typeof value === 'object' && value !== null && 'data' in value
-      return isBytes && Array.isArray(value.data) ? Buffer.from(value.data).toString() : value
-    }).split('"voter"').length - 1
-  )
-}
 
 test('two of three nodes are lost for good: the third goes on, alone and then with new ones', async () => {
   const old = await Cluster.start({ nodes: 3 })

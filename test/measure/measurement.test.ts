@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type Figure, type Measurement, measure, Report } from './measurement.ts'
 
-const NO_OPTIONS = { factor: 1 }
+const NO_OPTIONS = { factor: 1, minutes: 1 }
 
 function of(name: string, ...figures: Figure[]): Measurement {
   return {

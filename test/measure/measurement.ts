@@ -14,6 +14,8 @@ export interface Measurement {
 export interface MeasureOptions {
   /** Multiplies the amounts that are measured: 1 is what the bounds are stated for, less is for trying it out. */
   readonly factor: number
+  /** How long to go on, where that is a matter of time. */
+  readonly minutes: number
 }
 
 export interface Figure {
@@ -61,6 +63,10 @@ function short(value: number): string {
   if (!Number.isFinite(value)) return String(value)
   const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.max(Math.abs(value), 1))))
   return value.toLocaleString('en-US', { maximumFractionDigits: decimals })
+}
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
 export function p99(values: readonly number[]): number {
