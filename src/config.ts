@@ -119,6 +119,8 @@ export const limits = {
   entryBytesMax: 1_048_576,
   /** How long one collects commands while another is on its way: some rounds of a cluster on one site. */
   entryWaitMsMax: 5,
+  /** How long reads wait for a round before theirs, and for others that share it. */
+  readWaitMsMax: 5,
   /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 6 us to apply. */
   entryKeysMax: 1000,
   writeKeysMax: 5_000,

@@ -12,7 +12,7 @@ import type { Call, ReadTime, Stream } from './call.ts'
 import { ClockBehind } from './database-view.ts'
 import { NO_ROOM } from './keyspace.ts'
 import { LongRead } from './long-reads.ts'
-import type { RouterOptions, RouterPorts } from './router.ts'
+import type { RouterLimits, RouterOptions, RouterPorts } from './router.ts'
 
 /** Reads that one round was asked for. */
 interface ReadRound {
@@ -21,6 +21,8 @@ interface ReadRound {
   readonly deadline: number
 }
 
+/** Reads of a round that carry its cost well: it waits for no more of them. */
+const ENOUGH_READS = 128
 /** The least time for a round and for applying what it confirmed, however short parking is. */
 const ROUND_MS_MIN = 5_000
 
@@ -32,8 +34,19 @@ export class PendingReads {
   readonly #ports: RouterPorts
   readonly #options: RouterOptions
   readonly #leads: () => boolean
+  readonly #waitMsMax: number
   /** For the next round. */
   #collected: Call[] = []
+  /** Monotonic ms since which they wait for others; undefined: they do not. */
+  #waitsSince: number | undefined
+  /** How many there were when the sockets were last read. */
+  #seen = 0
+  /** The next round waits for what the next look at the sockets brings. */
+  #looks = false
+  /** Rounds that were asked for and not answered. */
+  #asked = 0
+  /** Reads under way or waiting when a round was last answered, as far as they are worth waiting for. */
+  #expected = 0
   /** Rounds with reads that could not run yet. */
   readonly #rounds = new Set<ReadRound>()
   /** Streams whose confirmed reads wait for entries to be applied. */
@@ -42,7 +55,13 @@ export class PendingReads {
   readonly #early = new Map<Call, number>()
 
   /** `leads`: whether this node takes the calls of others now. */
-  constructor(options: { ports: RouterPorts; options: RouterOptions; leads: () => boolean }) {
+  constructor(options: {
+    ports: RouterPorts
+    options: RouterOptions
+    limits: Pick<RouterLimits, 'readWaitMs'>
+    leads: () => boolean
+  }) {
+    this.#waitMsMax = options.limits.readWaitMs
     this.#ports = options.ports
     this.#options = options.options
     this.#leads = options.leads
@@ -75,13 +94,36 @@ export class PendingReads {
     const stale = calls.filter((call) => this.mayBeStale(call))
     if (stale.length > 0) this.#confirm(this.#round(stale), 'stale')
     this.#collected = stale.length > 0 ? calls.filter((call) => !this.mayBeStale(call)) : calls
-    if (this.#collected.length === 0 || !hasLeader) return
+    // Without a leader nothing is waited for: a turn that is asked for would only ask for the next one.
+    if (!hasLeader) this.#waitsSince = undefined
+    if (this.#collected.length === 0 || !hasLeader || this.#waits()) return
     const round = this.#round(this.#collected)
     this.#collected = []
+    this.#waitsSince = undefined
+    this.#seen = 0
+    this.#asked++
     this.#ports.read((confirmed) => {
+      this.#asked--
+      this.#expected = Math.min(ENOUGH_READS, round.calls.length + this.#collected.length)
       if (confirmed) this.#confirm(round, 'leader')
       else this.#unconfirmed(round)
     })
+  }
+
+  /**
+   * Whether the next round waits: for the one that is asked for, and then as long as each look at the sockets brings
+   * more of the clients that it answered. A round costs alike whatever it carries, and most clients send again at
+   * once. A round may be lost, and then a tick brings the turn in which nothing waits for it any longer.
+   */
+  #waits(): boolean {
+    const now = this.#ports.now()
+    this.#waitsSince ??= now
+    if (now - this.#waitsSince >= this.#waitMsMax) return false
+    if (this.#asked > 0) return true
+    const { length } = this.#collected
+    this.#looks = length < this.#expected && length > this.#seen
+    this.#seen = length
+    return this.#looks
   }
 
   #round(calls: readonly Call[]): ReadRound {
@@ -178,8 +220,11 @@ export class PendingReads {
     this.#collected = this.#collected.filter((call) => call.place === 'reading')
   }
 
-  /** Entries were applied: reads that waited for them may run. */
+  /** Entries were applied, rounds answered: reads that waited for them may run, and those of the next round go. */
   afterApply(): void {
+    const mayBegin = this.#waitsSince !== undefined && this.#asked === 0
+    if (this.#looks || (mayBegin && this.#collected.length > 0)) this.#ports.wake()
+    this.#looks = false
     for (const stream of this.#lagging) this.#serve(stream)
     if (this.#early.size > 0) this.#serveEarly()
   }

@@ -37,6 +37,7 @@ export function routerSettings(
       entryBytes: limits.entryBytesMax,
       entryKeys: limits.entryKeysMax,
       entryWaitMs: limits.entryWaitMsMax,
+      readWaitMs: limits.readWaitMsMax,
       writeKeys: limits.writeKeysMax,
       unappliedBytes: limits.unappliedBytesMax,
       forwardBytes: limits.forwardBytesMax,

@@ -79,6 +79,8 @@ export interface RouterLimits {
   readonly entryKeys: number
   /** Ms that an entry may wait for more commands while another one is on its way. */
   readonly entryWaitMs: number
+  /** Ms that reads may wait for others to share their round. */
+  readonly readWaitMs: number
   /** A write that names more keys is refused: every node stands still while it applies one. */
   readonly writeKeys: number
   /** Bytes of calls in entries that were proposed and not answered; one larger entry stands alone. */

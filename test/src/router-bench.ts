@@ -101,6 +101,7 @@ export class RouterBench {
         entryBytes: 1_048_576,
         entryKeys: 1000,
         entryWaitMs: 0,
+        readWaitMs: 0,
         writeKeys: 2500,
         unappliedBytes: 1_048_576,
         forwardBytes: 10_000,

@@ -245,6 +245,81 @@ describe('reads', () => {
     assert.deepEqual([a.replies, b.replies], [['$-1', ':0'], ['$-1']])
   })
 
+  test('reads wait for the round before theirs, and then for the clients that it answered', () => {
+    const bench = leading({ readWaitMs: 5 })
+    const callers = [1, 2, 3].map(() => new Caller(bench))
+    const [a, b, c] = callers as [Caller, Caller, Caller]
+    a.send('GET k')
+    assert.equal(bench.rounds.length, 1, 'nothing is asked for: no wait')
+    b.send('GET k')
+    c.send('GET k')
+    assert.equal(bench.rounds.length, 1)
+    bench.wakes = 0
+    bench.answerRounds(true)
+    bench.router.afterApply()
+    assert.ok(bench.wakes > 0, 'the next turn is asked for')
+    bench.router.flush()
+    assert.equal(bench.rounds.length, 0, 'a may come back')
+    bench.wakes = 0
+    bench.router.afterApply()
+    assert.ok(bench.wakes > 0, 'and the sockets are looked at once more')
+    a.send('GET k')
+    assert.equal(bench.rounds.length, 1, 'all are there')
+    bench.answerRounds(true)
+    a.send('GET k')
+    b.send('GET k')
+    assert.equal(bench.rounds.length, 0, 'c may come back')
+    bench.router.flush()
+    assert.equal(bench.rounds.length, 1, 'it does not')
+    bench.answerRounds(true)
+    assert.deepEqual(
+      callers.map(({ replies }) => replies.length),
+      [3, 2, 1],
+    )
+    assert.ok(callers.every(({ replies }) => replies.every((reply) => reply === '$-1')))
+  })
+
+  test('reads wait for a round no longer than is allowed, because it may be lost', () => {
+    const bench = leading({ readWaitMs: 5 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('GET k')
+    b.send('GET k')
+    bench.tick(4)
+    assert.equal(bench.rounds.length, 1)
+    bench.tick(1)
+    assert.equal(bench.rounds.length, 2)
+    bench.rounds.pop()?.(true)
+    assert.deepEqual([a.replies, b.replies], [[undefined], ['$-1']])
+  })
+
+  test('reads that wait when the leader is lost ask for no turn after another', () => {
+    const bench = leading({ readWaitMs: 5 })
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send('GET k')
+    b.send('GET k')
+    bench.lose()
+    bench.answerRounds(false)
+    bench.router.flush()
+    bench.wakes = 0
+    bench.router.afterApply()
+    assert.equal(bench.wakes, 0)
+    bench.lead(2)
+    bench.answerRounds(true)
+    assert.deepEqual([a.replies, b.replies], [['$-1'], ['$-1']])
+  })
+
+  test('a round with many reads waits for no more of them', () => {
+    const bench = leading({ readWaitMs: 5 })
+    const gets = (count: number): string[] => Array(count).fill('GET k')
+    const [a, b] = [new Caller(bench), new Caller(bench)]
+    a.send(...gets(500))
+    bench.answerRounds(true)
+    a.send(...gets(127))
+    assert.equal(bench.rounds.length, 0)
+    b.send('GET k')
+    assert.equal(bench.rounds.length, 1)
+  })
+
   test('a read before a later write of its connection never sees it, however late its round', () => {
     const bench = leading()
     const caller = new Caller(bench)
