@@ -99,7 +99,10 @@ export interface StateStream {
  * DamagedStreamError mean that it must be aborted; any other is fatal, as for commit().
  */
 export interface StateBuilder {
-  /** The next chunk, given away. Resolves when there is room for more; the order is that of the calls. */
+  /**
+   * The next chunk, given away. Resolves when there is room for more, which may be before this one is looked at: what
+   * is wrong with it rejects a later call, finish() at the latest. The order is that of the calls.
+   */
   add(chunk: Chunk): Promise<void>
   /** Behind the last chunk: resolves when all of it is verified and durable, and openState() may be called. */
   finish(): Promise<void>

@@ -187,16 +187,21 @@ function crc16Table(): Uint16Array {
 
 /**
  * HalfSipHash-2-4 with 64 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input PRF", in its variant
- * on 32-bit words, which is what JavaScript's integers are quick at). Low word to out[0], high word to out[1].
+ * on 32-bit words, which is what JavaScript's integers are quick at). Low word to out[0], high word to out[1]. Of
+ * `bytes` the first `length` count.
  */
-export function halfSipHash(key: Uint8Array, bytes: Uint8Array, out: Uint32Array): void {
+export function halfSipHash(
+  key: Uint8Array,
+  bytes: Uint8Array,
+  out: Uint32Array,
+  length: number = bytes.length,
+): void {
   const k0 = word(key, 0)
   const k1 = word(key, 4)
   let v0 = k0
   let v1 = k1 ^ 0xee
   let v2 = 0x6c796765 ^ k0
   let v3 = 0x74656462 ^ k1
-  const { length } = bytes
   const words = length >>> 2
   let last = length << 24
   for (let i = words * 4; i < length; i++) last |= (bytes[i] ?? 0) << ((i % 4) * 8)

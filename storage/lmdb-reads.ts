@@ -8,12 +8,12 @@ import type { EnvironmentView, Visitor } from './engine.ts'
 
 /** Reads of an environment, as of now or within one read transaction. */
 export class LmdbReads implements EnvironmentView {
-  readonly #database: (name: string) => Database<Buffer, Uint8Array>
+  readonly #database: (name: string) => Database<Uint8Array, Uint8Array>
   readonly #failed: (error: unknown) => void
   readonly #options: { transaction: Transaction } | undefined
 
   constructor(
-    database: (name: string) => Database<Buffer, Uint8Array>,
+    database: (name: string) => Database<Uint8Array, Uint8Array>,
     failed: (error: unknown) => void,
     transaction: Transaction | undefined,
   ) {

@@ -9,6 +9,9 @@ import { assert } from '../raft/assert.ts'
 import type { Chunk, OnFatal, StateBuilder, StateStream } from './engine.ts'
 import { DamagedStreamError } from './state-build.ts'
 
+/** A builder takes so much before the worker has answered: it works while more comes. */
+const AHEAD_BYTES_MAX = 8_388_608
+
 /** The environment, and what is done with it: read in chunks of a size, or (undefined) built. */
 export interface StreamWorkerData {
   readonly path: string
@@ -101,6 +104,9 @@ class StreamThread {
 
 export class LmdbStateStream implements StateStream {
   readonly #thread: StreamThread
+  /** The chunk that is asked for already, so that the worker reads while this thread has other things to do. */
+  #ahead: Promise<StreamReply> | undefined
+  #closed = false
 
   private constructor(thread: StreamThread) {
     this.#thread = thread
@@ -114,12 +120,14 @@ export class LmdbStateStream implements StateStream {
   }
 
   async next(): Promise<Chunk | undefined> {
-    const reply = await this.#thread.ask({ type: 'next' })
+    const reply = await (this.#ahead ?? this.#thread.ask({ type: 'next' }))
     assert(reply.type === 'chunk', () => `the next chunk was answered with ${reply.type}`)
+    if (reply.chunk !== undefined && !this.#closed) this.#ahead = this.#thread.ask({ type: 'next' })
     return reply.chunk
   }
 
   close(): Promise<void> {
+    this.#closed = true
     return this.#thread.close()
   }
 }
@@ -127,6 +135,10 @@ export class LmdbStateStream implements StateStream {
 export class LmdbStateBuilder implements StateBuilder {
   readonly #thread: StreamThread
   readonly #drop: () => Promise<void>
+  /** Chunks that the worker has not answered, oldest first: each settles when it has, and never rejects. */
+  readonly #ahead: Promise<void>[] = []
+  #aheadBytes = 0
+  #failure: unknown
 
   private constructor(thread: StreamThread, drop: () => Promise<void>) {
     this.#thread = thread
@@ -146,7 +158,12 @@ export class LmdbStateBuilder implements StateBuilder {
   }
 
   async add(chunk: Chunk): Promise<void> {
-    await this.#thread.ask({ type: 'add', chunk }, [chunk.buffer])
+    const { length } = chunk
+    const asked = this.#thread.ask({ type: 'add', chunk }, [chunk.buffer])
+    this.#aheadBytes += length
+    this.#ahead.push(this.#answered(asked, length))
+    while (this.#aheadBytes > AHEAD_BYTES_MAX) await this.#ahead[0]
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   async finish(): Promise<void> {
@@ -157,5 +174,16 @@ export class LmdbStateBuilder implements StateBuilder {
   async abort(): Promise<void> {
     await this.#thread.close()
     await this.#drop()
+  }
+
+  /** What was wrong with a chunk is told by a later call: all that follow it fail too, finish() among them. */
+  async #answered(asked: Promise<StreamReply>, length: number): Promise<void> {
+    try {
+      await asked
+    } catch (error) {
+      this.#failure ??= error
+    }
+    void this.#ahead.shift()
+    this.#aheadBytes -= length
   }
 }

@@ -17,14 +17,15 @@ import { StateStreamEncoder } from './state-stream.ts'
 
 /** What is built is committed whenever it comes to so much: LMDB keeps the pages of a transaction in memory. */
 const COMMIT_BYTES = 8_388_608
+const APPEND = { append: true }
 
 const port = parentPort
 assert(port !== null, () => 'the stream worker runs as a thread of its own')
 const { path, databases, chunkBytes }: StreamWorkerData = workerData
-const root = open<Buffer, Uint8Array>({ ...LMDB_OPTIONS, path })
-const opened = new Map<string, Database<Buffer, Uint8Array>>()
+const root = open<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, path })
+const opened = new Map<string, Database<Uint8Array, Uint8Array>>()
 for (const name of databases) {
-  opened.set(name, root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
+  opened.set(name, root.openDB<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, name }))
 }
 const work = chunkBytes === undefined ? builder() : reader(chunkBytes)
 port.on('message', (request: StreamRequest) => {
@@ -54,10 +55,12 @@ function reader(chunkBytes: number): Work {
 function builder(): Work {
   const build = new StateBuild(databases, (database, key, value) => {
     // In the order of the keys, so the pages are filled one after the other and to the brim.
-    databaseOf(database).putSync(asBuffer(key), asBuffer(value), { append: true })
+    databaseOf(database).putSync(key, value, APPEND)
   })
   let chunks: Chunk[] = []
   let bytes = 0
+  /** Chunks that follow a refused one may be on their way already: nothing of them may make a state after all. */
+  let refusal: unknown
   const commit = (last: () => void): void => {
     const missing = spaceMissing(statfsSync(path), bytes)
     if (missing !== undefined) throw new DamagedStreamError(`${path}: ${missing}`)
@@ -69,17 +72,26 @@ function builder(): Work {
     chunks = []
     bytes = 0
   }
+  const take = (request: StreamRequest): StreamReply => {
+    if (request.type === 'finish') {
+      commit(() => build.finish())
+      return { type: 'finished' }
+    }
+    assert(request.type === 'add', () => `${request.type} asked of a builder`)
+    chunks.push(request.chunk)
+    bytes += request.chunk.length
+    if (bytes >= COMMIT_BYTES) commit(() => {})
+    return { type: 'added' }
+  }
   return {
     answer: (request) => {
-      if (request.type === 'finish') {
-        commit(() => build.finish())
-        return { type: 'finished' }
+      if (refusal !== undefined) throw refusal
+      try {
+        return take(request)
+      } catch (error) {
+        refusal = error
+        throw error
       }
-      assert(request.type === 'add', () => `${request.type} asked of a builder`)
-      chunks.push(request.chunk)
-      bytes += request.chunk.length
-      if (bytes >= COMMIT_BYTES) commit(() => {})
-      return { type: 'added' }
     },
     end: () => {},
   }
@@ -103,12 +115,8 @@ async function close(port: MessagePort): Promise<void> {
   port.close()
 }
 
-function databaseOf(name: string): Database<Buffer, Uint8Array> {
+function databaseOf(name: string): Database<Uint8Array, Uint8Array> {
   const database = opened.get(name)
   assert(database !== undefined, () => `there is no database ${name}`)
   return database
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }

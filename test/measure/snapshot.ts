@@ -6,7 +6,7 @@
 import { Cluster, type NodeProcess } from '../e2e/cluster.ts'
 import { RespClient } from '../e2e/resp-client.ts'
 import { until } from '../processes.ts'
-import { memoryOf, OK_BYTES, pipeline } from './measured-node.ts'
+import { memoryOf, OK_BYTES, pipeline, processorMsOf } from './measured-node.ts'
 import { type Measurement, p99, type Report } from './measurement.ts'
 
 /** As little log as the options allow, so that the member that was away needs a state. */
@@ -65,6 +65,7 @@ async function measure(report: Report, cluster: Cluster, load: Load): Promise<vo
     behind.start()
     await until('the member to start', () => behind.pid !== undefined)
     const startedAt = performance.now()
+    const used = [processorMsOf(leader.pid ?? Number.NaN), 0]
     peaks.begin()
     const patience = startedAt + PATIENCE_MS
     while (!installed.test(behind.output.slice(past))) {
@@ -73,7 +74,8 @@ async function measure(report: Report, cluster: Cluster, load: Load): Promise<vo
     }
     const seconds = (performance.now() - startedAt) / 1000
     peaks.end()
-    const rate = (keys * valueBytes) / 1e6 / seconds
+    const megabytes = (keys * valueBytes) / 1e6
+    const rate = megabytes / seconds
     report.figure({
       what: '  rate, start of the member included',
       value: rate,
@@ -84,7 +86,14 @@ async function measure(report: Report, cluster: Cluster, load: Load): Promise<vo
     report.figure({ what: '  p99 of a SET before', value: p99(before), unit: 'ms' })
     report.figure({ what: '  p99 meanwhile', value: p99(meanwhile), unit: 'ms' })
     report.figure({ what: '  that is', value: slower, unit: 'times', most: SLOWER_MOST })
-    for (const [at, who] of ['leader', 'receiver'].entries()) {
+    for (const [at, node] of [leader, behind].entries()) {
+      const who = at === 0 ? 'leader' : 'receiver'
+      const ms = processorMsOf(node.pid ?? Number.NaN) - (used[at] ?? 0)
+      report.figure({
+        what: `  processor time of the ${who}`,
+        value: ms / megabytes,
+        unit: 'ms/MB',
+      })
       const rise = peaks.rises[at] ?? Number.NaN
       report.figure({
         what: `  RssAnon of the ${who} rose by`,

@@ -249,6 +249,27 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       await state.close()
     })
 
+    it('refuses all that follows what is damaged, although it was on its way already', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      const texts = Array.from({ length: 12 }, (_, i) => `${i}`.repeat(1 << 20))
+      await write(state, 1, texts)
+      const stream = await state.stream(1 << 18)
+      const chunks = await rest(stream)
+      await stream.close()
+      for (const at of [0, chunks.length - 2]) {
+        const sent = chunks.map((chunk) => chunk.slice())
+        const damaged = sent[at] ?? assert.fail()
+        damaged[5] = (damaged[5] ?? 0) ^ 1
+        const builder = await made.engine.buildState('state-2', STATE_DATABASES)
+        const adding = Promise.allSettled(sent.map((chunk) => builder.add(chunk)))
+        await assert.rejects(builder.finish(), DamagedStreamError)
+        await adding
+        await builder.abort()
+        assert.deepEqual(made.engine.list(), ['state-1'])
+      }
+      await state.close()
+    })
+
     it('tells what its records occupy, apart from what is free', async () => {
       const log = await openLog()
       await log.commit(Array.from({ length: 300 }, (_, i) => putOf(`k${i}`, 'v'.repeat(1000))))

@@ -62,6 +62,8 @@ describe('HalfSipHash-2-4', () => {
       const out = new Uint32Array(2)
       halfSipHash(HASH_KEY, input, out)
       assert.equal(Buffer.from(out.buffer).toString('hex'), expected, `length ${length}`)
+      halfSipHash(HASH_KEY, Uint8Array.of(...input, 1, 2, 3), out, length)
+      assert.equal(Buffer.from(out.buffer).toString('hex'), expected, `the first ${length}`)
     }
   })
 })
