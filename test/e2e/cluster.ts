@@ -156,14 +156,17 @@ export class NodeProcess {
     return ask(this, ...args)
   }
 
+  /** RAFT MEMBERS: the fields of each; none when the node does not answer. */
+  async members(): Promise<readonly ReadonlyMap<string, string>[]> {
+    const reply = await this.ask('RAFT', 'MEMBERS').catch(() => undefined)
+    return Array.isArray(reply) ? reply.map(fieldsOf) : []
+  }
+
   /** RAFT STATUS; undefined when the node does not answer. */
   async status(): Promise<NodeStatus | undefined> {
     const reply = await this.ask('RAFT', 'STATUS').catch(() => undefined)
     if (!Array.isArray(reply)) return undefined
-    const fields = new Map<string, string>()
-    for (let at = 0; at < reply.length; at += 2) {
-      fields.set(textOf(reply[at] ?? null), textOf(reply[at + 1] ?? null))
-    }
+    const fields = fieldsOf(reply)
     return {
       role: fields.get('role') ?? '',
       nodeId: fields.get('node_id') ?? '',
@@ -366,6 +369,16 @@ export class Cluster {
     rmSync(this.#folder, { recursive: true, force: true })
     this.#guard?.close()
   }
+}
+
+/** A map as RESP2 has it: names and values in turn. */
+function fieldsOf(reply: ReplyValue): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>()
+  if (!Array.isArray(reply)) return fields
+  for (let at = 0; at < reply.length; at += 2) {
+    fields.set(textOf(reply[at] ?? null), textOf(reply[at + 1] ?? null))
+  }
+  return fields
 }
 
 /** The body of a test over `cluster`, which shows the nodes' logs when it fails. */

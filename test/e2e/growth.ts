@@ -119,11 +119,8 @@ export class Gaps {
 
 /** How many of the members that `node` knows are voters. */
 export async function voters(node: NodeProcess): Promise<number> {
-  const members = await node.ask('RAFT', 'MEMBERS')
-  if (!Array.isArray(members)) return 0
-  return members.filter((fields) => {
-    return Array.isArray(fields) && fields.some((field) => `${field}` === 'voter')
-  }).length
+  const members = await node.members()
+  return members.filter((member) => member.get('membership') === 'voter').length
 }
 
 async function idOf(node: NodeProcess | undefined): Promise<string> {

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { until } from '../processes.ts'
 import { Cluster, type NodeProcess, showingLogs, successful } from './cluster.ts'
+import { voters } from './growth.ts'
 import { Workload } from './workload.ts'
 
 const VALUE = 'a value that lies in the log once and is found there'
@@ -25,23 +26,6 @@ function damageLog({ dir }: NodeProcess): void {
   }
   closeSync(file)
   assert.ok(copies > 0, 'the value is not in the log')
-}
-
-interface KnownMember {
-  readonly id: string
-  readonly role: string
-}
-
-async function membersAt(node: NodeProcess): Promise<readonly KnownMember[]> {
-  const reply = await node.ask('RAFT', 'MEMBERS')
-  assert.ok(Array.isArray(reply))
-  return reply.map((fields) => {
-    assert.ok(Array.isArray(fields))
-    const field = (name: string): string => {
-      return `${fields[fields.findIndex((one) => `${one}` === name) + 1]}`
-    }
-    return { id: field('id'), role: field('membership') }
-  })
 }
 
 test('a node with a damaged log comes back empty, in the place of the one it was', async (context) => {
@@ -77,10 +61,10 @@ test('a node with a damaged log comes back empty, in the place of the one it was
       assert.notEqual(id, old)
       for (const node of cluster.nodes) {
         await until(`${node.name} knows the new member`, async () => {
-          const ids = (await membersAt(node)).map((member) => member.id)
+          const ids = (await node.members()).map((member) => member.get('id'))
           return ids.length === 3 && ids.includes(id) && !ids.includes(old)
         })
-        assert.ok((await membersAt(node)).every(({ role }) => role === 'voter'))
+        assert.equal(await voters(node), 3)
       }
       const changes = cluster.nodes.flatMap(({ output }) => {
         return output.split('\n').filter((line) => line.includes('changing the membership'))
