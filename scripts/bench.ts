@@ -3,14 +3,15 @@
  * and with one, redis-server with nothing on disk and with `appendfsync always`, all of them driven in turn. What is
  * measured and how lies in test/bench/; docs/benchmarks.md says how to read it.
  *
- *   npm run bench [-- --rounds 3 --seconds 2 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
+ *   npm run bench [-- --rounds 3 --seconds 1.5 --minutes 7 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
  *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder FOLDER]      CPU profiles of leader and follower
+ *   npm run bench -- check                  our load generator beside redis-benchmark, in turn
  *   npm run bench -- growth [--full --only Keys]      with keys, nodes, connections and sizes of values
  *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
  */
 
 import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,7 +19,14 @@ import { parseArgs } from 'node:util'
 import { measureGrowth } from '../test/bench/growth.ts'
 import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
 import { profile } from '../test/bench/profile.ts'
-import { chart, type Findings, markdown } from '../test/bench/report.ts'
+import {
+  chart,
+  type Findings,
+  generator,
+  markdown,
+  ratiosOf,
+  reproduced,
+} from '../test/bench/report.ts'
 import {
   type Cell,
   checkGenerator,
@@ -35,6 +43,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const BASELINE = `${ROOT}/test/bench/baseline.json`
 const DOCUMENT = `${ROOT}/docs/benchmarks.md`
 const CHART = `${ROOT}/docs/benchmarks.svg`
+/** The ratios of the saved run. */
+const RATIOS = `${ROOT}/docs/benchmarks.json`
 /** In the document: what stands above it is written by hand. */
 const FIGURES = '<!-- figures: everything below is written by npm run bench -- --save -->'
 
@@ -42,7 +52,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '2' },
+    seconds: { type: 'string', default: '1.5' },
+    /** No round begins that would end later. */
+    minutes: { type: 'string', default: '7' },
     only: { type: 'string', default: '' },
     full: { type: 'boolean', default: false },
     save: { type: 'boolean', default: false },
@@ -57,7 +69,7 @@ const { values, positionals } = parseArgs({
   },
 })
 
-function number(name: 'rounds' | 'seconds'): number {
+function number(name: 'rounds' | 'seconds' | 'minutes'): number {
   const value = Number(values[name])
   if (!(value > 0)) throw new Error(`--${name} takes a number above 0, not '${values[name]}'`)
   return value
@@ -88,6 +100,7 @@ async function bench(): Promise<void> {
   const without = new Set(values.without.split(','))
   const cells = chosenCells()
   const [rounds, seconds] = [number('rounds'), number('seconds')]
+  const startedAt = performance.now()
   const systems: System[] = []
   const end = async (): Promise<void> => {
     for (const system of systems.splice(0)) await system.end()
@@ -102,17 +115,41 @@ async function bench(): Promise<void> {
     const own = systems.length
     for (const peer of await peers(without)) systems.push(peer)
     const targets = systems.flatMap((system) => system.targets)
-    const results = await runRounds({ cells, targets, rounds, seconds, progress: print })
+    const minutesMax = values.full ? Number.POSITIVE_INFINITY : number('minutes')
+    const run = { cells, targets, rounds, seconds, minutesMax, progress: print }
+    const results = await runRounds(run)
     const [leader] = three.targets
-    const generator =
+    const checks =
       leader === undefined || without.has('check')
         ? []
         : await checkGenerator(leader, { rounds, seconds })
     const others = systems.slice(own).flatMap((system) => system.targets)
     await end()
     const stalls = without.has('stalls') ? [] : await measureStalls(seconds * 2)
-    const circumstances = describe(rounds, seconds)
-    report({ results, targets, peers: others, generator, stalls, circumstances })
+    const made = Math.max(
+      ...[...results.values()].flatMap((byTarget) =>
+        [...byTarget.values()].map((samples) => samples.length),
+      ),
+    )
+    const circumstances = describe(made, seconds)
+    report({ results, targets, peers: others, generator: checks, stalls, circumstances })
+    print(`took ${((performance.now() - startedAt) / 60_000).toFixed(1)} minutes`)
+  } finally {
+    await end()
+  }
+}
+
+/** Our generator alone, held against redis-benchmark at the leader of three nodes. */
+async function check(): Promise<void> {
+  const { targets, end } = await holdfast({ nodes: 3, name: '3 nodes' })
+  try {
+    const [leader] = targets
+    if (leader === undefined) throw new Error('a cluster without a leader')
+    const checks = await checkGenerator(leader, {
+      rounds: number('rounds'),
+      seconds: number('seconds'),
+    })
+    for (const line of generator({ generator: checks })) print(line)
   } finally {
     await end()
   }
@@ -173,7 +210,12 @@ function commit(): string {
 function report(findings: Findings): void {
   const text = markdown(findings)
   print(text)
+  const ratios = ratiosOf(findings)
+  if (existsSync(RATIOS)) {
+    for (const line of reproduced(ratios, JSON.parse(readFileSync(RATIOS, 'utf8')))) print(line)
+  }
   if (!values.save) return
+  writeFileSync(RATIOS, `${JSON.stringify(ratios, undefined, 2)}\n`)
   const [byHand = ''] = readFileSync(DOCUMENT, 'utf8').split(FIGURES)
   writeFileSync(DOCUMENT, `${byHand}${FIGURES}\n\n${text}`)
   writeFileSync(CHART, chart(findings))
@@ -189,6 +231,7 @@ function chosenCells(): readonly Cell[] {
 
 const [what] = positionals
 if (what === 'micro') await micro()
+else if (what === 'check') await check()
 else if (what === 'growth') {
   const { full, only } = values
   await measureGrowth({ seconds: number('seconds'), full, only: new RegExp(only), print })
@@ -198,5 +241,5 @@ else if (what === 'growth') {
 } else if (what === undefined) await bench()
 else
   throw new Error(
-    `there is no '${what}'; say micro, profile, growth, or nothing for the whole benchmark`,
+    `there is no '${what}'; say micro, profile, check, growth, or nothing for the whole benchmark`,
   )

@@ -9,7 +9,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { drive, Latencies, type Load, ReplyCounter } from './load.ts'
 import { alarms, measureParts } from './micro.ts'
 import { parseCsv } from './redis-benchmark.ts'
-import { chart, type Findings, markdown, median, ratios } from './report.ts'
+import { chart, type Findings, markdown, median, ratios, ratiosOf, reproduced } from './report.ts'
 import { type Cell, everyCell, keysFor, nameOf, type Sample, usualCells } from './rounds.ts'
 import type { Target } from './systems.ts'
 
@@ -160,10 +160,19 @@ describe('reports', () => {
       /\| SET c=50 P=1 64 B \| 10\.0 k \| 50\.0 k \| \*\*0\.50\*\* \(0\.10 to 0\.80\) \|/,
     )
     assert.match(text, /\| leader \| 12\.0 \| 0\.50 \| 50 \| 1 \| 10 \| 4\.0 \|/)
-    assert.match(text, /median ratio 0\.95/)
+    assert.match(text, /median ratio 0\.95: within 10 %/)
+    assert.deepEqual(ratiosOf(findings), { 'SET c=50 P=1 64 B: 3 nodes, leader / Redis': 0.5 })
     const svg = chart(findings)
     assert.equal([...svg.matchAll(/<rect /g)].length, 1 + 2 + 2)
     assert.match(svg, />50\.0 k\/s</)
+  })
+
+  it('say which ratios a later run does not reproduce', () => {
+    const before = { a: 1, b: 1, c: 1, d: 1 }
+    const now = { a: 1.2, b: 1.21, c: 0.79, d: 0.8, new: 3 }
+    const [within, ...far] = reproduced(now, before)
+    assert.equal(within, '2 of 4 ratios are within 20 % of the saved ones')
+    assert.deepEqual(far, ['  b: 1.21, was 1.00 (1.21x)', '  c: 0.79, was 1.00 (0.79x)'])
   })
 
   it('take the middle', () => {

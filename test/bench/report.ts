@@ -24,6 +24,11 @@ export interface Stall extends Stops {
   readonly part: string
 }
 
+/** A run is reproduced where its ratios are no further from those of another one. */
+const REPRODUCED = 0.2
+/** Our generator and redis-benchmark are to agree this far. */
+const AGREED = 0.1
+
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = Math.floor(sorted.length / 2)
@@ -66,9 +71,46 @@ export function markdown(findings: Findings): string {
   ].join('\n')
 }
 
-function throughput({ results, targets, peers }: Findings): string[] {
+/** Each of our targets beside each peer. */
+function pairs({ targets, peers }: Findings): readonly (readonly [Target, Target])[] {
   const ours = targets.filter((target) => !peers.includes(target))
-  const compared = ours.flatMap((target) => peers.map((peer) => [target, peer] as const))
+  return ours.flatMap((target) => peers.map((peer) => [target, peer] as const))
+}
+
+/** By load and pair of targets: the median ratio. What is kept of a run, to hold later ones against it. */
+export type Ratios = Readonly<Record<string, number>>
+
+export function ratiosOf(findings: Findings): Ratios {
+  const found: Record<string, number> = {}
+  for (const [cell, byTarget] of findings.results) {
+    for (const [target, peer] of pairs(findings)) {
+      const all = ratios(byTarget.get(target) ?? [], byTarget.get(peer) ?? [])
+      if (all.length === 0) continue
+      const name = `${nameOf(cell)}: ${target.name} / ${peer.name}`
+      found[name] = Number(median(all).toPrecision(3))
+    }
+  }
+  return found
+}
+
+/** How far a run's ratios are from those of another one; only what both have counts. */
+export function reproduced(now: Ratios, before: Ratios): readonly string[] {
+  const names = Object.keys(now).filter((name) => before[name] !== undefined)
+  const far = names.flatMap((name) => {
+    const [a, b] = [now[name] ?? Number.NaN, before[name] ?? Number.NaN]
+    const quotient = a / b
+    return Math.abs(quotient - 1) <= REPRODUCED ? [] : [{ name, a, b, quotient }]
+  })
+  const within = `${names.length - far.length} of ${names.length} ratios are within 20 % of the saved ones`
+  const lines = far.map(
+    ({ name, a, b, quotient }) => `  ${name}: ${times(a)}, was ${times(b)} (${times(quotient)}x)`,
+  )
+  return [within, ...lines]
+}
+
+function throughput(findings: Findings): string[] {
+  const { results, targets } = findings
+  const compared = pairs(findings)
   const head = [
     'load',
     ...targets.map(({ name }) => name),
@@ -170,14 +212,17 @@ function stalls({ stalls: all }: Findings): string[] {
   return table(head, rows)
 }
 
-function generator({ generator: checks }: Findings): string[] {
+/** Both figures of each turn, their ratios and the verdict. */
+export function generator({ generator: checks }: Pick<Findings, 'generator'>): string[] {
   const all = checks.map(({ own, redisBenchmark }) => own / redisBenchmark)
   const rows = checks.map(({ own, redisBenchmark }, at) => [
     own.toFixed(0),
     redisBenchmark.toFixed(0),
     times(all[at] ?? Number.NaN),
   ])
-  const verdict = all.length === 0 ? 'not compared' : `median ratio ${times(median(all))}`
+  const ratio = median(all)
+  const agreed = Math.abs(ratio - 1) <= AGREED ? 'within' : 'NOT within'
+  const verdict = all.length === 0 ? 'not compared' : `median ratio ${times(ratio)}: ${agreed} 10 %`
   return [...table(['own', 'redis-benchmark', 'ratio'], rows), '', verdict]
 }
 

@@ -102,6 +102,8 @@ export interface RunOptions {
   readonly cells: readonly Cell[]
   readonly targets: readonly Target[]
   readonly rounds: number
+  /** A round begins only where one as long as the longest so far ends within so many minutes; the first one always. */
+  readonly minutesMax: number
   /** Of one load at one target. */
   readonly seconds: number
   /** A line for whoever waits. */
@@ -112,7 +114,14 @@ export async function runRounds(options: RunOptions): Promise<Results> {
   const { cells, targets, rounds, progress } = options
   const results = new Map<Cell, Map<Target, Sample[]>>()
   for (const cell of cells) results.set(cell, new Map())
+  const startedAt = performance.now()
+  let longestMs = 0
   for (let round = 1; round <= rounds; round++) {
+    const roundAt = performance.now()
+    if (round > 1 && roundAt - startedAt + longestMs > options.minutesMax * 60_000) {
+      progress(`${round - 1} rounds are made: another one would take too long`)
+      break
+    }
     // Cells with values of one size follow each other: a database is filled when the size changes.
     let filled = 0
     for (const [cell, byTarget] of results) {
@@ -129,6 +138,7 @@ export async function runRounds(options: RunOptions): Promise<Results> {
       }
       progress(`round ${round} of ${rounds}, ${nameOf(cell)}: ${figures.join('; ')}`)
     }
+    longestMs = Math.max(longestMs, performance.now() - roundAt)
   }
   return results
 }
@@ -203,19 +213,35 @@ export interface GeneratorCheck {
   readonly redisBenchmark: number
 }
 
-/** Our own generator beside redis-benchmark, SET with 50 connections, in turn. */
+/**
+ * Our own generator beside redis-benchmark, SET with 50 connections, in turn: twice per round, once with either of them
+ * first, so that a machine that becomes slower favours none.
+ */
 export async function checkGenerator(
   target: Target,
   { rounds, seconds }: { readonly rounds: number; readonly seconds: number },
 ): Promise<readonly GeneratorCheck[]> {
-  const load = { connections: 50, pipeline: 1, valueBytes: 64, keys: KEYS_MAX }
+  const address = await target.address()
+  const load = { connections: 50, pipeline: 1, valueBytes: 64, keys: KEYS_MAX, ...address }
+  const warm = await drive({ ...load, setShare: 1, seconds })
+  const requests = Math.max(100, Math.round(warm.perSecond * seconds))
+  const own = async (): Promise<number> => {
+    const { perSecond, errors } = await drive({
+      ...load,
+      setShare: 1,
+      seconds: Number.POSITIVE_INFINITY,
+      commands: requests,
+    })
+    if (errors > 0) throw new Error(`${target.name} answered ${errors} errors`)
+    return perSecond
+  }
+  const other = async (): Promise<number> =>
+    (await redisBenchmark({ ...load, command: 'SET', requests })).perSecond
   const checks: GeneratorCheck[] = []
   for (let round = 0; round < rounds; round++) {
-    const address = await target.address()
-    const own = await drive({ ...load, ...address, setShare: 1, seconds })
-    const requests = Math.round(own.perSecond * seconds)
-    const other = await redisBenchmark({ ...load, ...address, command: 'SET', requests })
-    checks.push({ own: own.perSecond, redisBenchmark: other.perSecond })
+    checks.push({ own: await own(), redisBenchmark: await other() })
+    const redisFirst = await other()
+    checks.push({ redisBenchmark: redisFirst, own: await own() })
   }
   return checks
 }
