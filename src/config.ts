@@ -214,6 +214,12 @@ export const limits = {
   transactionArgumentsMax: 100_000,
   /** Replies of one transaction; a single one may be larger. */
   transactionReplyBytesMax: 134_217_728,
+  /**
+   * The bytes of values that the writes of one entry are given and make. Above it those that handle a larger value
+   * than the second are refused, the others go on. All nodes must decide alike, so these are no options.
+   */
+  entryValueBytesMax: 268_435_456,
+  lightValueBytesMax: 16_384,
   /** Undecoded input above which a connection that may start no command is not read any further. */
   pausedInputBytesMax: 65_536,
   /** Views of one moment, for reads in slices: how many, how long each, and the memory that only they hold. */

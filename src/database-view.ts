@@ -6,14 +6,16 @@
 
 import { assert } from '../raft/assert.ts'
 import type { StateStore, StateView, StoredValue } from '../storage/state-store.ts'
-import type {
-  Database,
-  ReadDatabase,
-  ReadonlyDatabase,
-  ScanVisitor,
-  Version,
-  Watched,
+import {
+  CommandError,
+  type Database,
+  type ReadDatabase,
+  type ReadonlyDatabase,
+  type ScanVisitor,
+  type Version,
+  type Watched,
 } from './commands/command.ts'
+import { limits } from './config.ts'
 import { DATABASES } from './session.ts'
 
 /** What handlers read: the state store, or a view of one moment of it. */
@@ -26,6 +28,10 @@ export type ViewedStore = ReadableStore & Pick<StateStore, 'put' | 'delete' | 'c
 
 /** The latest time to expire, in the year 287396: later ones, which Redis would take, are kept as this one. */
 const EXPIRE_AT_MAX = Number.MAX_SAFE_INTEGER
+
+const tooHeavy = new CommandError(
+  `ERR more than ${limits.entryValueBytesMax} bytes of values were rewritten in one go; this command was not executed`,
+)
 
 /** When a command runs, in ms of the logical clock. */
 export interface Moment {
@@ -55,7 +61,7 @@ export class ClockBehind {
 interface Running {
   moment: Moment
   version: Version
-  /** Bytes of the values that commands were given and have written, since the beginning. */
+  /** Bytes of the values that commands were given and have written: in all, for writes of one entry. */
   valueBytes: number
   /** The error in flight came from the store: a fault of this node, never a reply. */
   storeFailed: boolean
@@ -133,9 +139,13 @@ export class Overlays {
     return this.#running.storeFailed
   }
 
-  /** Bytes of the values that writes were given and have made so far. */
+  /** Bytes of the values that the writes of this entry were given and have made so far. */
   get valueBytes(): number {
     return this.#running.valueBytes
+  }
+
+  beginEntry(): void {
+    this.#running.valueBytes = 0
   }
 
   /** The database in which a write begins; what a command before it did not commit is dropped. */
@@ -317,6 +327,18 @@ class Overlay extends View<ViewedStore> implements Database {
     return size
   }
 
+  override get(key: string): StoredValue | undefined {
+    const value = super.get(key)
+    if (value !== undefined) this.room(value.value.length)
+    return value
+  }
+
+  room(bytes: number): void {
+    const { entryValueBytesMax, lightValueBytesMax } = limits
+    if (bytes <= lightValueBytesMax || this.running.valueBytes <= entryValueBytesMax) return
+    throw tooHeavy
+  }
+
   put(key: string, value: Uint8Array, expireAt = 0): void {
     const { version } = this.running
     this.running.valueBytes += value.length
@@ -325,7 +347,7 @@ class Overlay extends View<ViewedStore> implements Database {
   }
 
   delete(key: string): boolean {
-    if (this.get(key) === undefined) return false
+    if (super.get(key) === undefined) return false
     this.#write(key, undefined)
     return true
   }

@@ -140,15 +140,6 @@ export const NO_ROOM: unique symbol = Symbol('no room for another long read')
 /** An entry removes no more keys that are due, so that a million of them hold up nobody; the next one goes on. */
 const REMOVED_PER_ENTRY = 256
 
-/**
- * The values that one transaction is given and makes, above which its other writes are refused. A constant, because all
- * nodes must decide alike.
- */
-const TRANSACTION_VALUE_BYTES_MAX = 268_435_456
-
-const tooHeavy = new ErrorReply(
-  'ERR the transaction has rewritten too many bytes; this command was not executed',
-)
 const internalError = new ErrorReply('ERR internal error')
 const tooManyLongReads = new ErrorReply('ERR too many long reads are running; try again later')
 const viewClosed = new ErrorReply('ERR the read took too long for one view of the data; use SCAN')
@@ -242,7 +233,7 @@ export class Keyspace implements StateMachine {
 
   apply(entry: Entry): number {
     const { index, term, payload } = entry
-    const before = this.#overlays.valueBytes
+    this.#overlays.beginEntry()
     assert(index === this.appliedIndex() + 1, () => `apply ${index} after ${this.appliedIndex()}`)
     if (index !== this.#last.index + 1) this.#forwarded?.skippedTo(index - 1)
     const batch = this.#take(index, term)
@@ -261,7 +252,7 @@ export class Keyspace implements StateMachine {
     }
     this.#last = { index, term }
     this.#observer.applied(index, term)
-    return this.#overlays.valueBytes - before
+    return this.#overlays.valueBytes
   }
 
   /**
@@ -404,16 +395,14 @@ export class Keyspace implements StateMachine {
     if (isOutdated(this.#views.begin(0, moment), watched)) return nullArray
     const replies = new TransactionReplies(wanted)
     const reads = new OneGo()
-    const before = this.#overlays.valueBytes
     for (const command of commands) {
       const called = resolve(command.argv)
       const isRead = !(called instanceof ErrorReply) && called.kind === 'read'
       // A read changes nothing: it runs where somebody waits for it.
       if (isRead && !wanted) continue
-      const isHeavy = this.#overlays.valueBytes - before > TRANSACTION_VALUE_BYTES_MAX
       const { database, argv } = command
       if (isRead) replies.add(this.read(called, database, argv, entry.now, reads), command)
-      else replies.add(isHeavy ? tooHeavy : this.#runOne(entry, place, command), command)
+      else replies.add(this.#runOne(entry, place, command), command)
     }
     return replies.finish()
   }

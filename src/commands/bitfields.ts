@@ -92,6 +92,7 @@ function bitfield(db: Database, args: Args): Reply {
     if (kind !== 'get') length = Math.max(length, Math.ceil((offset + type.bits) / 8))
   }
   if (length === 0) return operations.map((operation) => read(before, operation))
+  db.room(length)
   const bytes = writableCopy(before, length)
   let changed = bytes.length > before.length
   const replies = operations.map((operation) => {

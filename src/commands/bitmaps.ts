@@ -48,6 +48,7 @@ function setbit(db: Database, args: Args): Reply {
   const length = Math.floor(offset / 8) + 1
   // What changes nothing is no change to whoever watches the key.
   if (before === wanted && length <= bytes.length) return before
+  db.room(length)
   const changed = writableCopy(bytes, length)
   setBitAt(changed, offset, wanted)
   db.put(key, changed, old?.expireAt)

@@ -54,6 +54,11 @@ export interface ReadonlyDatabase {
  * all, in every database.
  */
 export interface Database extends ReadonlyDatabase {
+  /**
+   * Throws CommandError when the values that the commands of one entry handle are too many bytes already for another
+   * large one; to be called before memory is taken for a value of so many bytes. get() does so by itself.
+   */
+  room(bytes: number): void
   /** `expireAt` in ms of the logical clock, 0: never. Whoever keeps a TTL passes that of the old value. */
   put(key: string, value: Uint8Array, expireAt?: number): void
   /** False when there was no such key. */

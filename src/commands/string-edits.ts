@@ -70,7 +70,9 @@ function setrange(db: Database, args: Args): Reply {
   const oldLength = old?.value.length ?? 0
   if (piece.length === 0) return oldLength
   if (offset + piece.length > STRING_BYTES_MAX) throw tooLong
-  const value = Buffer.allocUnsafeSlow(Math.max(oldLength, offset + piece.length))
+  const length = Math.max(oldLength, offset + piece.length)
+  db.room(length)
+  const value = Buffer.allocUnsafeSlow(length)
   if (old !== undefined) value.set(old.value)
   if (offset > oldLength) value.fill(0, oldLength, offset)
   value.set(piece, offset)

@@ -14,6 +14,7 @@ import {
   type ReadCommand,
   type WriteCommand,
 } from '../../src/commands/command.ts'
+import { limits } from '../../src/config.ts'
 import { ClockBehind } from '../../src/database-view.ts'
 import { fence, hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
 import { LongRead } from '../../src/long-reads.ts'
@@ -124,6 +125,45 @@ test('whoever waits gets one reply per item in order, and reads that ride see wh
     ['-ERR value is not an integer or out of range\r\n', 2],
     ['$1\r\nx\r\n', 2],
   ])
+})
+
+const TOO_HEAVY = `-ERR more than ${limits.entryValueBytesMax} bytes of values were rewritten in one go; this command was not executed\r\n`
+
+/** The replies to the commands of one entry. */
+function inOneEntry(db: Applied, ...lines: readonly (readonly string[])[]): string[] {
+  const entry = db.entries.commands(lines.filter((line) => dataCommand(line).kind === 'write'))
+  const batch = batchOf(1, lines)
+  db.keyspace.expect(entry.index, batch)
+  db.keyspace.apply(entry)
+  return batch.answers.map(([reply]) => reply)
+}
+
+test('an entry that has rewritten as many bytes as it may refuses large values, before memory is taken', () => {
+  const { entryValueBytesMax: most, lightValueBytesMax: light } = limits
+  const db = new Applied()
+  const replies = inOneEntry(
+    db,
+    // Exactly as many as there may be, so one more large value has room, and then none.
+    ['SETRANGE', 'large', `${most - 1}`, 'x'],
+    ['SETRANGE', 'last', `${light}`, 'x'],
+    ['SETRANGE', 'light', `${light - 1}`, 'x'],
+    ['SETRANGE', 'a', `${light}`, 'x'],
+    ['SETBIT', 'a', `${light * 8}`, '1'],
+    ['BITFIELD', 'a', 'SET', 'u8', `${light * 8}`, '1'],
+    ['APPEND', 'large', 'x'],
+    ['COPY', 'large', 'a'],
+    ['SETBIT', 'light', `${light * 8 - 1}`, '1'],
+    ['SET', 'small', 'v'],
+    ['APPEND', 'small', 'w'],
+    ['GET', 'small'],
+    ['EXISTS', 'a'],
+    ['DEL', 'large'],
+  )
+  const refused = Array(5).fill(TOO_HEAVY)
+  const others = [':0\r\n', '+OK\r\n', ':2\r\n', '$2\r\nvw\r\n', ':0\r\n', ':1\r\n']
+  const made = [most, light + 1, light].map((length) => `:${length}\r\n`)
+  assert.deepEqual(replies, [...made, ...refused, ...others])
+  assert.deepEqual(inOneEntry(db, ['SETRANGE', 'a', `${light}`, 'x']), [`:${light + 1}\r\n`])
 })
 
 test('a batch whose index went to another term gets no answer', () => {
