@@ -9,10 +9,15 @@
 
 import { createHash } from 'node:crypto'
 import type { Entry, HardState, Member, Membership, NodeId } from '../raft/types.ts'
+import { encodeCommands } from '../storage/codec.ts'
+import { HASH_KEY_BYTES } from '../storage/layout.ts'
 import type { Config } from './config.ts'
+import { firstLevel } from './feature-level.ts'
+import { hashKeyCommand } from './keyspace.ts'
 import { formatAddress, parseAddress, sameAddress } from './network.ts'
 import { OperatorError } from './operator-error.ts'
 import type { Identity } from './peer-handshake.ts'
+import type { ReplicaOptions } from './replica-ports.ts'
 
 /** The `cluster` option as this node sees it. Addresses are in their one form (network.ts). */
 export interface ClusterList {
@@ -71,6 +76,15 @@ export function joinWarning(
   return `join (${join.join(',')}) is not followed: this node belongs to a cluster already, and only an empty one can join another`
 }
 
+/** What the state machine of a new cluster is born with: how it hashes keys, and what all of its nodes understand. */
+export function firstCommands(
+  { clock, randomBytes, level }: Pick<ReplicaOptions, 'clock' | 'randomBytes' | 'level'>,
+  others: readonly Identity[],
+): Uint8Array {
+  const hashKey = hashKeyCommand(randomBytes(HASH_KEY_BYTES))
+  return encodeCommands(clock.wall(), [hashKey, ...firstLevel([{ level }, ...others])])
+}
+
 /** The members that a new node asks to be added, or one that comes back empty for its place (rejoin.ts). */
 export function membersToAsk(config: Config): readonly string[] {
   return [...config.get('join'), ...config.get('rejoin')]
@@ -110,8 +124,8 @@ export interface BootstrapOptions {
   readonly peers: Acquaintances
   readonly store: BindStore
   readonly randomBytes: (count: number) => Uint8Array
-  /** The payload of entry 2: what the state machine needs to be born with, equal everywhere. */
-  readonly firstCommands: () => Uint8Array
+  /** The payload of entry 2: what the state machine needs to be born with, equal everywhere; of a cluster with these. */
+  readonly firstCommands: (others: readonly Identity[]) => Uint8Array
   readonly log: { info(fields: Readonly<Record<string, unknown>>, text: string): void }
 }
 
@@ -144,7 +158,7 @@ export async function bootstrap(options: BootstrapOptions): Promise<Binding> {
     {
       index: 2,
       term: 1,
-      payload: { type: 'commands', data: options.firstCommands() },
+      payload: { type: 'commands', data: options.firstCommands(decision.others) },
       encoded: undefined,
     },
   ]
@@ -159,6 +173,8 @@ interface Decision {
   /** The other members of a cluster to found; undefined: join the one that exists. */
   readonly members: readonly Member[] | undefined
   readonly by: NodeId
+  /** Those other members, as they have introduced themselves. */
+  readonly others: readonly Identity[]
 }
 
 /** Waits for one of the two ways. What is told after the decision no longer counts: it is about to be durable. */
@@ -177,14 +193,15 @@ function decide({
     }
     const isFounder = list.own === list.founder && join.length === 0
     const changed = (): void => {
-      const members = isFounder ? everyone(list, self.id, peers.acquainted()) : undefined
+      const others = peers.acquainted()
+      const members = isFounder ? everyone(list, self.id, others) : undefined
       if (members === undefined) return
       const clusterId = Buffer.from(randomBytes(20)).toString('hex')
-      settle({ clusterId, members, by: self.id })
+      settle({ clusterId, members, by: self.id, others })
     }
     peers.watch({
       changed,
-      invited: (clusterId, by) => settle({ clusterId, members: undefined, by }),
+      invited: (clusterId, by) => settle({ clusterId, members: undefined, by, others: [] }),
     })
     if (join.length > 0) log.info({ join }, 'waiting to be added to the cluster of these members')
     else if (list.others.length > 0) {

@@ -36,6 +36,7 @@ import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { factsOf } from './database-facts.ts'
 import { ClockBehind, type Moment, Overlays, storeOf, Views } from './database-view.ts'
+import { knownLevel, LEVEL_NAME } from './feature-level.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
 import { DATABASES } from './session.ts'
 import { internalCommand, isOutdated, TransactionReplies, transactionOf } from './transaction.ts'
@@ -62,6 +63,7 @@ export type KeyspaceStore = Pick<
   | 'canWrite'
   | 'hashKey'
   | 'setHashKey'
+  | 'raiseFeatureLevel'
 >
 
 /** One command of an entry that this node proposed, and who waits for its reply. */
@@ -428,6 +430,10 @@ export class Keyspace implements StateMachine {
   /** The commands that no client can send, under names that are in no table. */
   #internalCommand(argv: Args): Reply | undefined {
     if (isWord(argument(argv, 0), FENCE_NAME)) return OK
+    if (isWord(argument(argv, 0), LEVEL_NAME)) {
+      this.#store.raiseFeatureLevel(knownLevel(argument(argv, 1)))
+      return OK
+    }
     if (!isWord(argument(argv, 0), HASH_KEY_NAME)) return undefined
     // Two bootstraps may race for the first entry; the log decides which key it is.
     if (this.#store.hashKey() === undefined) this.#store.setHashKey(argument(argv, 1))

@@ -6,9 +6,12 @@
 
 import type { CoreStatus, TransferResult } from '../raft/core.ts'
 import type { RaftNode } from '../raft/node.ts'
-import type { Member, Membership, NodeId } from '../raft/types.ts'
+import type { Index, Member, Membership, NodeId } from '../raft/types.ts'
+import type { LoggedCommand } from '../storage/codec.ts'
+import { FEATURE_LEVEL_FIRST } from '../storage/state-meta.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { Config } from './config.ts'
+import { FeatureLevel, whyTooOld } from './feature-level.ts'
 import { HandOver } from './hand-over.ts'
 import type { MembershipRequest } from './membership-plan.ts'
 import { MembershipRequests, type RequestOutcome } from './membership-requests.ts'
@@ -18,7 +21,7 @@ import type { Peers } from './peers.ts'
 import type { ReplicaOptions } from './replica-ports.ts'
 
 export interface MembersOptions
-  extends Pick<ReplicaOptions, 'id' | 'clock' | 'random' | 'log' | 'config' | 'state'> {
+  extends Pick<ReplicaOptions, 'id' | 'clock' | 'random' | 'log' | 'config' | 'state' | 'level'> {
   readonly config: Config
   readonly state: StateStore
   /** Where this node is reached now, as it tells the others. */
@@ -27,6 +30,8 @@ export interface MembersOptions
   readonly clusterId: () => string | undefined
   /** undefined until this node is bound to a cluster. */
   readonly raft: () => RaftNode | undefined
+  /** Appends an entry with this command, of a leader; undefined: not now. */
+  readonly propose: (command: LoggedCommand) => Index | undefined
   readonly wake: () => void
 }
 
@@ -34,6 +39,7 @@ export class Members {
   readonly #options: MembersOptions
   readonly #requests: MembershipRequests
   readonly #handOver: HandOver
+  readonly #level: FeatureLevel
   readonly #heardAt = new Map<NodeId, number>()
   #membership: Membership | undefined
   #removed = false
@@ -65,6 +71,15 @@ export class Members {
       clusterId: options.clusterId,
       connected: (member) => this.isUp(member),
       wasRemoved: (member) => state.wasRemoved(member),
+    })
+    this.#level = new FeatureLevel({
+      ...ports,
+      self: id,
+      own: options.level ?? FEATURE_LEVEL_FIRST,
+      reached: () => state.featureLevel(),
+      connected: (member) => this.isUp(member),
+      known: (member) => peers().announced(member)?.level,
+      propose: options.propose,
     })
     this.#handOver = new HandOver({
       ...ports,
@@ -127,7 +142,8 @@ export class Members {
 
   /** See PeerEvents.joinAsked. */
   joinAsked(other: Identity): string | undefined {
-    return this.#requests.joinAsked(other)
+    const tooOld = whyTooOld(other, this.#options.state.featureLevel())
+    return tooOld ?? this.#requests.joinAsked(other)
   }
 
   noted(from: NodeId, note: Note): void {
@@ -149,6 +165,7 @@ export class Members {
     }
     this.#requests.work()
     this.#handOver.work()
+    this.#level.work()
   }
 
   #led(): CoreStatus | undefined {

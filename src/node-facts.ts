@@ -42,7 +42,7 @@ export interface NodeFactsOptions {
   readonly sentinel?: true
   /** undefined until the log is opened. */
   readonly logCache: () => LogCacheMetrics | undefined
-  readonly state: Pick<StateStore, 'durableAt' | 'metrics'>
+  readonly state: Pick<StateStore, 'durableAt' | 'metrics' | 'featureLevel'>
   readonly logBytes: () => number
   readonly space: Pick<DiskSpace, 'freeBytes' | 'refusal'>
   readonly memory: ProcessMemory
@@ -182,6 +182,7 @@ export class NodeFacts implements LocalServer {
       applied: status?.applied ?? 0,
       logFirst: status?.first ?? 1,
       logLast: status?.last ?? 0,
+      featureLevel: state.featureLevel(),
       logLastTerm: status?.lastTerm ?? 0,
       durable: status?.durable ?? 0,
       checkpoint: state.durableAt().index,

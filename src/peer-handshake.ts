@@ -61,6 +61,8 @@ export interface Identity {
   readonly membershipIndex: Index
   /** Whose place this node is to take: it was that one until its disk lost or changed something. */
   readonly replaces?: NodeId | undefined
+  /** The highest feature level that its build knows (feature-level.ts); left out by builds that know the first alone. */
+  readonly level?: number | undefined
 }
 
 export interface HandshakeOptions {
@@ -316,6 +318,7 @@ function identityFields(identity: Identity): FrameField[] {
     identity.members === undefined ? null : [...identity.members],
     identity.membershipIndex,
     identity.replaces ?? null,
+    identity.level ?? null,
   ]
 }
 
@@ -343,7 +346,7 @@ function readHello(fields: readonly FrameField[]): Hello {
 
 function readIdentity(field: FrameField | undefined): Identity {
   if (!isArray(field)) throw badHandshake('no identity')
-  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members, at, replaces] =
+  const [id, clusterId, incarnation, peerAddress, clientAddress, listHash, members, at, ...rest] =
     field
   if (typeof listHash !== 'string' || !/^[0-9a-f]{64}$/.test(listHash)) {
     throw badHandshake('a bad hash of the cluster list')
@@ -360,8 +363,16 @@ function readIdentity(field: FrameField | undefined): Identity {
     listHash,
     members: members === null ? undefined : members.map(readId),
     membershipIndex: readCount(at),
-    // Earlier builds say nothing of it.
-    ...(replaces !== null && replaces !== undefined && { replaces: readId(replaces) }),
+    ...readLater(rest),
+  }
+}
+
+/** What earlier builds do not say of themselves. */
+function readLater(fields: readonly FrameField[]): Pick<Identity, 'replaces' | 'level'> {
+  const [replaces = null, level = null] = fields
+  return {
+    ...(replaces !== null && { replaces: readId(replaces) }),
+    ...(level !== null && { level: readCount(level) }),
   }
 }
 

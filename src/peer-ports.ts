@@ -60,6 +60,7 @@ export interface PeersOptions {
   readonly clusterId: string | undefined
   /** See Identity. */
   readonly replaces?: NodeId | undefined
+  readonly level?: number | undefined
   /** Rises with every start of this node: its boot count. */
   readonly incarnation: number
   readonly peerAddress: string
@@ -72,4 +73,12 @@ export interface PeersOptions {
   /** host:port of members that are asked in turn to make this node one, until it is. */
   readonly join: readonly string[]
   readonly wasRemoved: WasRemoved
+}
+
+/** What a node says of itself while it knows no members. */
+export function introduced(options: PeersOptions): Identity {
+  const { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces, level } =
+    options
+  const own = { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces, level }
+  return { ...own, members: undefined, membershipIndex: 0 }
 }

@@ -35,7 +35,7 @@ import {
 } from './peer-handshake.ts'
 import { type ForwardChannel, type LinkEnd, PeerLink } from './peer-link.ts'
 import { badMessage, decodeNote, decoding, encodeNote, linkOf, type Note } from './peer-messages.ts'
-import type { PeersOptions } from './peer-ports.ts'
+import { introduced, type PeersOptions } from './peer-ports.ts'
 import { RefusalLog } from './peer-refusals.ts'
 
 /** The pace of signs of life; a link is given up after a few of these without any (peer-link.ts). */
@@ -72,9 +72,7 @@ export class Peers implements Transport, Acquaintances {
 
   constructor(options: PeersOptions) {
     this.#options = options
-    const { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces } = options
-    const own = { id, clusterId, incarnation, peerAddress, clientAddress, listHash, replaces }
-    this.#self = { ...own, members: undefined, membershipIndex: 0 }
+    this.#self = introduced(options)
     this.#refusals = new RefusalLog(options.log, options.clock)
     this.enquiries = new Enquiries({
       ...options,

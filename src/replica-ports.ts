@@ -26,6 +26,8 @@ export interface ReplicaOptions {
   readonly clusterId: string | undefined
   /** Of an unbound node: whose place it is to take. */
   readonly replaces?: NodeId | undefined
+  /** The highest feature level that this node knows; left out: what builds before level 2 know. */
+  readonly level?: number | undefined
   readonly incarnation: number
   readonly list: ClusterList
   /** The log environment: identity, hard state, and the one transaction that binds a new node. */

@@ -11,16 +11,14 @@ import { assert } from '../raft/assert.ts'
 import type { CoreStatus, ProposeResult } from '../raft/core.ts'
 import { RaftNode } from '../raft/node.ts'
 import type { Message, NodeId } from '../raft/types.ts'
-import { encodeCommands } from '../storage/codec.ts'
-import { HASH_KEY_BYTES } from '../storage/layout.ts'
-import { bootstrap, joinWarning, listWarning, membersToAsk } from './bootstrap.ts'
+import { bootstrap, firstCommands, joinWarning, listWarning, membersToAsk } from './bootstrap.ts'
 import { firstKeySlot, type ReadTime } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { limits } from './config.ts'
 import type { Moment } from './database-view.ts'
 import { ExpiryClock } from './expiry-clock.ts'
 import { ForwardReceiver, ForwardSender } from './forwarding.ts'
-import { hashKeyCommand, Keyspace } from './keyspace.ts'
+import { Keyspace } from './keyspace.ts'
 import { LeaderClock } from './leader-clock.ts'
 import { LongReads } from './long-reads.ts'
 import { Members } from './members.ts'
@@ -102,6 +100,7 @@ export class Replica {
       peers: () => this.#peers,
       clusterId: () => this.#clusterId,
       raft: () => this.#raft,
+      propose: (command) => this.#router.proposeOwn([command]),
       wake: () => this.wake(),
     })
     this.#router = this.#createRouter()
@@ -302,10 +301,7 @@ export class Replica {
         peers: this.#peers,
         store: disk,
         randomBytes: this.#options.randomBytes,
-        firstCommands: () =>
-          encodeCommands(this.#options.clock.wall(), [
-            hashKeyCommand(this.#options.randomBytes(HASH_KEY_BYTES)),
-          ]),
+        firstCommands: (others) => firstCommands(this.#options, others),
         log,
       })
       this.#clusterId = clusterId

@@ -20,6 +20,7 @@ import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
+import { FEATURE_LEVEL, refuseNewer } from './feature-level.ts'
 import { forceNewCluster } from './force-new-cluster.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
 import { type Damage, LastingServer, type Life } from './lasting-server.ts'
@@ -53,11 +54,14 @@ interface ServerParts {
   readonly lock: DataLock
   readonly watchdog: Watchdog
   readonly storage: Storage
+  readonly level: number
 }
 
 export interface ServerOptions {
   readonly config: Config
   readonly logger: RootLogger
+  /** The highest feature level that the node knows; another one than this build's is for tests of upgrades. */
+  readonly featureLevel?: number
   /** See force-new-cluster.ts. */
   readonly forceNewCluster?: boolean
   /** The disk; another one than LMDB is for tests that prove what they would catch. */
@@ -108,11 +112,13 @@ async function openServer(options: ServerOptions): Promise<Life> {
     const at = storage.state.durableAt().index
     logger.warn({ at }, 'the log did not reach the state and was dropped')
   }
+  const level = options.featureLevel ?? FEATURE_LEVEL
+  refuseNewer(storage.state.featureLevel(), level)
   if (options.forceNewCluster === true) {
     const clientAddress = config.get('announce')
     await forceNewCluster({ storage, list, clientAddress, randomBytes, log: logger })
   } else await storage.log.forgetForced()
-  const server = new Server({ config, logger, list, lock, watchdog, storage })
+  const server = new Server({ config, logger, list, lock, watchdog, storage, level })
   await server.open()
   return server
 }
@@ -159,7 +165,7 @@ class Server implements Life {
   }
 
   #createReplica(network: TcpNetwork): Replica {
-    const { config, logger, list, storage } = this.#parts
+    const { config, logger, list, storage, level } = this.#parts
     const { log, state } = storage
     const { nodeId, clusterId } = log.identity()
     return new Replica({
@@ -173,6 +179,7 @@ class Server implements Life {
       id: nodeId,
       clusterId,
       replaces: log.replaces(),
+      level,
       incarnation: log.boots(),
       list,
       disk: log,

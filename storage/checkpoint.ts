@@ -62,7 +62,7 @@ export interface CheckpointHeader extends StatePoint {
   readonly cleared: readonly number[]
 }
 
-const HEADER_VERSION = 3
+const HEADER_VERSION = 4
 
 export function encodeCheckpointHeader(header: CheckpointHeader): Uint8Array {
   return sealFrame(HEADER_VERSION, [header.cleared, header.created, ...pointFields(header)])

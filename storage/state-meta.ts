@@ -17,7 +17,10 @@ import { openSealedFrame, sealFrame } from './sealed-frame.ts'
 export const DATABASES = 16
 export const META_DATABASE = 'meta'
 export const META_KEY: Uint8Array = Buffer.from('state')
-export const STATE_FORMAT_VERSION = 4
+export const STATE_FORMAT_VERSION = 5
+
+/** What a cluster begins with, and every build understands. */
+export const FEATURE_LEVEL_FIRST = 1
 
 /** Ids that a state remembers as removed. A node that was removed before these is refused all the same: it is bound. */
 export const REMOVED_MAX = 4_096
@@ -48,6 +51,8 @@ export interface StatePoint {
   readonly hashKey: Uint8Array | undefined
   /** Where each Redis database lies in the environment: SWAPDB changes this and nothing else. A permutation. */
   readonly places: readonly number[]
+  /** What all members understand; never falls. */
+  readonly featureLevel: number
 }
 
 /** Where an entry leaves the state. */
@@ -83,6 +88,7 @@ export const EMPTY_META: StateMeta = {
   removed: [],
   hashKey: undefined,
   places: Array.from({ length: DATABASES }, (_, place) => place),
+  featureLevel: FEATURE_LEVEL_FIRST,
   created: new Uint8Array(0),
   counts: Array.from({ length: DATABASES }, () => 0),
   expires: Array.from({ length: DATABASES }, () => 0),
@@ -144,7 +150,7 @@ export function pointAfter(point: StatePoint, at: EntryEnd): StatePoint {
 }
 
 export function pointFields(point: StatePoint): FrameField[] {
-  const { index, term, clock, membership, removed, hashKey, places } = point
+  const { index, term, clock, membership, removed, hashKey, places, featureLevel } = point
   return [
     index,
     term,
@@ -153,6 +159,7 @@ export function pointFields(point: StatePoint): FrameField[] {
     removed,
     hashKey ?? null,
     places,
+    featureLevel,
   ]
 }
 
@@ -164,7 +171,8 @@ export function readPoint(reader: FieldReader): StatePoint {
   const removed = readIds(reader.array(), REMOVED_MAX)
   const hashKey = reader.skipNull() ? undefined : Uint8Array.from(reader.bytes(HASH_KEY_BYTES))
   const places = readPlaces(reader.array())
-  return { index, term, clock, membership, removed, hashKey, places }
+  const featureLevel = reader.integer()
+  return { index, term, clock, membership, removed, hashKey, places, featureLevel }
 }
 
 export function encodeMeta(meta: StateMeta): Uint8Array {

@@ -274,6 +274,18 @@ export class StateStore {
     this.#layers = this.#living()
   }
 
+  /** What all members of the cluster understand of each other. */
+  featureLevel(): number {
+    return this.#point.featureLevel
+  }
+
+  /** Only from apply: it never falls. */
+  raiseFeatureLevel(level: number): void {
+    const featureLevel = Math.max(level, this.#point.featureLevel)
+    this.#inEntry = true
+    this.#point = { ...this.#point, featureLevel }
+  }
+
   /** Ends an entry: what was written since the last call belongs to it. Every index once, in order. */
   commitEntry(at: EntryEnd): void {
     this.#point = pointAfter(this.#point, at)

@@ -141,6 +141,8 @@ export interface RaftStatus {
   /** Index of the first entry that the log still has (base + 1) and of the last one. */
   readonly logFirst: Index
   readonly logLast: Index
+  /** What all members understand of each other, as far as this node has applied. */
+  readonly featureLevel: number
   /** Of two logs the one with the later last term is the later one; then the longer one. */
   readonly logLastTerm: Term
   /** Last index that is durable on this node. */

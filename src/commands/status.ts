@@ -36,6 +36,7 @@ export function statusFields(status: RaftStatus): readonly KnownField[] {
     ['removed', status.removed ? 'yes' : undefined],
     ['members', status.members.length],
     ['membership_changing', status.changing ? 'yes' : 'no'],
+    ['feature_level', status.featureLevel],
     ['commit_index', status.commit],
     ['applied_index', status.applied],
     ['durable_index', status.durable],

@@ -57,6 +57,7 @@ export class MemoryStore implements KeyspaceStore {
   #applied: Index = 0
   #clock = 0
   #hashKey: Uint8Array | undefined
+  level = 1
   readonly #created = new CreatedKeys()
 
   get(database: number, key: string): StoredValue | undefined {
@@ -156,6 +157,10 @@ export class MemoryStore implements KeyspaceStore {
 
   hashKey(): Uint8Array | undefined {
     return this.#hashKey
+  }
+
+  raiseFeatureLevel(level: number): void {
+    this.level = level
   }
 
   setHashKey(key: Uint8Array): void {
@@ -330,6 +335,7 @@ export const leading: RaftStatus = {
   logFirst: 3,
   logLast: 43,
   logLastTerm: 3,
+  featureLevel: 2,
   durable: 42,
   checkpoint: 30,
   slowest: { id: idC, match: 12 },

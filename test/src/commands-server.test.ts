@@ -291,6 +291,7 @@ test('INFO raft names who holds compaction back', () => {
       'raft_leader_address:10.0.0.1:6379',
       'raft_members:3',
       'raft_membership_changing:no',
+      'raft_feature_level:2',
       'raft_commit_index:41',
       'raft_applied_index:41',
       'raft_durable_index:42',
@@ -353,7 +354,7 @@ test('RAFT READY', async () => {
 test('RAFT STATUS and MEMBERS are maps', () => {
   const { server, run } = node()
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('RAFT', 'STATUS').startsWith(`%21\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'STATUS').startsWith(`%22\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
   assert.ok(run('RAFT', 'STATUS').includes(`${bulk('term')}:7\r\n`))
   assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%7\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
   server.status = { ...leading, members: leading.members.slice(0, 1) }

@@ -16,6 +16,7 @@ import {
 } from '../../src/commands/command.ts'
 import { limits } from '../../src/config.ts'
 import { ClockBehind } from '../../src/database-view.ts'
+import { FEATURE_LEVEL, firstLevel } from '../../src/feature-level.ts'
 import { fence, hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
 import { LongRead } from '../../src/long-reads.ts'
 import { encodeCommands } from '../../storage/codec.ts'
@@ -641,6 +642,18 @@ test('the first hash key that the log carries is the one', () => {
   log('12345678')
   log('87654321')
   assert.deepEqual(Buffer.from(db.store.hashKey() ?? []), Buffer.from('12345678'))
+})
+
+test('the log raises the feature level, and a build that does not know it goes no further', () => {
+  const db = new Applied()
+  const log = (nodes: Parameters<typeof firstLevel>[0]) =>
+    db.keyspace.apply(
+      db.entries.make({ type: 'commands', data: encodeCommands(1, firstLevel(nodes)) }),
+    )
+  assert.equal(db.store.level, 1)
+  log([{ level: FEATURE_LEVEL }])
+  assert.equal(db.store.level, FEATURE_LEVEL)
+  assert.throws(() => log([{ level: FEATURE_LEVEL + 1 }]), /start the newer build again/)
 })
 
 test('a database that does not exist is not read', () => {

@@ -122,8 +122,8 @@ test('members of one cluster let each other in, with and without a secret, and l
   }
 })
 
-test('a node that comes back empty says whose place it is to take', () => {
-  const dialler = identity(A, { replaces: C })
+test('a node says what its build knows, and when it comes back empty whose place it is to take', () => {
+  const dialler = identity(A, { replaces: C, level: 7 })
   const { acceptor } = shake({ dialler })
   assert.ok(acceptor?.type === 'established')
   assert.deepEqual(acceptor.other, dialler)

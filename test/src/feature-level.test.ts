@@ -1,0 +1,146 @@
+/*
+ * When a leader raises the feature level and when it does not, what an entry of it means to a build, and who is too old
+ * to become a member.
+ */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { AssertionError } from '../../raft/assert.ts'
+import type { CoreStatus } from '../../raft/core.ts'
+import type { Index, Member } from '../../raft/types.ts'
+import {
+  FEATURE_LEVEL,
+  FeatureLevel,
+  firstLevel,
+  knownLevel,
+  LEVEL_NAME,
+  REPLACE_LEVEL,
+  refuseNewer,
+  whyTooOld,
+} from '../../src/feature-level.ts'
+import type { LoggedCommand } from '../../storage/codec.ts'
+import { Lone } from '../raft/lone.ts'
+
+class World {
+  reached = 1
+  leads = true
+  applied: Index = 10
+  last: Index = 10
+  canPropose = true
+  readonly away = new Set<string>()
+  /** b says nothing, as a build before level 2. */
+  readonly levels = new Map<string, number>([['c', 2]])
+  readonly proposed: string[] = []
+  readonly level: FeatureLevel
+
+  constructor(own = 2) {
+    this.level = new FeatureLevel({
+      self: 'a',
+      own,
+      led: () => (this.leads ? this.#status() : undefined),
+      reached: () => this.reached,
+      connected: (id) => !this.away.has(id),
+      known: (id) => this.levels.get(id),
+      propose: (command) => {
+        if (!this.canPropose) return undefined
+        this.proposed.push(words(command))
+        return ++this.last
+      },
+      log: { info: () => {} },
+    })
+  }
+
+  #status(): CoreStatus {
+    const members = ['a', 'b', 'c'].map((id): Member => {
+      return {
+        id,
+        role: id === 'c' ? 'learner' : 'voter',
+        peerAddress: 'h:1',
+        clientAddress: 'h:2',
+      }
+    })
+    const { applied, last } = this
+    return { ...new Lone().core.status(), membership: { members }, applied, last }
+  }
+
+  /** What is proposed in one tick. */
+  tick(): readonly string[] {
+    const before = this.proposed.length
+    this.level.work()
+    return this.proposed.slice(before)
+  }
+}
+
+function words({ argv }: LoggedCommand): string {
+  return argv.map((bytes) => Buffer.from(bytes).toString()).join(' ')
+}
+
+test('it is raised once every member, learners too, is there and knows more', () => {
+  const world = new World()
+  assert.deepEqual(world.tick(), [], 'b is older')
+  world.levels.set('b', 2)
+  world.away.add('c')
+  assert.deepEqual(world.tick(), [], 'c may come back with any build')
+  world.away.clear()
+  world.leads = false
+  assert.deepEqual(world.tick(), [], 'somebody else leads')
+  world.leads = true
+  world.canPropose = false
+  assert.deepEqual(world.tick(), [])
+  world.canPropose = true
+  assert.deepEqual(world.tick(), [`${LEVEL_NAME} 2`])
+})
+
+test('it is raised to what all know, and not beyond', () => {
+  const world = new World(5)
+  world.levels.set('b', 4).set('c', 3)
+  assert.deepEqual(world.tick(), [`${LEVEL_NAME} 3`])
+  world.applied = world.last
+  world.reached = 3
+  assert.deepEqual(world.tick(), [])
+  world.levels.set('c', 9)
+  assert.deepEqual(world.tick(), [`${LEVEL_NAME} 4`])
+})
+
+test('it is asked for once, and again when that entry came to nothing', () => {
+  const world = new World()
+  world.levels.set('b', 2)
+  assert.equal(world.tick().length, 1)
+  assert.deepEqual(world.tick(), [], 'on its way')
+  world.last = 10
+  assert.equal(world.tick().length, 1, 'the log was cut')
+  world.applied = world.last
+  assert.equal(world.tick().length, 1, 'another entry stands where it was')
+  world.applied = world.last
+  world.reached = 2
+  assert.deepEqual(world.tick(), [])
+})
+
+test('a new cluster begins with what all of its nodes know', () => {
+  assert.deepEqual(firstLevel([{ level: 3 }, { level: 2 }]).map(words), [`${LEVEL_NAME} 2`])
+  assert.deepEqual(firstLevel([{ level: 2 }, {}]), [])
+})
+
+test('a build that does not know a level stops at its entry, and does not start on a state of it', () => {
+  assert.equal(knownLevel(Buffer.from(String(FEATURE_LEVEL))), FEATURE_LEVEL)
+  const next = FEATURE_LEVEL + 1
+  assert.throws(() => knownLevel(Buffer.from(String(next))), {
+    name: 'AssertionError',
+    message: new RegExp(`has reached feature level ${next}, .* start the newer build again`),
+  })
+  for (const nothing of ['', '0', 'two', '1.5']) {
+    assert.throws(() => knownLevel(Buffer.from(nothing)), AssertionError)
+  }
+  refuseNewer(2, 2)
+  assert.throws(() => refuseNewer(3, 2), { code: 'FEATURE_LEVEL' })
+})
+
+test('who may become a member', () => {
+  assert.equal(whyTooOld({}, 1), undefined)
+  assert.equal(whyTooOld({ level: 3 }, 2), undefined)
+  assert.match(whyTooOld({}, 2) ?? '', /knows feature levels up to 1, .* reached 2/)
+  // A member that does not know this wish would break the link over it.
+  const back = { level: REPLACE_LEVEL, replaces: 'c' }
+  assert.match(whyTooOld(back, REPLACE_LEVEL - 1) ?? '', /upgrade them first/)
+  assert.equal(whyTooOld(back, REPLACE_LEVEL), undefined)
+})
