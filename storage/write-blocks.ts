@@ -279,10 +279,7 @@ export class SortedWrites {
         next++
       }
     }
-    this.#order = new Uint32Array(count).map((_, i) => i)
-    this.#order.sort((a, b) => {
-      return (this.#position[a] ?? 0) - (this.#position[b] ?? 0)
-    })
+    this.#order = orderOf(this.#position)
   }
 
   /** Takes the chunks of all places apart. Throws AssertionError when they are not what WriteBlocks made. */
@@ -326,6 +323,50 @@ export class SortedWrites {
     return { position: this.#position[write] ?? 0, key, record }
   }
 }
+
+/**
+ * The indices of positions (below 2^52) in the order of these; what is equal stays in its order. By counting 13 bits at
+ * a time, from the lowest on: a comparison for each of the many steps of a sort costs ten times as much.
+ */
+export function orderOf(positions: Float64Array): Uint32Array {
+  const { length } = positions
+  const halves = [new Uint32Array(length), new Uint32Array(length)] as const
+  for (let i = 0; i < length; i++) {
+    const position = positions[i] as number
+    halves[0][i] = position % HALF
+    halves[1][i] = position / HALF
+  }
+  let order = new Uint32Array(length).map((_, i) => i)
+  let sorted = new Uint32Array(length)
+  for (const half of halves) {
+    for (let shift = 0; shift < HALF_BITS; shift += DIGIT_BITS) {
+      const next = new Uint32Array(DIGITS + 1)
+      for (let i = 0; i < length; i++) {
+        const digit = ((half[i] as number) >>> shift) % DIGITS
+        next[digit + 1] = (next[digit + 1] as number) + 1
+      }
+      for (let digit = 0; digit < DIGITS; digit++) {
+        next[digit + 1] = (next[digit + 1] as number) + (next[digit] as number)
+      }
+      for (let i = 0; i < length; i++) {
+        const index = order[i] as number
+        const digit = ((half[index] as number) >>> shift) % DIGITS
+        const at = next[digit] as number
+        next[digit] = at + 1
+        sorted[at] = index
+      }
+      const free = order
+      order = sorted
+      sorted = free
+    }
+  }
+  return order
+}
+/** A position is two halves of two digits each. */
+const DIGIT_BITS = 13
+const DIGITS: number = 2 ** DIGIT_BITS
+const HALF_BITS: number = 2 * DIGIT_BITS
+const HALF: number = 2 ** HALF_BITS
 
 /** A block in a checkpoint, and its values that lie apart. */
 interface Part {

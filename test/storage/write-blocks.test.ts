@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type BlockWrite, SortedWrites, WriteBlocks } from '../../storage/write-blocks.ts'
+import { type BlockWrite, orderOf, SortedWrites, WriteBlocks } from '../../storage/write-blocks.ts'
 import { stored } from './store-fixture.ts'
 
 /** Around all limits: values inside and apart, in one chunk and in several. */
@@ -122,5 +122,22 @@ describe('write blocks', () => {
     const chunks = [...writes.chunks(0)]
     assert.throws(() => SortedWrites.byPlace(chunks.slice(0, -1)), /ends after/)
     assert.throws(() => SortedWrites.byPlace(chunks.slice(0, 1)), /0 of 1 values/)
+  })
+})
+
+describe('the order of positions', () => {
+  const HIGHEST = 2 ** 52 - 1
+
+  it('is that of numbers, and keeps what is equal in its order', () => {
+    const edges = [0, 1, 2 ** 13 - 1, 2 ** 13, 2 ** 26 - 1, 2 ** 26, 2 ** 39 - 1, 2 ** 39, HIGHEST]
+    const random = Array.from({ length: 3000 }, () => Math.floor(Math.random() * 2 ** 52))
+    const few = Array.from({ length: 3000 }, (_, i) => edges[(i * 7) % edges.length] ?? 0)
+    const all = [...random, ...few, HIGHEST, ...edges.toReversed()]
+    const expected = all.map((_, i) => i).sort((a, b) => (all[a] ?? 0) - (all[b] ?? 0))
+    assert.deepEqual([...orderOf(Float64Array.from(all))], expected)
+  })
+
+  it('of nothing is nothing', () => {
+    assert.equal(orderOf(new Float64Array(0)).length, 0)
   })
 })
