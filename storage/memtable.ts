@@ -1,5 +1,5 @@
 /*
- * The memtable: what was applied since the last checkpoint began, in memory. A map from user key (latin1 text, one
+ * The memtable: what was applied since the last checkpoint began, in memory. An index from user key (latin1 text, one
  * character per byte) to the last write of each key, in memory of its own, because a one-byte argument of a command
  * would pin the network chunk it came in. It remembers deletions and emptied databases, which hide what lies below,
  * and keeps its keys in the orders of position and of expiry. A reader may be bound to one moment, for as long as it
@@ -8,14 +8,15 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Chunk } from './engine.ts'
+import { KeyIndex } from './key-index.ts'
 import { compareAtPosition } from './layout.ts'
 import type { StoredValue } from './record.ts'
 import { SortedRefs } from './sorted-refs.ts'
 import { DATABASES } from './state-meta.ts'
 import { WriteBlocks } from './write-blocks.ts'
 
-/** What a key costs beside its text and its writes: slots of the map and of an order, the string's header. */
-const KEY_BYTES = 100
+/** What a key costs beside its writes: slots of the index and of an order, which may be half empty. */
+const KEY_BYTES = 80
 /** What a place in the order of expiry costs. */
 const DUE_BYTES = 24
 /** The moment of a reader that sees whatever is there when it reads. */
@@ -53,7 +54,7 @@ export interface DueLimits {
 class Table {
   readonly writes: WriteBlocks = new WriteBlocks()
   /** The last write of each key. */
-  readonly last: Map<string, number> = new Map()
+  readonly last: KeyIndex = new KeyIndex((ref, key) => this.writes.isOf(ref, key))
   /** The first write of each key, by position. */
   readonly byPosition: SortedRefs
   /** Every write that gave its key another time to expire, by that time; out of date when a later write says so. */
@@ -82,7 +83,7 @@ class Table {
     this.bytes += writes.bytes - taken
     if (before === undefined) {
       this.byPosition.insert(position, ref)
-      this.bytes += KEY_BYTES + key.length
+      this.bytes += KEY_BYTES
     }
     if (stored === null || stored.expireAt === 0 || stored.expireAt === expiredAt) return
     this.byExpiry.insert(stored.expireAt, ref)

@@ -130,6 +130,17 @@ export class WriteBlocks {
     return bytes.toString('latin1', keyAt, keyAt + readUint32(bytes, at + KEY_LENGTH_AT))
   }
 
+  /** Whether the write is one to this key. */
+  isOf(ref: number, key: string): boolean {
+    const { bytes } = this.#block(ref)
+    const at = ref % BLOCK_BYTES
+    const { length } = key
+    if (readUint32(bytes, at + KEY_LENGTH_AT) !== length) return false
+    const keyAt = at + WRITE_HEADER_BYTES
+    for (let i = 0; i < length; i++) if (bytes[keyAt + i] !== key.charCodeAt(i)) return false
+    return true
+  }
+
   /** When the key expires, 0: never; undefined when this write deleted it. */
   expiry(ref: number): number | undefined {
     const { bytes } = this.#block(ref)
