@@ -20,6 +20,7 @@ class Bench {
 
   constructor(early: boolean) {
     this.disk = new SimDisk({
+      location: 'a disk',
       random: () => this.dice,
       commitMs: { min: 9, max: 9 },
       checkpointMs: { min: 9, max: 9 },

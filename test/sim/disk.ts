@@ -45,6 +45,8 @@ export type DiskFault =
 export type CheckpointPhase = 'filling' | 'writing' | 'landed'
 
 export interface DiskOptions {
+  /** The directory: another disk that is put in its place has the same. */
+  readonly location: string
   readonly random: Random
   /** How long a commit takes, drawn evenly, in ms. */
   readonly commitMs: { readonly min: number; readonly max: number }
@@ -75,7 +77,7 @@ const BOOT_KEY = Buffer.from('count')
 const PACE_MS = 50
 
 export class SimDisk implements Engine {
-  readonly location = 'the simulated disk'
+  readonly location: string
   readonly options: DiskOptions
   /** Multiplies every latency: a disk that is slow for a while. */
   slowness = 1
@@ -85,6 +87,7 @@ export class SimDisk implements Engine {
   #fault: { environment: string; fault: DiskFault } | undefined
 
   constructor(options: DiskOptions) {
+    this.location = options.location
     this.options = options
   }
 

@@ -84,6 +84,18 @@ export class Electorate {
     return this.committed?.membership.members.find((member) => member.id === id)
   }
 
+  /** Whether a membership that may be in force names it. */
+  isNamed({ id }: Machine): boolean {
+    return this.possible.some(({ members, outgoing }) => {
+      return outgoing?.includes(id) === true || members.some((member) => member.id === id)
+    })
+  }
+
+  /** Of the smallest set of voters that may decide. */
+  get fewestVoters(): number {
+    return Math.min(...this.possible.flatMap(voterSets).map(({ length }) => length))
+  }
+
   // ---- What they can decide -----------------------------------------------------------------------
 
   /** Whether these suffice for a decision, whichever of the memberships turns out to be in force. */
@@ -93,12 +105,27 @@ export class Electorate {
 
   isQuorum(membership: Membership, holds: Holds): boolean {
     return voterSets(membership).every((voters) => {
-      const holding = voters.filter((id) => {
-        const machine = this.#byId.get(id)
-        return machine !== undefined && holds(machine)
-      })
-      return holding.length > voters.length / 2
+      return this.#count(voters, holds) > voters.length / 2
     })
+  }
+
+  /** Whether a majority stays whole when so many voters go, and whoever else is not whole becomes one. */
+  survives(isWhole: Holds, shrinks: number): boolean {
+    return this.possible.every((membership) => {
+      const voters = votersOf(membership)
+      const others = membership.members.map(({ id }) => id).filter((id) => !voters.includes(id))
+      const broken = others.length - this.#count(others, isWhole)
+      return voterSets(membership).every((set) => {
+        return this.#count(set, isWhole) - shrinks > (set.length - shrinks + broken) / 2
+      })
+    })
+  }
+
+  #count(ids: readonly NodeId[], holds: Holds): number {
+    return ids.filter((id) => {
+      const machine = this.#byId.get(id)
+      return machine !== undefined && holds(machine)
+    }).length
   }
 
   /**

@@ -12,6 +12,7 @@ import { FigureEight } from './figure-eight.ts'
 import { LateAnswers } from './late-answers.ts'
 import { type Machine, PEER_PORT } from './machine.ts'
 import type { Marks } from './marks.ts'
+import { MemberChanges } from './member-changes.ts'
 import type { SimNetwork } from './network.ts'
 import type { FaultName, Swarm } from './swarm.ts'
 import type { Trace } from './trace.ts'
@@ -26,6 +27,8 @@ export interface FaultWorld {
   readonly trace: Trace
   readonly canon: Canon
   readonly electorate: Electorate
+  /** See ChangesWorld. */
+  place(name: string, contacts: readonly string[]): Machine
 }
 
 /** A trap springs on the next machine that does the thing it waits for. */
@@ -40,6 +43,10 @@ type TrapKind =
   | 'switched'
   /** A batch with a hard state has reached the disk. */
   | 'hard state'
+  /** A leader begins to write a membership. */
+  | 'change'
+  /** A joint membership that this voter does not outlast has reached its disk. */
+  | 'leaving'
 
 interface Trap {
   readonly kind: TrapKind
@@ -67,11 +74,20 @@ export class Faults {
   /** What is staged now. */
   #staged: FigureEight | LateAnswers | undefined
   readonly #vote = new Map<Machine, number>()
+  readonly #changes: MemberChanges
+  /** When a leader last told another node to campaign. */
+  #handedOverAt = Number.NEGATIVE_INFINITY
   /** Who has just gone on after standing still. */
   #watched: { readonly follower: Machine; readonly at: number } | undefined
 
   constructor(world: FaultWorld) {
     this.#world = world
+    this.#changes = new MemberChanges({
+      ...world,
+      place: (name, contacts) => world.place(name, contacts),
+      leader: () => this.#leader(),
+      say: (who, text) => this.#say(who, text),
+    })
   }
 
   get #now(): number {
@@ -191,6 +207,12 @@ export class Faults {
         return this.#whenCalm(name, (leader) => this.#stageLateAnswers(leader))
       case 'figure 8':
         return this.#whenCalm(name, (leader) => this.#stageFigureEight(leader))
+      case 'deposed in a snapshot':
+        return this.#trap('receiving', undefined, (receiver) => this.#deposeSender(receiver))
+      case 'struck in a change':
+        return this.#strikeInNextChange()
+      default:
+        return this.#changes.begin(name)
     }
   }
 
@@ -287,11 +309,82 @@ export class Faults {
     })
   }
 
+  /** Lies in wait for a change, and sees to it that one comes. */
+  #strikeInNextChange(): boolean {
+    const { random } = this.#world
+    if (random() < 0.5) {
+      this.#trap('leaving', undefined, (leaving) => this.#onlyTheLeavingOne(leaving))
+      return this.#changes.begin('member removed') || this.#changes.begin('member demoted')
+    }
+    this.#trap('change', undefined, (leader) => this.#strikeInChange(leader))
+    return (
+      this.#changes.begin(random() < 0.5 ? 'member promoted' : 'member demoted') ||
+      this.#changes.begin(random() < 0.5 ? 'member added' : 'member removed')
+    )
+  }
+
+  /** It, or what it sends, while it changes the members. */
+  #strikeInChange(leader: Machine): void {
+    const { random, swarm, marks } = this.#world
+    const dice = random()
+    marks.reach('struck in a change of members')
+    if (dice < 0.1) this.#kill(leader)
+    else if (dice < 0.2) this.#powerCut(leader)
+    // Now nobody else knows of the change, a little later some do.
+    else {
+      const wait = dice < 0.7 ? 0 : random() * swarm.heartbeatMs
+      const ms = swarm.electionMs * (2 + random() * 3)
+      this.#later(wait, () => this.#cut((from, to) => from === leader || to === leader, ms))
+    }
+  }
+
+  /** Nobody can be elected but the one that the change takes away: it has to end it, and then to go. */
+  #onlyTheLeavingOne(leaving: Machine): void {
+    const { random, swarm, marks, electorate } = this.#world
+    const leader = this.#leader()
+    if (leader === leaving || !electorate.suffices((one) => one !== leader && one.isUp)) return
+    marks.reach('struck in a change of members')
+    const ms = swarm.electionMs * (3 + random() * 3)
+    this.#cut((from, to) => {
+      return from === leader || to === leader || (from !== leaving && to !== leaving)
+    }, ms)
+  }
+
   #disturbLeader(dice: number): void {
     const leader = this.#leader()
     if (leader === undefined) return
     if (dice < 0.5) this.#kill(leader)
     else this.#cut((from, to) => from === leader || to === leader, this.#duration())
+  }
+
+  /**
+   * While a member receives a snapshot and its disk is slow, its leader is cut off from all but it, until it has heard
+   * that others elect a later one: what it has received by then is of the past.
+   */
+  #deposeSender(receiver: Machine): void {
+    const { swarm, electorate } = this.#world
+    const leader = this.#leader()
+    const goOn = (one: Machine): boolean => one !== leader && one.isUp
+    if (leader === receiver || !electorate.suffices(goOn)) return
+    const { electionMs } = swarm
+    const term = leader?.status()?.term ?? 0
+    receiver.disk.slowness = (electionMs * 4) / receiver.swarm.commitMs.max
+    this.#repair(electionMs * 5, () => {
+      receiver.disk.slowness = 1
+    })
+    const ofLeader = (from: Machine, to: Machine | undefined): boolean =>
+      (from === leader && to !== receiver) || (to === leader && from !== receiver)
+    this.#cut(ofLeader, electionMs * 5)
+    const look = (): void => {
+      if ((receiver.status()?.term ?? 0) <= term) {
+        if (receiver.disk.building !== undefined) this.#later(1, look)
+        return
+      }
+      receiver.disk.slowness = 1
+      // The later leader must not send its own before this one is offered.
+      this.#cut((from, to) => from === receiver || to === receiver, electionMs)
+    }
+    look()
   }
 
   /** One member is away, with what was on its way to it, until it comes back long after. */
@@ -335,9 +428,9 @@ export class Faults {
 
   /** Only of so few disks that a majority stays whole. */
   #flip(machine: Machine): boolean {
-    const { electorate } = this.#world
-    const isWhole = (one: Machine): boolean => one !== machine && one.damaged === undefined
-    if (machine.damaged !== undefined || !electorate.suffices(isWhole)) return false
+    const isMember = this.#world.electorate.isNamed(machine)
+    if (machine.damaged !== undefined || !isMember) return false
+    if (!this.#changes.survivesWithout(machine)) return false
     const place = machine.disk.flip()
     if (place === undefined) return false
     machine.damaged = place
@@ -409,9 +502,11 @@ export class Faults {
    */
   #isolateFollower(leader: Machine): boolean {
     const { swarm, marks, random } = this.#world
-    const follower = this.#pick()
+    const follower = this.#pickMember()
     if (follower === undefined || follower === leader) return false
+    if (!this.#world.electorate.suffices((one) => one !== follower)) return false
     const term = leader.status()?.term
+    const begunAt = this.#now
     const away = swarm.electionMs * (2 + random() * 4)
     const after = swarm.electionMs * 3
     this.quietUntil = this.#now + away + after + swarm.electionMs
@@ -425,7 +520,7 @@ export class Faults {
     if (random() < 0.5) this.onlyReadsUntil = this.#now + away + after
     const same = (): boolean => {
       const status = leader.status()
-      return status?.role === 'leader' && status.term === term
+      return (status?.role === 'leader' && status.term === term) || this.#handedOverAt > begunAt
     }
     this.#later(away + after, () => {
       if (!this.#members.every((machine) => machine.isServing) || this.#now > this.quietUntil)
@@ -444,7 +539,7 @@ export class Faults {
    */
   #standStill(leader: Machine): boolean {
     const { swarm, marks, random } = this.#world
-    const follower = this.#pick()
+    const follower = this.#pickMember()
     const host = follower?.host
     if (follower === undefined || follower === leader || host === undefined) return false
     const term = leader.status()?.term
@@ -461,6 +556,11 @@ export class Faults {
       if (follower.host === host) host.resume()
     })
     return true
+  }
+
+  /** A leader tells another node to lead in its place. */
+  handsOver(): void {
+    this.#handedOverAt = this.#now
   }
 
   /** A machine asks for a pre-vote. */
@@ -503,6 +603,7 @@ export class Faults {
   #calmLeader(): Machine | undefined {
     const { network, electorate } = this.#world
     const members = this.#members
+    const named = electorate.committed?.membership.members.length
     const leader = this.#leader()
     const status = leader?.status()
     const blocked = members.some((a) => members.some((b) => network.isBlocked(a.name, b.name)))
@@ -521,7 +622,8 @@ export class Faults {
         machine.host?.isPaused === false
       )
     })
-    const isCalm = well && !blocked && electorate.isSettled && this.#repairs.size === 0
+    const isSettled = electorate.isSettled && this.#changes.isIdle && members.length === named
+    const isCalm = well && !blocked && isSettled && this.#repairs.size === 0
     return isCalm ? leader : undefined
   }
 
@@ -679,6 +781,11 @@ export class Faults {
   #pick(): Machine | undefined {
     const { machines, random } = this.#world
     return machines[Math.floor(random() * machines.length)]
+  }
+
+  #pickMember(): Machine | undefined {
+    const members = this.#members
+    return members[Math.floor(this.#world.random() * members.length)]
   }
 
   #say(who: string, text: string): void {

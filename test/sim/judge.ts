@@ -29,6 +29,8 @@ export interface JudgeOptions {
   readonly parkMs: number
   /** When a node last took the state of a snapshot, undefined: never. What became of the entries below is told to nobody. */
   readonly switchedAt: (node: string) => number | undefined
+  /** Whether that node is no member, or none any more: it serves nothing. */
+  readonly isStranger: (node: string) => boolean
 }
 
 export class ClientJudge implements Judge {
@@ -109,7 +111,7 @@ export class ClientJudge implements Judge {
     const switchedAt = this.#options.switchedAt(asked.session.node) ?? Number.NEGATIVE_INFINITY
     const isSkipped = switchedAt >= asked.at
     hold(
-      !inTime || isFull || isSkipped,
+      !inTime || isFull || isSkipped || this.#options.isStranger(asked.session.node),
       'no lost outcome',
       () => `${describe(asked, reply)}, after ${ms} ms`,
     )

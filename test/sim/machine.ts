@@ -65,7 +65,10 @@ interface Process {
 
 export class Machine {
   readonly index: number
+  /** Its address; a machine that has its place later has the same. */
   readonly name: string
+  /** The options that tell it whom to found a cluster with, or to join. */
+  readonly contacts: readonly string[]
   readonly swarm: NodeSwarm
   readonly disk: SimDisk
   readonly config: Config
@@ -90,16 +93,16 @@ export class Machine {
 
   constructor(options: {
     index: number
-    names: readonly string[]
+    name: string
+    contacts: readonly string[]
+    own: NodeSwarm
     seed: number
     swarm: Swarm
     network: SimNetwork
     events: MachineEvents
   }) {
-    const { index, names, seed, swarm, network, events } = options
-    const own = swarm.nodes[index]
-    const name = names[index]
-    if (own === undefined || name === undefined) throw new Error(`no machine ${index}`)
+    const { index, name, contacts, own, seed, swarm, network, events } = options
+    this.contacts = contacts
     this.index = index
     this.name = name
     this.swarm = own
@@ -107,6 +110,7 @@ export class Machine {
     this.#events = events
     this.#random = seededRandom(seed * 31 + index)
     this.disk = new SimDisk({
+      location: `the disk of ${name}`,
       random: seededRandom(seed * 37 + index),
       commitMs: own.commitMs,
       checkpointMs: { min: own.commitMs.max, max: own.commitMs.max * 4 },
@@ -123,9 +127,8 @@ export class Machine {
         landing: (environment, operations) => events.landing(this, environment, operations),
       },
     })
-    const cluster = names.map((host) => `${host}:${PEER_PORT}`).join(',')
     const argv = [
-      ...['--bind', name, '--cluster', cluster],
+      ...['--bind', name, ...contacts],
       ...['--heartbeat-interval-ms', String(swarm.heartbeatMs)],
       ...['--election-timeout-ms', String(swarm.electionMs)],
       ...['--park-timeout-ms', String(swarm.parkTimeoutMs)],

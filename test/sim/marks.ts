@@ -53,6 +53,20 @@ export const markNames = [
   'clock asked of the leader',
   'isolated node rejoins without disruption',
   'follower that stood still reads before it campaigns',
+  'joint membership committed',
+  'joint membership left',
+  'learner promoted',
+  'voter demoted',
+  'member removed',
+  'removed node knows it',
+  'another node at the address of one that was removed',
+  'membership rolled back',
+  'leader that only the old voters have',
+  'leader that is left out',
+  'transfer completed',
+  'struck in a change of members',
+  'disk of a member wiped',
+  'change refused: members are behind or away',
 ] as const
 
 export type Mark = (typeof markNames)[number]

@@ -8,23 +8,30 @@ import type { Entry, Index, Membership, NodeId, Term } from '../../raft/types.ts
 import type { Canon } from './canon.ts'
 import { type InForce, votersOf } from './electorate.ts'
 import type { Machine } from './machine.ts'
+import type { Marks } from './marks.ts'
 import { hold } from './violation.ts'
 
 const NAME = 'I16 membership safety'
 
 export class MembershipSafety {
   readonly #canon: Canon
-  /** Entries that were looked at already, by `index@term`. */
+  /** What was looked at already: entries by `index@term`, leaders by id and term. */
   readonly #looked = new Set<string>()
   /** What a node believed when it was last compared, and with what. */
   readonly #compared = new Map<Machine, readonly [Membership, Membership | undefined]>()
   /** Everybody that a committed membership has named, and those that a later one did not. */
   readonly #named = new Set<NodeId>()
   readonly #gone = new Set<NodeId>()
+  /** Who had an address last. */
+  readonly #addresses = new Map<string, NodeId>()
+  readonly #marks: Marks
+  /** The last one that was taken note of. */
+  #last: Membership | undefined
   #committedTo: Index = 0
 
-  constructor(canon: Canon) {
+  constructor(canon: Canon, marks: Marks) {
     this.#canon = canon
+    this.#marks = marks
   }
 
   /** These entries are about to be written: the first time that a membership among them is seen. */
@@ -60,7 +67,6 @@ export class MembershipSafety {
     hold(before.index <= this.#canon.lastIndex, NAME, () => `${after()}, which is not committed`)
     hold(this.#isCommittedIn(term, index), NAME, () => `${what()}, the first entry of its term`)
     hold(isNeighbour(before.membership, membership), NAME, after)
-    this.#takeNote()
     const again = membership.members.find(({ id }) => this.#gone.has(id))
     hold(again === undefined, NAME, () => `${what()}: ${again?.id} was removed once`)
   }
@@ -82,20 +88,52 @@ export class MembershipSafety {
       const ids = new Set(membership.members.map(({ id }) => id))
       for (const id of this.#named) if (!ids.has(id)) this.#gone.add(id)
       for (const id of ids) this.#named.add(id)
+      this.#mark(membership)
+      this.#last = membership
+    }
+  }
+
+  #mark({ members, outgoing }: Membership): void {
+    const marks = this.#marks
+    if (outgoing !== undefined) marks.reach('joint membership committed')
+    else if (this.#last?.outgoing !== undefined) marks.reach('joint membership left')
+    const roles = new Map(members.map(({ id, role }) => [id, role]))
+    for (const { id, role } of this.#last?.members ?? []) {
+      const now = roles.get(id)
+      if (now === undefined) marks.reach('member removed')
+      else if (role !== 'voter' && now === 'voter') marks.reach('learner promoted')
+      else if (role === 'voter' && now === 'learner') marks.reach('voter demoted')
+    }
+    for (const { id, peerAddress } of members) {
+      if ((this.#addresses.get(peerAddress) ?? id) !== id) {
+        marks.reach('another node at the address of one that was removed')
+      }
+      this.#addresses.set(peerAddress, id)
     }
   }
 
   /** A node counts on the membership that its log has; what it holds in memory only is looked at when it is on disk. */
-  believed(machine: Machine, { membership, last, durable }: CoreStatus): void {
+  believed(machine: Machine, { id, role, term, membership, last, durable }: CoreStatus): void {
+    this.#takeNote()
     if (membership === undefined || durable < last || machine.damaged !== undefined) return
     const right = machine.inForce[last]?.membership
     const [known, with_] = this.#compared.get(machine) ?? []
+    if (role === 'leader') this.#lookAtLeader(id, term, membership)
     if (known === membership && with_ === right) return
     hold(right !== undefined && textOf(right) === textOf(membership), NAME, () => {
       const of = right === undefined ? 'none' : textOf(right)
       return `${machine.name} counts on ${textOf(membership)} at ${last}, its log has ${of}`
     })
     this.#compared.set(machine, [membership, right])
+  }
+
+  #lookAtLeader(id: NodeId, term: Term, membership: Membership): void {
+    if (votersOf(membership).includes(id)) return
+    const isOld = membership.outgoing?.includes(id) === true
+    const key = `${id} ${term} ${isOld}`
+    if (this.#looked.has(key)) return
+    this.#looked.add(key)
+    this.#marks.reach(isOld ? 'leader that only the old voters have' : 'leader that is left out')
   }
 }
 

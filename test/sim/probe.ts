@@ -13,6 +13,8 @@ export interface ProbeOptions {
   readonly machine: Machine
   readonly judge: Judge
   readonly retryMs: number
+  /** Whether it is a member now: who is none need not serve. */
+  readonly isMember: () => boolean
 }
 
 export class Probe {
@@ -26,9 +28,10 @@ export class Probe {
     this.#try()
   }
 
-  /** Served, or of a node that can never serve again. */
+  /** Served, or of a node that can never serve again, or is no member. */
   get isDone(): boolean {
-    return this.#served || this.#options.machine.lost !== undefined
+    const { machine, isMember } = this.#options
+    return this.#served || machine.lost !== undefined || !isMember()
   }
 
   get state(): string {
@@ -37,9 +40,10 @@ export class Probe {
   }
 
   #try(): void {
-    if (this.isDone) return
-    const { host, machine, retryMs } = this.#options
-    if (machine.isServing && (this.#line === undefined || this.#line.closed)) this.#ask()
+    if (this.#served) return
+    const { host, machine, retryMs, isMember } = this.#options
+    const owes = machine.isServing && isMember()
+    if (owes && (this.#line === undefined || this.#line.closed)) this.#ask()
     host.after(retryMs, () => this.#try())
   }
 

@@ -43,6 +43,8 @@ export interface ClientOptions {
   readonly host: SimHost
   /** The addresses that a connection may be made to now. */
   readonly addresses: () => readonly string[]
+  /** Nobody is served there. */
+  readonly isStranger: (address: string) => boolean
   readonly port: number
   readonly judge: Judge
   readonly pipelineMax: number
@@ -111,7 +113,8 @@ export class SimClient {
   #usableLine(patienceMs: number): Line | undefined {
     const { random, addresses } = this.#options
     const old = this.#line
-    const leaves = random() < (this.#options.hurry() === undefined ? 0.01 : 0.2)
+    const isLost = old !== undefined && this.#options.isStranger(old.address) && random() < 0.3
+    const leaves = random() < (this.#options.hurry() === undefined ? 0.01 : 0.2) || isLost
     if (old !== undefined && !old.closed && old.silentMs() < patienceMs && !leaves) return old
     old?.leave()
     const all = addresses()
@@ -183,6 +186,7 @@ export class Line {
   readonly #judge: Judge
   readonly #session: ClientSession
   readonly #asked: Asked[] = []
+  readonly address: string
   #input: Buffer = Buffer.alloc(0)
   #unsent: Buffer[] | undefined = []
   #heardAt: number
@@ -192,6 +196,7 @@ export class Line {
     const { host, judge, name, port } = options
     this.#host = host
     this.#judge = judge
+    this.address = address
     this.#session = { client: name, node: address, seen: 0 }
     this.#heardAt = host.clock.monotonic()
     this.#connection = host.network.dial(address, port)

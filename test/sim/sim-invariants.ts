@@ -56,6 +56,8 @@ export class Invariants {
   readonly #digests = new Map<Index, string>()
   /** Where the states stand that nodes have switched to, until all of it was compared. */
   readonly #switched = new Map<Machine, Index>()
+  /** The term in which a machine campaigned because it was told to. */
+  readonly #transfers = new Map<Machine, Term>()
   /** What was marked already: once per thing. */
   readonly #marked = new Set<string>()
   #sentInEvent = 0
@@ -65,7 +67,7 @@ export class Invariants {
     this.#machines = world.machines
     this.#canon = world.canon
     this.#electorate = world.electorate
-    this.#membershipSafety = new MembershipSafety(world.canon)
+    this.#membershipSafety = new MembershipSafety(world.canon, world.marks)
     this.#marks = world.marks
   }
 
@@ -102,6 +104,9 @@ export class Invariants {
     if (before?.status.first !== status.first) this.#noGap(machine, status)
     if (before?.durableAt !== durableAt) this.#checkpoint(machine, durableAt)
     this.#membershipSafety.believed(machine, status)
+    if (process.replica.members.isRemoved) {
+      this.once(`removed ${machine.index}`, () => this.#marks.reach('removed node knows it'))
+    }
     this.#bounds(machine, status)
     this.#compactionHeldBack(machine, status, durableAt)
     this.#seen.set(machine, { incarnation, status, durableAt })
@@ -110,6 +115,7 @@ export class Invariants {
   // ---- I1, I4 -----------------------------------------------------------------------------------
 
   #electionSafety(machine: Machine, { term }: CoreStatus): void {
+    if (this.#transfers.get(machine) === term) this.#marks.reach('transfer completed')
     const other = this.#leaders.get(term) ?? machine
     hold(other === machine, 'I1 election safety', () => {
       return `${other.name} and ${machine.name} lead term ${term}`
@@ -185,6 +191,7 @@ export class Invariants {
     for (const operation of removed) {
       const index = operation.type === 'remove' ? readUint64(operation.key, 0) : 0
       const old = machine.disk.stored('log', 'log', logKey(index))
+      if (index > base && old !== undefined) this.#rolledBack(index, termOf(old))
       hold(
         index <= base || old === undefined || this.#canon.terms[index] !== termOf(old),
         'I5 state machine safety',
@@ -224,7 +231,13 @@ export class Invariants {
     machine.chains[index] = chain
   }
 
+  #rolledBack(index: Index, term: Term): void {
+    const isMembership = this.#electorate.at(index, term)?.index === index
+    if (isMembership) this.#marks.reach('membership rolled back')
+  }
+
   #replaced(machine: Machine, index: Index, oldTerm: Term): void {
+    this.#rolledBack(index, oldTerm)
     hold(
       index > this.#canon.lastIndex || this.#canon.terms[index] !== oldTerm,
       'I5 state machine safety',
@@ -422,6 +435,7 @@ export class Invariants {
     hold(++this.#sentInEvent < SENT_IN_EVENT_MAX, 'I19 bounds', () => `${machine.name} sends on`)
     switch (message.type) {
       case 'vote':
+        if (message.transfer) this.#transfers.set(machine, message.term)
         this.#vote(machine, message.term, machine.id)
         break
       case 'vote-reply':

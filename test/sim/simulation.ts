@@ -13,13 +13,14 @@ import { limits } from '../../src/config.ts'
 import type { Peers } from '../../src/peers.ts'
 import type { ToReceiver } from '../../src/snapshot-messages.ts'
 import type { Operation as Write } from '../../storage/engine.ts'
+import { readUint64 } from '../../storage/integers.ts'
 import type { StateSwitch } from '../../storage/log-store.ts'
 import type { Operation } from '../linearizability/operation.ts'
 import { Canon } from './canon.ts'
-import { Electorate } from './electorate.ts'
+import { Electorate, votersOf } from './electorate.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
-import { CLIENT_PORT, Machine, type MachineEvents } from './machine.ts'
+import { CLIENT_PORT, Machine, type MachineEvents, PEER_PORT } from './machine.ts'
 import { Marks } from './marks.ts'
 import { SimNetwork, SimTime, seededRandom } from './network.ts'
 import type { Applied } from './observed.ts'
@@ -27,7 +28,7 @@ import { Probe } from './probe.ts'
 import { Recorder } from './recorder.ts'
 import { SimClient } from './sim-client.ts'
 import { Invariants } from './sim-invariants.ts'
-import { drawSwarm, type FaultName, type Swarm, smallLimits } from './swarm.ts'
+import { drawSwarm, type FaultName, type NodeSwarm, type Swarm, smallLimits } from './swarm.ts'
 import { tap } from './taps.ts'
 import { Trace } from './trace.ts'
 import { hold, InvariantError } from './violation.ts'
@@ -102,7 +103,8 @@ class World implements MachineEvents {
   readonly #swarm: Swarm
   readonly #time = new SimTime()
   readonly #network: SimNetwork
-  readonly #machines: readonly Machine[]
+  /** Those that have a disk now. */
+  readonly #machines: Machine[]
   readonly #byId = new Map<string, Machine>()
   readonly #clients: readonly SimClient[]
   readonly #probes: Probe[] = []
@@ -128,6 +130,7 @@ class World implements MachineEvents {
   #failure: Failure | undefined
   #phase: 'founding' | 'faults' | 'healing' | 'over' = 'founding'
   #deadline = SETTLING_MS
+  #made = 0
 
   constructor(options: SimulationOptions) {
     const { seed, long } = options
@@ -139,9 +142,9 @@ class World implements MachineEvents {
     this.#chaos = random(3)
     this.#repeats = random(4)
     const names = Array.from({ length: size }, (_, i) => `127.0.0.${i + 1}`)
-    this.#machines = names.map((_, index) => {
-      const { network, swarm } = { network: this.#network, swarm: this.#swarm }
-      return new Machine({ index, names, seed, swarm, network, events: this })
+    const cluster = names.map((host) => `${host}:${PEER_PORT}`).join(',')
+    this.#machines = this.#swarm.nodes.map((own, index) => {
+      return this.#machine(names[index] ?? '', own, ['--cluster', cluster])
     })
     const now = (): number => this.#time.now
     this.#judge =
@@ -153,6 +156,7 @@ class World implements MachineEvents {
             now,
             parkMs: this.#swarm.parkTimeoutMs,
             switchedAt: (node) => this.#switchedAt.get(node),
+            isStranger: (node) => this.#isStranger(node),
           })
     this.#invariants = new Invariants({
       machines: this.#machines,
@@ -169,8 +173,39 @@ class World implements MachineEvents {
       marks: this.#marks,
       trace: this.#trace,
       canon: this.#canon,
+      place: (name, contacts) => this.#place(name, contacts),
     })
     this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i, random(100 + i)))
+  }
+
+  #machine(name: string, own: NodeSwarm, contacts: readonly string[]): Machine {
+    return new Machine({
+      ...{ index: this.#made++, name, contacts, own },
+      ...{ seed: this.#options.seed, swarm: this.#swarm, network: this.#network, events: this },
+    })
+  }
+
+  /** A machine with an empty disk, where another one may have been. */
+  #place(name: string, contacts: readonly string[]): Machine {
+    const { spares, spareNodes, nodes } = this.#swarm
+    const at = this.#machines.findIndex((machine) => machine.name === name)
+    const [before] = at < 0 ? [] : this.#machines.splice(at, 1)
+    if (before !== undefined) {
+      before.kill()
+      before.damaged ??= 'its whole disk'
+      before.lost ??= 'its disk was emptied'
+    }
+    const own = before?.swarm ?? spareNodes[spares.indexOf(name)] ?? nodes[0]
+    hold(own !== undefined, 'the world', () => `no machine has the address ${name}`)
+    const machine = this.#machine(name, own, contacts)
+    this.#machines.push(machine)
+    if (this.#phase === 'healing') this.#probe(machine)
+    return machine
+  }
+
+  #isStranger(name: string): boolean {
+    const machine = this.#machines.find((one) => one.name === name)
+    return machine === undefined || this.#electorate.member(machine) === undefined
   }
 
   #client(index: number, random: Random): SimClient {
@@ -180,6 +215,7 @@ class World implements MachineEvents {
       random,
       host: this.#network.host(`127.0.1.${index + 1}`),
       addresses: () => this.#addresses(index),
+      isStranger: (address) => this.#isStranger(address),
       port: CLIENT_PORT,
       judge: this.#judge,
       pipelineMax,
@@ -199,7 +235,9 @@ class World implements MachineEvents {
 
   /** Where a client may go. In a hurry, who reads goes half the time to the leader that may be none any more. */
   #addresses(client: number): readonly string[] {
-    const serving = this.#machines.filter(({ isServing }) => isServing)
+    const up = this.#machines.filter(({ isServing }) => isServing)
+    const members = up.filter((machine) => this.#electorate.member(machine) !== undefined)
+    const serving = members.length > 0 ? members : up
     const { hurryTo } = this.#faults
     const sought = this.#hurry(client) === 'reads' && hurryTo?.isServing === true
     const others = sought ? serving.map(() => hurryTo) : []
@@ -379,21 +417,26 @@ class World implements MachineEvents {
     for (const machine of this.#machines) machine.start()
     this.#deadline = this.#time.now + this.#swarm.electionMs * LIVENESS_ELECTIONS
     // A node that finds its disk damaged only now is replaced by nobody; the others must do without.
+    for (const machine of this.#machines) this.#probe(machine)
+  }
+
+  #probe(machine: Machine): void {
+    const isMember = (): boolean => this.#electorate.member(machine) !== undefined
     const host = this.#network.host('127.0.1.200')
-    for (const machine of this.#machines) {
-      this.#probes.push(
-        new Probe({ host, machine, judge: this.#judge, retryMs: this.#swarm.heartbeatMs }),
-      )
-    }
+    const retryMs = this.#swarm.heartbeatMs
+    this.#probes.push(new Probe({ host, machine, judge: this.#judge, retryMs, isMember }))
   }
 
   #isServing(): boolean {
     return this.#isCalm() && this.#probes.every((probe) => probe.isDone)
   }
 
-  /** One leader, everybody that lives follows it, and has applied all that is committed. */
+  /** One leader, every member that lives follows it, and has applied all that is committed; no change is under way. */
   #isCalm(): boolean {
-    const live = this.#machines.filter(({ lost }) => lost === undefined)
+    if (!this.#electorate.isSettled) return false
+    const members = this.#machines.filter((one) => this.#electorate.member(one) !== undefined)
+    const live = members.filter(({ lost }) => lost === undefined)
+    if (live.some((one) => this.#electorate.member(one)?.role === 'joining')) return false
     const [first] = live
     const leader = first?.status()?.leader
     if (leader === undefined) return false
@@ -455,6 +498,9 @@ class World implements MachineEvents {
     })
     if (environment !== 'log') return
     this.#invariants.landing(machine, operations)
+    if (operations.some((operation) => isOwnLeaving(machine, operation))) {
+      this.#faults.did('leaving', machine)
+    }
     if (machine.cache?.switching !== undefined) machine.cache.switching = 'landed'
     if (operations.some(({ database }) => database === 'stable')) {
       this.#faults.did('hard state', machine)
@@ -473,6 +519,8 @@ class World implements MachineEvents {
 
   persisting(machine: Machine, entries: readonly Entry[]): void {
     this.#judging(() => this.#invariants.persisting(machine, entries))
+    const changes = entries.some(({ payload }) => payload.type === 'membership')
+    if (changes && machine.status()?.role === 'leader') this.#faults.did('change', machine)
     const [first] = entries
     if (first !== undefined && first.index <= (machine.cache?.lastIndex() ?? 0)) {
       this.#faults.did('truncation', machine)
@@ -548,6 +596,7 @@ class World implements MachineEvents {
     this.#trace.note(machine.name, type, [to?.index ?? -1, term], () => describe(message, to))
     this.#invariants.sent(machine, message)
     if (type === 'vote-reply' && message.granted) this.#faults.did('vote', machine)
+    if (type === 'timeout-now') this.#faults.handsOver()
     if (type === 'pre-vote') this.#faults.campaigns(machine)
   }
 
@@ -625,6 +674,15 @@ class World implements MachineEvents {
       history: this.#judge instanceof Recorder ? this.#judge.history : [],
     }
   }
+}
+
+/** An entry reaches its disk that makes the membership joint, and leaves it out in the end. */
+function isOwnLeaving(machine: Machine, operation: Write): boolean {
+  if (operation.type !== 'put' || operation.database !== 'log') return false
+  const index = readUint64(operation.key, 0)
+  const { index: at, membership } = machine.inForce[index] ?? {}
+  if (at !== index || membership?.outgoing?.includes(machine.id) !== true) return false
+  return !votersOf(membership).includes(machine.id)
 }
 
 function banned(name: string): () => number {

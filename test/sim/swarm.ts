@@ -75,7 +75,19 @@ export const faultNames = [
   'figure 8',
 ] as const
 
-export type FaultName = (typeof faultNames)[number]
+/** Only in seeds whose members change. */
+export const changeNames = [
+  'member added',
+  'member removed',
+  'member demoted',
+  'member promoted',
+  'leadership handed over',
+  'disk wiped',
+  'struck in a change',
+] as const
+
+export type ChangeName = (typeof changeNames)[number]
+export type FaultName = (typeof faultNames)[number] | ChangeName | 'deposed in a snapshot'
 
 /** What these lead to is rare even when they come, so they come in every seed. */
 const STAGED: ReadonlySet<FaultName> = new Set([
@@ -115,6 +127,12 @@ export interface Swarm {
   /** Its disks show commits before they are flushed. */
   readonly early: boolean
   readonly nodes: readonly NodeSwarm[]
+  /** Addresses of machines that are not there at first. */
+  readonly spares: readonly string[]
+  /** What each of them is like. */
+  readonly spareNodes: readonly NodeSwarm[]
+  /** Nobody asks for fewer voters. */
+  readonly votersMin: number
 }
 
 export const DURATION_MS = 60_000
@@ -141,7 +159,7 @@ export function drawSwarm(
       if (CALM.has(name)) return [name, between(0.3, 0.8)]
       return [name, random() < 0.35 ? 0 : between(0.3, 1)]
     }),
-  ) as Record<FaultName, number>
+  )
   const durationMs = long ? LONG_DURATION_MS : DURATION_MS
   const tiny = random() < 0.6
   // Then whoever was away needs a snapshot.
@@ -149,7 +167,8 @@ export function drawSwarm(
   const largeValueChance = random() < 0.3 ? 0.002 : 0
   // A state with large values must get through chunks to slow disks in the time that I18 allows.
   const chunkFactor = largeValueChance > 0 ? 16 : 1
-  return {
+  const pace = { tiny, shortLogs, electionMs, chunkFactor }
+  const fixed = {
     size,
     long,
     durationMs,
@@ -166,12 +185,26 @@ export function drawSwarm(
     thinkMs: long ? between(1500, 4000) : between(150, 500),
     largeValueChance,
     faultEveryMs: long ? between(8000, 16_000) : between(1000, 2200),
-    weights,
     redirectMoved: random() < 0.1,
-    nodes: Array.from({ length: size }, () =>
-      drawNode(random, { tiny, shortLogs, electionMs, chunkFactor }, between, whole),
-    ),
+    nodes: Array.from({ length: size }, () => drawNode(random, pace, between, whole)),
     early: options.early ?? random() < 0.15,
+  }
+  const changes = random() < 0.4
+  const spares = changes ? whole(1, 2) : 0
+  const changeWeights = changeNames.map((name) => {
+    const often = name === 'struck in a change' || name === 'member added'
+    return [name, changes ? between(1, often ? 6 : 3) : 0]
+  })
+  return {
+    ...fixed,
+    weights: {
+      ...weights,
+      ...Object.fromEntries(changeWeights),
+      'deposed in a snapshot': between(0.5, 1.5),
+    },
+    spares: Array.from({ length: spares }, (_, i) => `127.0.0.${size + i + 1}`),
+    spareNodes: Array.from({ length: spares }, () => drawNode(random, pace, between, whole)),
+    votersMin: whole(2, 3),
   }
 }
 
