@@ -4,14 +4,20 @@
  */
 
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { DiskLogStore } from '../../storage/log-store.ts'
 import { until } from '../processes.ts'
-import { Cluster, successful } from './cluster.ts'
+import { needs } from '../tools.ts'
+import { Cluster, type NodeProcess, successful } from './cluster.ts'
 import { voters } from './growth.ts'
 import { ReplyError, textOf } from './resp-client.ts'
 import { Workload } from './workload.ts'
 
 const FORCE = '--force-new-cluster'
+/** Of the boot record and of the new cluster there are some six. */
+const CALLS_MAX = 20
 
 test('two of three nodes are lost for good: the third goes on, alone and then with new ones', async () => {
   const old = await Cluster.start({ nodes: 3 })
@@ -86,3 +92,51 @@ test('there is nothing to keep at a node that belongs to no cluster', async (con
   assert.deepEqual(await node.end(), { code: 1, signal: null })
   assert.match(node.output, /--force-new-cluster: this node belongs to no cluster/)
 })
+
+describe('a survivor that is killed while it is forced', needs('strace'), () => {
+  test('is the old member or the only one of a new cluster, at every call that reaches its disk', async (context) => {
+    const cluster = await Cluster.start({ nodes: 3 })
+    context.after(() => cluster.end())
+    const node = await cluster.leader()
+    for (let at = 0; at < 20; at++) successful(await node.ask('SET', `key:${at}`, 'v'))
+    const { clusterId: old } = (await node.status()) ?? assert.fail('no status')
+    await Promise.all(cluster.nodes.map((one) => one.kill()))
+    const before = await logOf(node)
+    assert.equal(before.clusterId, old)
+    const seen: string[] = []
+    for (let call = 1; seen.at(-1) !== 'new'; call++) {
+      assert.ok(call <= CALLS_MAX, `still the old one after ${CALLS_MAX} calls`)
+      // Of the log's file alone: the boot record, then what --force-new-cluster writes, then the first term.
+      const path = join(node.dir, 'log', 'data.mdb')
+      const inject = ['-e', 'trace=pwrite64,writev,fdatasync', '-e']
+      const calls = `inject=pwrite64,writev,fdatasync:signal=KILL:when=${call}`
+      const under = ['strace', '-f', '-o', '/dev/null', '-P', path, ...inject, calls]
+      // strace counts the calls of each thread.
+      node.start({ under, flags: [FORCE], environment: { UV_THREADPOOL_SIZE: '1' } })
+      await node.end()
+      const { clusterId, last, entries } = await logOf(node)
+      assert.deepEqual(entries.slice(0, before.entries.length), before.entries)
+      if (clusterId === old) assert.equal(last, before.last)
+      else assert.equal(last, before.last + 1)
+      seen.push(clusterId === old ? 'old' : 'new')
+    }
+    assert.ok(seen.includes('old'), seen.join())
+    node.start()
+    await node.ready()
+    assert.equal(textOf(await node.ask('GET', 'key:19')), 'v')
+  })
+})
+
+/** What is durable in a node's log, which does not run. */
+async function logOf({ dir }: NodeProcess): Promise<{
+  readonly clusterId: string | undefined
+  readonly last: number
+  readonly entries: readonly string[]
+}> {
+  const log = await DiskLogStore.open(new LmdbEngine(dir, assert.fail))
+  const last = log.lastIndex()
+  const entries = log.entries(log.base().index + 1, last + 1, Number.MAX_SAFE_INTEGER)
+  const { clusterId } = log.identity()
+  await log.close()
+  return { clusterId, last, entries: entries.map(({ index, term }) => `${index} ${term}`) }
+}

@@ -310,3 +310,24 @@ test('a vote that the leader wanted is given by those who hear that leader, and 
   )
   assert.deepEqual(ask(false, 2).sentOf('vote-reply'), [])
 })
+
+test('a membership of this node alone behind a joint one that nobody can commit: it leads, and all of it is committed', () => {
+  // What --force-new-cluster leaves of a survivor: the change of the lost cluster was still open.
+  const disk = {
+    hardState: { term: 4, vote: undefined },
+    base: { index: 0, term: 0 },
+    entries: [
+      change(1, 1, { members: members('123') }),
+      entry(2, 2),
+      change(3, 3, membershipTowards({ members: members('123') }, members('145'))),
+      change(4, 4, { members: members('1') }),
+    ],
+  }
+  const one = new Lone({ size: 0, disk })
+  assert.equal(inForce(one), '1')
+  one.tick(2 * ELECTION_TICKS).persistAll()
+  const { role, term, commit, last } = one.core.status()
+  assert.deepEqual({ role, term, commit, last }, { role: 'leader', term: 5, commit: 5, last: 5 })
+  assert.equal(inForce(one), '1')
+  assert.deepEqual(one.sent(), [])
+})
