@@ -295,7 +295,11 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     if (this.term(last.index) === last.term) {
       await this.#transact([putStable(stable)], this.lastIndex() + 1)
       this.#stable = stable
-    } else await this.#restart({ ...stable, base: last })
+    } else {
+      const { term } = stable.hardState
+      assert(term >= last.term, () => `a log of term ${last.term}, the hard state is of ${term}`)
+      await this.#restart({ ...stable, base: last })
+    }
   }
 
   /** Forgets the whole log and starts it anew after `base`, in one transaction; everything else stays. */

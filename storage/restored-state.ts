@@ -57,6 +57,7 @@ async function restore(
 /**
  * Puts a state that another member of the cluster gives in the place of this node's own, which is damaged. `engine`
  * is open nowhere; its log is kept, unless the state is ahead of it, and so is everything that the node has promised.
+ * Of a state of a later term the node takes the term as well, as if it had heard of it.
  * Throws DamagedStreamError for a stream that is not whole and intact, or stands before what the log begins with, and
  * whatever `chunks` throws; then nothing has changed.
  */
@@ -73,7 +74,10 @@ export async function reinstallState(
       const begins = `the log begins after entry ${log.base().index}`
       throw new DamagedStreamError(`the state stands at entry ${last.index}, and ${begins}`)
     }
-    await log.switchState({ stateNumber, last, hardState: undefined })
+    // A term that this node has not heard of, so it has promised nobody anything there.
+    const isNewer = last.term > log.hardState().term
+    const hardState = isNewer ? { term: last.term, vote: undefined } : undefined
+    await log.switchState({ stateNumber, last, hardState })
     return state
   } finally {
     await log.close()

@@ -58,6 +58,7 @@ describe('a byte flips under a running node', () => {
           successful(await victim.ask('SAVE'))
           const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 1, name: role })
           workload.start()
+          context.after(() => workload.stop())
           flip(victim)
           await victim.prints('the state is damaged: the record of key', PATIENCE_MS)
           const served = new Set<string | undefined>()
@@ -95,6 +96,7 @@ describe('a byte flips under a running node', () => {
       async () => {
         const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 2, name: 'compared' })
         workload.start()
+        context.after(() => workload.stop())
         const counts = (): number[] =>
           cluster.nodes.map(({ output }) => output.split('"msg":"checkpoint"').length - 1)
         await until('some digests', () => counts().every((count) => count >= 5), PATIENCE_MS)

@@ -27,6 +27,8 @@ const membership: Membership = {
   members: [{ id: 'a'.repeat(40), peerAddress: 'h:1', clientAddress: 'h:2', role: 'voter' }],
 }
 const hardState = { term: 9, vote: 'v' }
+/** Before it: of a term that its entries do not exceed. */
+const BOUND = { term: 8, vote: undefined }
 
 /** The state after the first `last` entries, as a stream; with a membership unless told otherwise. */
 async function streamAt(last: number, members: Membership | 'none' = membership): Promise<Chunk[]> {
@@ -52,7 +54,7 @@ async function streamAt(last: number, members: Membership | 'none' = membership)
 async function nodeAt(engine: Engine, last: number): Promise<Storage> {
   const storage = await openStorage(engine, OPTIONS)
   const { log, state } = storage
-  await log.bind({ clusterId: 'c', hardState: { term: 1, vote: undefined }, entries: [] })
+  await log.bind({ clusterId: 'c', hardState: BOUND, entries: [] })
   const entries = Array.from({ length: last }, (_, i) => entryAt(i + 1))
   await log.persist({ hardState: undefined, entries })
   for (const entry of entries.slice(0, last / 2)) {
@@ -215,7 +217,7 @@ describe('a crash around the switch', () => {
       else assert.equal(after.state.appliedIndex(), 10)
       const number = landed ? 2 : 1
       assert.deepEqual([...engine.list()].sort(), ['log', `state-${number}`])
-      assert.deepEqual(after.log.hardState(), landed ? hardState : { term: 1, vote: undefined })
+      assert.deepEqual(after.log.hardState(), landed ? hardState : BOUND)
       assert.equal(after.log.lastIndex(), landed ? 200 : 40)
     }
   })

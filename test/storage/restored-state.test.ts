@@ -149,10 +149,11 @@ it('stands for nothing before its last step: a start after a crash finds an unbo
 
 describe('a state that replaces a damaged one', () => {
   /** A node whose log has the entries from `base` + 1 to `last`, and whose state is at `base`. */
-  async function nodeWith(base: number, last: number): Promise<MemoryEngine> {
+  async function nodeWith(base: number, last: number, behind = 0): Promise<MemoryEngine> {
     const engine = new MemoryEngine()
     const { log, state } = await openStorage(engine, OPTIONS)
-    await log.bind({ clusterId: 'c', hardState: { term: 1, vote: 'v' }, entries: [] })
+    const term = entryAt(LAST).term - behind
+    await log.bind({ clusterId: 'c', hardState: { term, vote: 'v' }, entries: [] })
     const entries = Array.from({ length: last }, (_, i) => entryAt(i + 1))
     await log.persist({ hardState: undefined, entries })
     for (const entry of entries.slice(0, base)) applyTo(state, entry)
@@ -175,7 +176,7 @@ describe('a state that replaces a damaged one', () => {
       const { log, state } = await openStorage(engine, OPTIONS)
       assert.equal(state.appliedIndex(), LAST)
       assertSame(state, await stateAt())
-      assert.deepEqual(log.hardState(), { term: 1, vote: 'v' })
+      assert.deepEqual(log.hardState(), { term: entryAt(LAST).term, vote: 'v' })
       assert.equal(log.identity().clusterId, 'c')
       assert.deepEqual([log.base().index, log.lastIndex()], kept ? [base, last] : [LAST, LAST])
       await state.close()
@@ -183,6 +184,16 @@ describe('a state that replaces a damaged one', () => {
       assert.deepEqual([...engine.list()].sort(), ['log', 'state-2'])
     })
   }
+
+  it('brings its term to a node that has not heard of it, and then without a vote', async () => {
+    const engine = await nodeWith(10, LAST - 5, 1)
+    await reinstallState(engine, iterated(await chunksOf()))
+    const { log, state } = await openStorage(engine, OPTIONS)
+    assert.deepEqual(log.hardState(), { term: entryAt(LAST).term, vote: undefined })
+    assert.deepEqual(log.base(), { index: LAST, term: entryAt(LAST).term })
+    await state.close()
+    await log.close()
+  })
 
   it('is refused when it is damaged, or older than what the log begins with; nothing has changed', async () => {
     const engine = await nodeWith(LAST + 1, LAST + 5)
