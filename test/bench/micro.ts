@@ -175,7 +175,8 @@ async function state(): Promise<readonly Part[]> {
     {
       name: 'state put',
       run: () => {
-        for (let at = 0; at < COMMANDS; at++) store.put(0, keyOf(at), stored(at, value))
+        const one = stored(store.newestKey, value)
+        for (let at = 0; at < COMMANDS; at++) store.put(0, keyOf(at), one)
         const index = store.appliedIndex() + 1
         store.commitEntry({ index, term: 1, clock: store.clock() })
       },

@@ -307,7 +307,8 @@ export class SimNode {
 
   /** Its state becomes another one than the log says, in a way that no checksum shows. */
   spoil(): void {
-    const value = { type: 'string', expireAt: 0, version: 1, value: Buffer.from('x') } as const
+    const { newestKey: version } = this.#parts.state
+    const value = { type: 'string', expireAt: 0, version, value: Buffer.from('x') } as const
     this.#parts.state.put(0, 'spoiled', value)
   }
 
