@@ -71,6 +71,7 @@ export class Members {
       clusterId: options.clusterId,
       connected: (member) => this.isUp(member),
       wasRemoved: (member) => state.wasRemoved(member),
+      whyTooOld: (node) => whyTooOld(node, state.featureLevel()),
     })
     this.#level = new FeatureLevel({
       ...ports,
@@ -142,8 +143,7 @@ export class Members {
 
   /** See PeerEvents.joinAsked. */
   joinAsked(other: Identity): string | undefined {
-    const tooOld = whyTooOld(other, this.#options.state.featureLevel())
-    return tooOld ?? this.#requests.joinAsked(other)
+    return this.#requests.joinAsked(other)
   }
 
   noted(from: NodeId, note: Note): void {

@@ -54,6 +54,8 @@ export interface MembershipPorts {
   clusterId(): string | undefined
   connected(id: NodeId): boolean
   wasRemoved(id: NodeId): boolean
+  /** Why that node's build does not do for this cluster; undefined: it does. */
+  whyTooOld(node: Identity): string | undefined
   readonly log: { info(fields: Readonly<Record<string, unknown>>, text: string): void }
 }
 
@@ -113,7 +115,10 @@ export class MembershipRequests {
   }
 
   /** A node asks to be made a member. Returns why it may not, as far as that is known. */
-  joinAsked({ id, peerAddress, clientAddress, replaces }: Identity): string | undefined {
+  joinAsked(node: Identity): string | undefined {
+    const tooOld = this.#ports.whyTooOld(node)
+    if (tooOld !== undefined) return tooOld
+    const { id, peerAddress, clientAddress, replaces } = node
     const known = this.#joiners.get(id)
     if (known === 'asked') return undefined
     if (known !== undefined && this.#ports.now() < known.until) return known.text
@@ -209,7 +214,7 @@ export class MembershipRequests {
   #whyUnfit(found: Identity, address: string): string | undefined {
     const { id, clusterId } = found
     const own = this.#ports.clusterId()
-    if (clusterId === undefined || clusterId === own) return undefined
+    if (clusterId === undefined || clusterId === own) return this.#ports.whyTooOld(found)
     return `node ${id} at ${address} belongs to cluster ${clusterId}: only a new, empty node can be added`
   }
 

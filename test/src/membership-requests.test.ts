@@ -80,6 +80,7 @@ class World {
       clusterId: () => 'cluster',
       connected: (id) => id !== 'd',
       wasRemoved: (id) => this.#removed.has(id),
+      whyTooOld: ({ level = 1 }) => (level < 1 ? 'an older build' : undefined),
       log: { info: () => {} },
     })
   }
@@ -260,10 +261,27 @@ test('an addition asks first who is at the address', async () => {
   assert.match((await add())?.text ?? '', /belongs to cluster another: only a new, empty node/)
   world.found = identity('z', 'cluster')
   assert.match((await add())?.text ?? '', /was removed once/)
+  world.found = { ...identity('d'), level: 0 }
+  assert.deepEqual(await add(), { ok: false, text: 'an older build' })
   assert.equal(world.changes, 0)
   world.found = identity('d')
   assert.deepEqual(await add(), { ok: true, text: 'd' })
   assert.equal(world.members.at(-1)?.role, 'learner')
+})
+
+test('a node that was added or asks, and knows whose place it is to take, takes it in one change', async () => {
+  for (const way of ['add', 'join'] as const) {
+    const world = new World()
+    world.members = ['a', 'b', 'd'].map((id) => member(id))
+    const back = { ...identity('e'), replaces: 'd' }
+    world.found = back
+    const request = { type: 'add', address: 'e:1', learner: false } as const
+    if (way === 'add') void world.node('b').submit(request)
+    else assert.equal(world.node('b').joinAsked(back), undefined)
+    await world.tick(100)
+    const roles = world.members.map(({ id, role }) => `${id} ${role}`)
+    assert.deepEqual([world.changes, roles], [1, ['a voter', 'b voter', 'e voter']], way)
+  }
 })
 
 test('a node that asks to join is added once, and one that may not is told why for a while', async () => {
@@ -277,6 +295,7 @@ test('a node that asks to join is added once, and one that may not is told why f
   assert.match(b.joinAsked(identity('z')) ?? '', /was removed once/)
   await world.tick(6_000)
   assert.equal(b.joinAsked(identity('z')), undefined, 'looked at anew')
+  assert.equal(b.joinAsked({ ...identity('e'), level: 0 }), 'an older build')
 })
 
 test('wishes are bounded, here and at the leader', async () => {
