@@ -8,6 +8,7 @@ const PRECISION_BITS = 4
 const PRECISION = 2 ** PRECISION_BITS
 /** Above 2^40 microseconds, 12 days, everything is alike. */
 const EXPONENT_MAX = 40
+const INT32_END = 2 ** 31
 const BUCKETS = (EXPONENT_MAX - PRECISION_BITS + 2) * PRECISION
 
 export class LatencyHistogram {
@@ -56,6 +57,11 @@ export class LatencyHistogram {
 /** Values below PRECISION have a bucket each; beyond, PRECISION buckets share each doubling. */
 function bucketOf(micros: number): number {
   if (micros < PRECISION) return micros
+  if (micros < INT32_END) {
+    // Every command comes by here: whole numbers alone, without a logarithm and a power.
+    const doublings = 31 - Math.clz32(micros) - PRECISION_BITS
+    return doublings * PRECISION + (micros >>> doublings)
+  }
   const exponent = Math.floor(Math.log2(micros))
   if (exponent > EXPONENT_MAX) return BUCKETS - 1
   const within = Math.floor(micros / 2 ** (exponent - PRECISION_BITS)) - PRECISION
