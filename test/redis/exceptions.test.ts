@@ -40,3 +40,17 @@ test('only an exchange of databases while keys are watched lets a transaction be
   const context = history('0> WATCH k', '1> SWAPDB 0 1', '0> MULTI', '0> PING', '0> EXEC')
   assert.equal(hasParted(context, lost, ran), false)
 })
+
+test('a page of SCAN may end elsewhere where COUNT is small, and nowhere else', () => {
+  const page = (cursor: number, ...names: readonly string[]) =>
+    Buffer.from(
+      `*2\r\n$1\r\n${cursor}\r\n*${names.length}\r\n${names.map((one) => `$1\r\n${one}\r\n`).join('')}`,
+    )
+  const small = history('0> SET a 1', '0> SCAN 0 COUNT 500 count 1')
+  assert.equal(excused(small, page(3, 'a'), page(0, 'a')), true)
+  assert.equal(excused(small, page(0, 'a'), page(0, 'b')), false)
+  assert.equal(excused(small, page(3, 'a'), Buffer.from('-ERR syntax error\r\n')), false)
+  for (const whole of ['0> SCAN 0', '0> SCAN 0 COUNT 100']) {
+    assert.equal(excused(history(whole), page(3, 'a'), page(0, 'a')), false, whole)
+  }
+})
