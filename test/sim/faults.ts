@@ -208,7 +208,8 @@ export class Faults {
       case 'figure 8':
         return this.#whenCalm(name, (leader) => this.#stageFigureEight(leader))
       case 'deposed in a snapshot':
-        return this.#trap('receiving', undefined, (receiver) => this.#deposeSender(receiver))
+        this.#trap('receiving', undefined, (receiver) => this.#deposeSender(receiver), 40)
+        return this.#leaveBehind()
       case 'struck in a change':
         return this.#strikeInNextChange()
       default:
@@ -358,8 +359,8 @@ export class Faults {
   }
 
   /**
-   * While a member receives a snapshot and its disk is slow, its leader is cut off from all but it, until it has heard
-   * that others elect a later one: what it has received by then is of the past.
+   * While a member receives a snapshot and its disk is slow, its leader is cut off from the others, until the member
+   * has heard that they elect a later one: what it has received by then is of the past.
    */
   #deposeSender(receiver: Machine): void {
     const { swarm, electorate } = this.#world
@@ -372,9 +373,15 @@ export class Faults {
     this.#repair(electionMs * 5, () => {
       receiver.disk.slowness = 1
     })
-    const ofLeader = (from: Machine, to: Machine | undefined): boolean =>
-      (from === leader && to !== receiver) || (to === leader && from !== receiver)
-    this.#cut(ofLeader, electionMs * 5)
+    // Where the others need no vote of the receiver they are left alone with each other, and it hears of them later.
+    const alone = electorate.suffices((one) => goOn(one) && one !== receiver)
+    const side = (one: Machine | undefined): boolean =>
+      one === leader || (alone && one === receiver)
+    const isSpared = (one: Machine | undefined): boolean => !alone && one === receiver
+    this.#cut(
+      (from, to) => side(from) !== side(to) && !isSpared(from) && !isSpared(to),
+      electionMs * (alone ? 3 : 5),
+    )
     const look = (): void => {
       if ((receiver.status()?.term ?? 0) <= term) {
         if (receiver.disk.building !== undefined) this.#later(1, look)
@@ -737,8 +744,13 @@ export class Faults {
 
   // ---- Time and choice --------------------------------------------------------------------------
 
-  #trap(kind: TrapKind, machine: Machine | undefined, act: (machine: Machine) => void): boolean {
-    const until = this.#now + this.#world.swarm.electionMs * 10
+  #trap(
+    kind: TrapKind,
+    machine: Machine | undefined,
+    act: (machine: Machine) => void,
+    elections = 10,
+  ): boolean {
+    const until = this.#now + this.#world.swarm.electionMs * elections
     const spring = (sprung: Machine): void => this.#later(0, () => act(sprung))
     this.#traps = this.#traps.filter((trap) => trap.until > this.#now)
     this.#traps.push({ kind, machine, until, spring })

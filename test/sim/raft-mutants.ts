@@ -7,6 +7,7 @@ import type { Mutant } from './mutation.ts'
 const core = 'raft/core.js'
 const log = 'raft/log.js'
 const node = 'raft/node.js'
+const requests = 'src/membership-requests.js'
 
 export const raftMutants: readonly Mutant[] = [
   {
@@ -154,6 +155,47 @@ export const raftMutants: readonly Mutant[] = [
         core,
         `(voter) => confirmed.has(voter))`,
         `(voter) => confirmed.has(voter) || leader.progress.get(voter)?.active === true)`,
+      ],
+    ],
+  },
+  {
+    id: '17',
+    name: 'a change of members begins before the one before it is committed',
+    breaks: 'two leaders commit with majorities that do not meet',
+    invariants: ['I16'],
+    changes: [
+      [
+        core,
+        `if (index > this.#log.committed || current.outgoing !== undefined) { return { accepted: false, reason: 'changing' }; }`,
+        ``,
+      ],
+      [
+        'raft/membership.js',
+        `assert(current.outgoing === undefined, () => 'the membership in force is still joint');`,
+        ``,
+      ],
+      [
+        requests,
+        `const settled = membershipIndex <= applied && membership?.outgoing === undefined;`,
+        `const settled = true;`,
+      ],
+    ],
+  },
+  {
+    id: '18',
+    name: 'a new leader changes the members before an entry of its own is committed',
+    breaks: 'two leaders commit with majorities that do not meet',
+    invariants: ['I16'],
+    changes: [
+      [
+        core,
+        `if (this.#log.committed < leader.noop) return { accepted: false, reason: 'not-ready' };`,
+        ``,
+      ],
+      [
+        'src/members.js',
+        `return raft?.established === true ? raft.status() : undefined;`,
+        `return raft?.isLeader === true ? raft.status() : undefined;`,
       ],
     ],
   },

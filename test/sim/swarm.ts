@@ -200,7 +200,7 @@ export function drawSwarm(
     weights: {
       ...weights,
       ...Object.fromEntries(changeWeights),
-      'deposed in a snapshot': between(0.5, 1.5),
+      'deposed in a snapshot': between(0.7, 2),
     },
     spares: Array.from({ length: spares }, (_, i) => `127.0.0.${size + i + 1}`),
     spareNodes: Array.from({ length: spares }, () => drawNode(random, pace, between, whole)),
