@@ -136,6 +136,8 @@ export const limits = {
   /** Committed entries that wait to be applied, and those applied in one turn. */
   applyQueueBytesMax: 67_108_864,
   applySliceBytesMax: 262_144,
+  /** Pages of 4 KiB that one checkpoint changes: they are in memory until it is durable, and kept for the next one. */
+  checkpointPagesMax: 49_152,
   /** Entries removed by one step of a compaction. */
   compactStepEntriesMax: 1024,
   /** A part of a snapshot, and what may be on its way of one: well below the queue of its link. */

@@ -100,6 +100,7 @@ async function openServer(options: ServerOptions): Promise<Life> {
   const open = (): Promise<Storage> => {
     return openStorage(watched, {
       memtableBytes: config.get('memtable-size'),
+      checkpointPagesMax: limits.checkpointPagesMax,
       cacheBytes: config.get('maxmemory-cache'),
       views: limits.stateViews,
       now: () => systemClock.monotonic(),

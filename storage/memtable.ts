@@ -62,6 +62,8 @@ class Table {
   /** True when the database was emptied: nothing below counts any more. */
   readonly cleared: boolean
   bytes = 0
+  /** Keys, deleted ones included. */
+  keys = 0
 
   constructor(cleared: boolean) {
     this.cleared = cleared
@@ -84,6 +86,7 @@ class Table {
     if (before === undefined) {
       this.byPosition.insert(position, ref)
       this.bytes += KEY_BYTES
+      this.keys++
     }
     if (stored === null || stored.expireAt === 0 || stored.expireAt === expiredAt) return
     this.byExpiry.insert(stored.expireAt, ref)
@@ -99,15 +102,28 @@ class Table {
 }
 
 export class Memtable {
+  /** With so many keys it is full: for whoever asks, it takes more all the same. */
+  readonly keysMax: number
   readonly #tables: Table[] = Array.from({ length: DATABASES }, () => new Table(false))
   /** Sees whatever is there when it reads. */
   readonly reader: MemtableReader = new MemtableReader(this.#tables, () => NOW)
+
+  constructor(keysMax: number = Number.POSITIVE_INFINITY) {
+    this.keysMax = keysMax
+  }
 
   /** Memory it has taken, overwritten values included: those go when the whole memtable goes. */
   get bytes(): number {
     let bytes = 0
     for (const table of this.#tables) bytes += table.bytes
     return bytes
+  }
+
+  /** The keys that it has, deleted ones included. */
+  get keys(): number {
+    let keys = 0
+    for (const table of this.#tables) keys += table.keys
+    return keys
   }
 
   /** What it knows of a key itself; undefined: nothing, and then wasCleared() tells whether the level below counts. */

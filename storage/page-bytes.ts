@@ -1,8 +1,9 @@
 /*
- * How many bytes a key takes on the pages of LMDB: what MEMORY USAGE tells. It is worked out from the layouts, because
+ * How many bytes a key takes on the pages of LMDB: what MEMORY USAGE tells; and how many pages keys change. It is worked out from the layouts, because
  * the engine can be asked for its pages only, not for those of one key; a test holds it against them.
  */
 
+import type { Environment } from './engine.ts'
 import { DISK_KEY_HEADER_BYTES, EXPIRY_BYTES, PLAIN_KEY_BYTES_MAX, SHA256_BYTES } from './layout.ts'
 import { RECORD_HEADER_BYTES, type StoredValue } from './record.ts'
 
@@ -25,6 +26,20 @@ export function pageBytesOf(keyLength: number, { value, expireAt }: StoredValue)
   if (node <= NODE_BYTES_MAX) return shareOfPage(node) + index
   const pages = Math.ceil((PAGE_HEADER_BYTES + record) / PAGE_BYTES)
   return NODE_BYTES + diskKey + 8 + pages * PAGE_BYTES + index
+}
+
+/**
+ * How many keys may be written until about `pages` of the pages of a state are changed; Infinity when it has no more
+ * than that, or without such a bound. Positions are random, so of P pages k keys change P * (1 - (1 - 1/P)^k).
+ */
+export function keysChanging(
+  pages: number | undefined,
+  state: Pick<Environment, 'usedBytes'>,
+): number {
+  if (pages === undefined) return Number.POSITIVE_INFINITY
+  const all = state.usedBytes() / PAGE_BYTES
+  if (all <= pages) return Number.POSITIVE_INFINITY
+  return Math.max(1, Math.floor(-all * Math.log1p(-pages / all)))
 }
 
 /** Of large nodes only two or three fit a page, and what they leave of it nobody else can use. */

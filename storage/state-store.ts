@@ -14,6 +14,7 @@ import type { StateEnvironment, StateStream } from './engine.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { type DueAt, type Known, Memtable } from './memtable.ts'
+import { keysChanging } from './page-bytes.ts'
 import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
 import type { ScrubPosition, ScrubStep } from './scrub.ts'
 import {
@@ -35,6 +36,8 @@ export type { EntryEnd, KeyVisitor, StateView, StoredValue }
 export interface StateStoreOptions {
   /** Size at which the memtable is full: a checkpoint is due, and without one writing stops. */
   readonly memtableBytes: number
+  /** Or when its keys lie on so many pages of the disk, which a checkpoint has in memory. Left out: no bound. */
+  readonly checkpointPagesMax?: number
   /** Memory for values that were read from disk; 0: none are kept. */
   readonly cacheBytes: number
   readonly views: ViewLimits
@@ -72,7 +75,7 @@ export interface StateMetrics {
 export class StateStore {
   #environment: StateEnvironment
   readonly #options: StateStoreOptions
-  #memtable = new Memtable()
+  #memtable: Memtable
   #frozen: Memtable | undefined
   /** How the two and the disk are read; renewed whenever one of them, or the order of the databases, changes. */
   #layers: Layers
@@ -104,6 +107,7 @@ export class StateStore {
   ) {
     this.#environment = environment
     this.#options = options
+    this.#memtable = new Memtable(keysChanging(options.checkpointPagesMax, environment))
     this.#point = point
     this.#durable = { index: point.index, term: point.term }
     this.#counts = [...counts]
@@ -322,7 +326,8 @@ export class StateStore {
 
   /** True when the memtable has reached its limit: time for a checkpoint. */
   isFull(): boolean {
-    return this.#memtable.bytes >= this.#options.memtableBytes
+    const { bytes, keys, keysMax } = this.#memtable
+    return bytes >= this.#options.memtableBytes || keys >= keysMax
   }
 
   /** False while the memtable is full and the one before it is still on its way to the disk. */
@@ -341,7 +346,7 @@ export class StateStore {
     if (this.#durable.index === this.#point.index) return Promise.resolve(this.#durable)
     const frozen = this.#memtable
     this.#frozen = frozen
-    this.#memtable = new Memtable()
+    this.#memtable = new Memtable(keysChanging(this.#options.checkpointPagesMax, this.#environment))
     this.#frozenChanges = this.#changes
     this.#changes = 0
     this.#layers = this.#living()
@@ -387,7 +392,7 @@ export class StateStore {
     const old = this.#environment
     this.#views.releaseAll()
     this.#environment = environment
-    this.#memtable = new Memtable()
+    this.#memtable = new Memtable(keysChanging(this.#options.checkpointPagesMax, this.#environment))
     this.#changes = 0
     this.#cache.clearAll()
     this.#point = point

@@ -1,11 +1,12 @@
 /* What MEMORY USAGE tells of a key, against the pages that LMDB really takes for many of them. */
 
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type { LogEnvironment, Operation } from '../../storage/engine.ts'
 import { DISK_KEY_HEADER_BYTES } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
-import { pageBytesOf } from '../../storage/page-bytes.ts'
+import { keysChanging, pageBytesOf } from '../../storage/page-bytes.ts'
 import { RECORD_HEADER_BYTES, type StoredValue } from '../../storage/record.ts'
 import { scratchDirectory } from './scratch.ts'
 
@@ -56,4 +57,19 @@ test('a key that expires has an entry in that index; a long key is stored beside
   assert.equal(pageBytesOf(10, stored(51)) - plain, 1)
   assert.ok(pageBytesOf(10_000, stored(0)) > 10_000)
   assert.ok(pageBytesOf(10_000, stored(0)) < 14_000)
+})
+
+test('keys at random change about as many pages as they are told to', () => {
+  const pages = 10_000
+  const used = (of: number) => ({ usedBytes: () => of * 4096 })
+  for (const most of [1, 100, 1000, 5000, 9000]) {
+    const changed = new Set<number>()
+    for (let key = 0; key < keysChanging(most, used(pages)); key++) {
+      changed.add(createHash('sha256').update(`${key}`).digest().readUInt32BE() % pages)
+    }
+    assert.ok(Math.abs(changed.size - most) <= 1 + most / 20, `${changed.size}, not ${most}`)
+  }
+  assert.equal(keysChanging(pages, used(pages)), Number.POSITIVE_INFINITY)
+  assert.ok(keysChanging(pages, used(pages + 1)) < 11 * pages)
+  assert.equal(keysChanging(undefined, used(pages)), Number.POSITIVE_INFINITY)
 })

@@ -9,6 +9,7 @@ import { AssertionError } from '../../raft/assert.ts'
 import type { Membership } from '../../raft/types.ts'
 import { DiskKeyWriter } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { keysChanging } from '../../storage/page-bytes.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
 import {
@@ -57,6 +58,36 @@ describe('the memtable', () => {
     assert.equal(store.metrics().memtableBytes, 0)
     assert.equal(store.metrics().frozenBytes, 0)
     assert.equal(store.durableAt().index, store.appliedIndex())
+  })
+
+  it('is full with the keys that lie on as many pages of a large state as a checkpoint may change', async () => {
+    const [memtableBytes, checkpointPagesMax] = [1 << 30, 4]
+    const { store, environment } = await startedStore(new MemoryEngine(), {
+      ...{ memtableBytes, checkpointPagesMax },
+    })
+    const fill = (keys: number): void => {
+      for (let key = 0; key < keys; key++) put(store, `k${key}`, 'v'.repeat(1000))
+    }
+    // A state of fewer pages has no such bound.
+    fill(100)
+    assert.equal(store.isFull(), false)
+    await store.checkpoint()
+    // The memtable that begins with a checkpoint has the bound of what is on disk then.
+    fill(100)
+    assert.equal(store.isFull(), false)
+    await store.checkpoint()
+    const most = keysChanging(checkpointPagesMax, environment)
+    assert.ok(most >= 4 && most < 10, `${most} keys`)
+    fill(most - 1)
+    fill(most - 1)
+    assert.equal(store.isFull(), false, 'a key counts once')
+    fill(most)
+    assert.equal(store.isFull(), true)
+    const first = store.checkpoint()
+    fill(most)
+    assert.equal(store.canWrite(), false)
+    await first
+    assert.equal(store.canWrite(), true)
   })
 })
 
