@@ -200,6 +200,13 @@ export const raftMutants: readonly Mutant[] = [
     ],
   },
   {
+    id: '19',
+    name: 'a membership stays in force when its entry is cut off the log',
+    breaks: 'a node counts majorities of voters that nobody decided on',
+    invariants: ['I16'],
+    changes: [[core, `this.#memberships.truncate(changed);`, ``]],
+  },
+  {
     id: '20',
     name: 'a snapshot is installed although this node has as much already',
     breaks: 'what was applied is taken back',

@@ -7,6 +7,7 @@ import type { Mutant } from './mutation.ts'
 const logStore = 'storage/log-store.js'
 const logCache = 'storage/log-cache.js'
 const stateStore = 'storage/state-store.js'
+const receiver = 'src/snapshot-receiver.js'
 
 export const storageMutants: readonly Mutant[] = [
   {
@@ -220,5 +221,46 @@ export const storageMutants: readonly Mutant[] = [
     breaks: 'a flipped bit becomes part of the state',
     invariants: ['I3', 'I5', 'I7'],
     changes: [['storage/codec.js', `throw new CodecError('an entry has a bad checksum');`, ``]],
+  },
+  {
+    id: '30',
+    name: 'a node that lost its disk keeps its id',
+    breaks: 'it votes and acknowledges anew, and knows nothing of what it has promised',
+    invariants: ['I1', 'I2', 'I4', 'I5', 'I7'],
+    changes: [
+      // As if it were made from where the node lives.
+      [
+        logStore,
+        `const stable = newborn(FIRST_STATE_NUMBER);`,
+        `const nodeId = Buffer.from(location).toString('hex').slice(-40).padStart(40, '0');
+         const stable = { ...newborn(FIRST_STATE_NUMBER), nodeId };`,
+      ],
+      // Others would not let in who has fewer starts behind it than before.
+      [
+        'src/peers.js',
+        `if (known === undefined || other.incarnation >= known.incarnation) return undefined;`,
+        `return undefined;`,
+      ],
+    ],
+  },
+  {
+    id: '22',
+    name: 'a snapshot of an older leader is taken',
+    breaks: 'a leader that was replaced still changes what others have',
+    invariants: ['I14'],
+    changes: [
+      ['raft/core.js', `if (term < this.#term) return false;`, ``],
+      [
+        'raft/core.js',
+        `this.#follow(from); if (this.#installing !== undefined) return false;`,
+        `if (term === this.#term) this.#follow(from);
+         if (this.#installing !== undefined) return false;`,
+      ],
+      [
+        receiver,
+        `if (session.term < (this.#options.raft()?.term ?? 0)) this.#giveUp(session, 'a later leader');`,
+        ``,
+      ],
+    ],
   },
 ]
