@@ -123,6 +123,8 @@ export const limits = {
   readWaitMsMax: 5,
   /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 6 us to apply. */
   entryKeysMax: 1000,
+  /** Bytes of values that the writes of an entry will handle, as far as its leader can tell: some 50 ms of copying. */
+  entryWeightMax: 134_217_728,
   writeKeysMax: 5_000,
   /** Entries in one append to a peer; a larger entry travels alone. */
   appendFrameBytesMax: 1_048_576,
@@ -217,10 +219,12 @@ export const limits = {
   /** Replies of one transaction; a single one may be larger. */
   transactionReplyBytesMax: 134_217_728,
   /**
-   * The bytes of values that the writes of one entry are given and make. Above it those that handle a larger value
-   * than the second are refused, the others go on. All nodes must decide alike, so these are no options.
+   * The bytes of values that the writes of one entry are given and make, and those of one transaction among them.
+   * Above it those that handle a larger value than the third are refused, the others go on. All nodes must decide
+   * alike, so these are no options. A leader closes an entry long before: at entryWeightMax.
    */
-  entryValueBytesMax: 268_435_456,
+  entryValueBytesMax: 536_870_912,
+  transactionValueBytesMax: 268_435_456,
   lightValueBytesMax: 16_384,
   /** Undecoded input above which a connection that may start no command is not read any further. */
   pausedInputBytesMax: 65_536,

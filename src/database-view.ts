@@ -30,12 +30,8 @@ export type ViewedStore = ReadableStore & Pick<StateStore, 'put' | 'delete' | 'c
 const EXPIRE_AT_MAX = Number.MAX_SAFE_INTEGER
 
 const tooHeavy = new CommandError(
-  `ERR more than ${limits.entryValueBytesMax} bytes of values were rewritten in one go; this command was not executed`,
+  'ERR too many bytes of values were rewritten in one go; this command was not executed',
 )
-
-function checkRoom(bytes: number, spent: number): void {
-  if (bytes > limits.lightValueBytesMax && spent > limits.entryValueBytesMax) throw tooHeavy
-}
 
 /** When a command runs, in ms of the logical clock. */
 export interface Moment {
@@ -67,6 +63,8 @@ interface Running {
   version: Version
   /** Bytes of the values that commands were given and have written: in all, for writes of one entry. */
   valueBytes: number
+  /** Above so many of them a write may handle no large value any more. */
+  valueBytesMax: number
   /** The error in flight came from the store: a fault of this node, never a reply. */
   storeFailed: boolean
   /** Databases with writes of this command, in the order of the first ones. */
@@ -81,6 +79,7 @@ function newRunning(): Running {
     moment,
     version: 0,
     valueBytes: 0,
+    valueBytesMax: limits.entryValueBytesMax,
     storeFailed: false,
     touched: [],
     swapped: undefined,
@@ -150,6 +149,18 @@ export class Overlays {
 
   beginEntry(): void {
     this.#running.valueBytes = 0
+  }
+
+  /** What runs in it may handle no more than so many bytes of values, nor more than are left to the entry. */
+  within<Result>(bytes: number, run: () => Result): Result {
+    const running = this.#running
+    const before = running.valueBytesMax
+    running.valueBytesMax = Math.min(before, running.valueBytes + bytes)
+    try {
+      return run()
+    } finally {
+      running.valueBytesMax = before
+    }
   }
 
   /** The database in which a write begins; what a command before it did not commit is dropped. */
@@ -335,12 +346,16 @@ class Overlay extends View<ViewedStore> implements Database {
     const before = this.running.valueBytes
     const value = super.get(key)
     // The first one may be as large as a value can be: its command has texts of its own for what is too large.
-    if (value !== undefined) checkRoom(value.value.length, before)
+    if (value !== undefined) this.#checkRoom(value.value.length, before)
     return value
   }
 
   room(bytes: number): void {
-    checkRoom(bytes, this.running.valueBytes)
+    this.#checkRoom(bytes, this.running.valueBytes)
+  }
+
+  #checkRoom(bytes: number, spent: number): void {
+    if (bytes > limits.lightValueBytesMax && spent > this.running.valueBytesMax) throw tooHeavy
   }
 
   put(key: string, value: Uint8Array, expireAt = 0): void {

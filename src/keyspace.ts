@@ -34,6 +34,7 @@ import {
 import { unknownCommand } from './commands/command-table.ts'
 import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
+import { limits } from './config.ts'
 import { factsOf } from './database-facts.ts'
 import { ClockBehind, type Moment, Overlays, storeOf, Views } from './database-view.ts'
 import { knownLevel, LEVEL_NAME } from './feature-level.ts'
@@ -378,7 +379,10 @@ export class Keyspace implements StateMachine {
     const { argv } = logged
     if (internalCommand(argv) === undefined) return this.#runOne(entry, place, logged)
     try {
-      return this.#transaction(entry, place, { ...transactionOf(argv), wanted })
+      const transaction = { ...transactionOf(argv), wanted }
+      return this.#overlays.within(limits.transactionValueBytesMax, () => {
+        return this.#transaction(entry, place, transaction)
+      })
     } catch (error) {
       return this.#failure(error, this.#views, entry.index, 'exec')
     }

@@ -13,6 +13,7 @@ import type { Index, Term } from '../raft/types.ts'
 import { encodeCommands, type ForwardedRun, type LoggedCommand } from '../storage/codec.ts'
 import type { Call } from './call.ts'
 import { EntryPace } from './entry-pace.ts'
+import { EntryWeight } from './entry-weight.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
 import type { Batch } from './keyspace.ts'
 import type { RouterLimits, RouterPorts } from './router.ts'
@@ -23,6 +24,7 @@ interface EntryOfCalls extends Batch {
   writes: number
   bytes: number
   keys: number
+  weight: number
   /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
   data: Uint8Array | undefined
   term: Term
@@ -46,6 +48,7 @@ export class OwnEntries {
   /** Arguments of their commands, which are kept until they are answered. */
   #appendedBytes = 0
   readonly #pace: EntryPace
+  readonly #weight: EntryWeight
   /** A turn was asked for, at which the entry under construction has waited long enough. */
   #turnAsked = false
 
@@ -58,6 +61,7 @@ export class OwnEntries {
     this.#limits = options.limits
     this.#ledTerm = options.ledTerm
     this.#pace = new EntryPace(options.limits.entryWaitMs)
+    this.#weight = new EntryWeight((database, key) => options.ports.valueLength(database, key))
   }
 
   /** Entries wait for room in the log: what comes now must wait behind them. */
@@ -74,7 +78,8 @@ export class OwnEntries {
 
   /** The next write, behind the reads of its stream that must not see it. */
   add(call: Call, readsBefore: readonly Call[]): void {
-    const entry = this.#entryFor(call)
+    const weight = this.#weight.begin(call)
+    const entry = this.#entryFor(call, weight)
     for (const read of readsBefore) {
       read.place = 'building'
       entry.items.push(read)
@@ -85,16 +90,18 @@ export class OwnEntries {
     entry.writes++
     entry.bytes += call.bytes
     entry.keys += call.work
+    entry.weight += weight
   }
 
-  #entryFor(call: Call): EntryOfCalls {
-    const { entryCommands, entryBytes, entryKeys } = this.#limits
+  #entryFor(call: Call, weight: number): EntryOfCalls {
+    const { entryCommands, entryBytes, entryKeys, entryWeight } = this.#limits
     const open = this.#open
     const hasRoom =
       open !== undefined &&
       open.writes < entryCommands &&
       open.bytes + call.bytes <= entryBytes &&
-      open.keys + call.work <= entryKeys
+      open.keys + call.work <= entryKeys &&
+      open.weight + weight <= entryWeight
     if (hasRoom) return open
     this.close()
     this.propose()
@@ -182,7 +189,10 @@ export class OwnEntries {
     this.close()
     const calls = this.#closed.flatMap(({ items }) => items)
     this.#closed = []
-    for (const { stream } of calls) stream.building = undefined
+    for (const call of calls) {
+      call.stream.building = undefined
+      this.#weight.done(call)
+    }
     return calls
   }
 
@@ -251,6 +261,7 @@ export class OwnEntries {
   #remove(entry: EntryOfCalls): void {
     this.#appended.delete(entry)
     this.#appendedBytes -= entry.bytes
+    for (const call of entry.items) this.#weight.done(call)
     // A count that drifts would stop everything one day, or nothing when it must.
     assert(
       this.#appended.size === 0 ? this.#appendedBytes === 0 : this.#appendedBytes > 0,
@@ -267,6 +278,7 @@ function newEntry(openedAt: number): EntryOfCalls {
     writes: 0,
     bytes: 0,
     keys: 0,
+    weight: 0,
     data: undefined,
     term: 0,
     index: 0,

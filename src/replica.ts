@@ -14,6 +14,7 @@ import type { Message, NodeId } from '../raft/types.ts'
 import { bootstrap, firstCommands, joinWarning, listWarning, membersToAsk } from './bootstrap.ts'
 import { firstKeySlot, type ReadTime } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
+import { keyOf } from './commands/arguments.ts'
 import { limits } from './config.ts'
 import type { Moment } from './database-view.ts'
 import { ExpiryClock } from './expiry-clock.ts'
@@ -177,6 +178,7 @@ export class Replica {
         appliedClock: () => this.#keyspace.clock(),
         awaitClock: (at) => this.#expiryClock.await(at),
         appliedIndex: () => state.appliedIndex(),
+        valueLength: (database, key) => state.get(database, keyOf(key))?.value.length ?? 0,
         keySlot: firstKeySlot,
         appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),

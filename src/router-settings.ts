@@ -36,6 +36,7 @@ export function routerSettings(
       entryCommands: limits.entryCommandsMax,
       entryBytes: limits.entryBytesMax,
       entryKeys: limits.entryKeysMax,
+      entryWeight: limits.entryWeightMax,
       entryWaitMs: limits.entryWaitMsMax,
       readWaitMs: limits.readWaitMsMax,
       writeKeys: limits.writeKeysMax,

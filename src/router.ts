@@ -48,6 +48,8 @@ export interface RouterPorts {
   appliedIndex(): Index
   /** The term of the last entry that was applied here; 0: none in the life of this process. */
   appliedTerm(): Term
+  /** Bytes of a key's value in what is applied; 0 without one. */
+  valueLength(database: number, key: Uint8Array): number
   /** The hash slot of a command's first key; undefined when it names none. */
   keySlot(command: Pick<Spec, 'keys'>, args: Args): number | undefined
   /** Hands calls, whose tags follow each other, to the leader of `term`; false: certainly nothing of it was sent. */
@@ -77,6 +79,8 @@ export interface RouterLimits {
   readonly entryCommands: number
   readonly entryBytes: number
   readonly entryKeys: number
+  /** Also before its writes handle more bytes of values than this; one larger command stands alone. */
+  readonly entryWeight: number
   /** Ms that an entry may wait for more commands while another one is on its way. */
   readonly entryWaitMs: number
   /** Ms that reads may wait for others to share their round. */

@@ -55,6 +55,13 @@ function setbit(db: Database, args: Args): Reply {
   return before
 }
 
+/** What is no offset changes nothing. */
+function lengthAfterSetbit(args: Args, before: number): number {
+  const offset = parseInt64(argument(args, 2))
+  const length = typeof offset === 'number' ? Math.floor(offset / 8) + 1 : 0
+  return length > STRING_BYTES_MAX ? before : Math.max(before, length)
+}
+
 function getbit(db: ReadonlyDatabase, args: Args): Reply {
   const offset = bitOffset(argument(args, 2))
   return bitAt(db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES, offset)
@@ -276,6 +283,7 @@ export const bitmapCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['bitmap'],
     keys: { first: 1, last: 1, step: 1, access: ['RW', 'access', 'update'] },
+    lengthAfter: lengthAfterSetbit,
     doc: {
       summary: 'Sets or clears one bit of a string and returns what it was.',
       since: '2.2.0',

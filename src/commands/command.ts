@@ -281,6 +281,11 @@ export interface Spec {
   readonly keys?: KeySpec | readonly KeySpec[]
   /** Runs at once also inside MULTI, where every other command is queued. */
   readonly immediate?: true
+  /**
+   * Of a write that handles the whole value of its first key, however little it changes of it: how many bytes that has
+   * afterwards, as far as the arguments tell.
+   */
+  readonly lengthAfter?: (args: Args, before: number) => number
   /** The error that every call gets, before it may run or be queued. */
   readonly refusal?: CommandError
   /** How it differs from Redis 7.2, for docs/compatibility.md. */
@@ -312,6 +317,11 @@ export function keysOf(command: Pick<Spec, 'keys'>, args: Args): readonly Uint8A
   })
 }
 
+/** Spec.lengthAfter of what leaves the value as it is, or is about to drop it. */
+export function sameLength(_: Args, before: number): number {
+  return before
+}
+
 /** A command that can run. */
 export type Command = Spec & Run
 export type ReadCommand = Extract<Command, { kind: 'read' }>
@@ -323,7 +333,7 @@ export type CalledCommand = Pick<Spec, 'name' | 'keys'> &
   (
     | Extract<Run, { kind: 'read' }>
     /** It runs from what is logged, under the name that stands there. */
-    | { readonly kind: 'write' }
+    | (Pick<Spec, 'lengthAfter'> & { readonly kind: 'write' })
   )
 export type CalledRead = Extract<CalledCommand, { kind: 'read' }>
 

@@ -14,6 +14,7 @@ import {
   keyDoc,
   oneKey,
   SLICE_WORK,
+  sameLength,
   syntaxError,
   tokenDoc,
 } from './command.ts'
@@ -109,6 +110,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['keyspace'],
     keys: [...oneKey(['RO', 'access'], 1), ...oneKey(['OW', 'update'], 2)],
+    lengthAfter: sameLength,
     doc: {
       summary: 'Copies the value of a key and when it expires to another key.',
       since: '6.2.0',
@@ -163,6 +165,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['keyspace'],
     keys: oneKey(['RW', 'access', 'update']),
+    lengthAfter: sameLength,
     doc: {
       summary: 'Moves a key to another database, if it does not exist there.',
       since: '1.0.0',
@@ -179,6 +182,7 @@ export const keyCommands: readonly Command[] = [
     flags: [],
     categories: ['keyspace'],
     keys: [...oneKey(['RW', 'access', 'delete'], 1), ...oneKey(['OW', 'update'], 2)],
+    lengthAfter: sameLength,
     doc: {
       summary: 'Gives a key another name and replaces what had it.',
       since: '1.0.0',
@@ -198,6 +202,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['keyspace'],
     keys: [...oneKey(['RW', 'access', 'delete'], 1), ...oneKey(['OW', 'insert'], 2)],
+    lengthAfter: sameLength,
     doc: {
       summary: 'Gives a key another name that no key has.',
       since: '1.0.0',

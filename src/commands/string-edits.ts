@@ -133,6 +133,13 @@ function counter(
   }
 }
 
+/** The length after SETRANGE; what is no offset changes nothing. */
+function reaching(before: number, args: Args, length: number): number {
+  const offset = parseInt64(argument(args, 2))
+  const end = typeof offset === 'number' ? offset + length : 0
+  return end > STRING_BYTES_MAX ? before : Math.max(before, end)
+}
+
 const value: ArgumentDoc = { name: 'value', type: 'string' }
 const range: readonly ArgumentDoc[] = [
   keyDoc(),
@@ -147,6 +154,7 @@ export const stringEditCommands: readonly Command[] = [
     flags: ['denyoom', 'fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'insert']),
+    lengthAfter: (args, before) => before + argument(args, 2).length,
     doc: {
       summary: 'Appends to the value of a key, or sets it where there is none.',
       since: '2.0.0',
@@ -183,6 +191,7 @@ export const stringEditCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['string'],
     keys: oneKey(['RW', 'update']),
+    lengthAfter: (args, before) => reaching(before, args, argument(args, 3).length),
     doc: {
       summary: 'Overwrites a part of a value, which grows where it must.',
       since: '2.2.0',

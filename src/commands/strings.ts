@@ -13,6 +13,7 @@ import {
   keyDoc,
   oneKey,
   SLICE_WORK,
+  sameLength,
   syntaxError,
   tokenDoc,
   wrongArity,
@@ -108,7 +109,7 @@ function set(db: Database, args: Args): Reply {
   if (unit !== undefined && time !== undefined) {
     expireAt = expireAtOf(time, unit, { now: db.now, command: 'set' })
   }
-  const old = db.get(key)
+  const old = condition !== undefined || get || keepTtl ? db.get(key) : undefined
   const refused =
     (condition === 'nx' && old !== undefined) || (condition === 'xx' && old === undefined)
   if (!refused) db.put(key, argument(args, 2), keepTtl ? old?.expireAt : expireAt)
@@ -206,6 +207,7 @@ export const stringCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'access', 'delete']),
+    lengthAfter: sameLength,
     doc: {
       summary: 'Returns the value of a key and deletes it.',
       since: '6.2.0',
@@ -225,6 +227,7 @@ export const stringCommands: readonly Command[] = [
       ...spec,
       notes: 'RW and UPDATE because it changes the TTL',
     })),
+    lengthAfter: sameLength,
     doc: {
       summary: 'Returns the value of a key and changes when it expires.',
       since: '6.2.0',
@@ -249,6 +252,7 @@ export const stringCommands: readonly Command[] = [
     flags: ['denyoom', 'fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'access', 'update']),
+    lengthAfter: sameLength,
     doc: {
       summary: 'Sets the value of a key and returns the one before.',
       since: '1.0.0',

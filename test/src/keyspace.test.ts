@@ -128,7 +128,8 @@ test('whoever waits gets one reply per item in order, and reads that ride see wh
   ])
 })
 
-const TOO_HEAVY = `-ERR more than ${limits.entryValueBytesMax} bytes of values were rewritten in one go; this command was not executed\r\n`
+const TOO_HEAVY =
+  '-ERR too many bytes of values were rewritten in one go; this command was not executed\r\n'
 
 /** The replies to the commands of one entry. */
 function inOneEntry(db: Applied, ...lines: readonly (readonly string[])[]): string[] {

@@ -61,6 +61,8 @@ export class RouterBench {
     parkBytes: 1000,
     refusal: undefined,
   }
+  /** Of every value in what is applied. */
+  valueLength = 0
   readonly router: Router
 
   constructor(limits: Partial<RouterLimits> = {}) {
@@ -88,6 +90,7 @@ export class RouterBench {
         awaitClock: (clock) => void this.awaited.push(clock),
         appliedIndex: () => this.keyspace.appliedIndex(),
         appliedTerm: () => this.keyspace.appliedTerm(),
+        valueLength: () => this.valueLength,
         keySlot: (command) => (command.keys === undefined ? undefined : 7),
         forward: (leader, term, calls) => this.forward(leader, term, calls),
         fence: (leader, term, tag) => this.fence(leader, term, tag),
@@ -100,6 +103,7 @@ export class RouterBench {
         entryCommands: 1000,
         entryBytes: 1_048_576,
         entryKeys: 1000,
+        entryWeight: 134_217_728,
         entryWaitMs: 0,
         readWaitMs: 0,
         writeKeys: 2500,

@@ -124,6 +124,24 @@ describe('entries', () => {
     ])
   })
 
+  test('an entry closes before its writes handle too many bytes of values', () => {
+    const bench = leading({ entryWeight: 40 })
+    bench.valueLength = 10
+    const caller = new Caller(bench)
+    // Each is given so many bytes and makes as many; the second APPEND of a key is given what the first will make.
+    caller.send('SETBIT a 0 1', 'SETBIT b 0 1', 'SETBIT c 0 1', 'SET d 1', 'SETRANGE c 0 x')
+    caller.send('APPEND e x', 'SETBIT f 8 1', 'SETRANGE g 100 x', 'APPEND g x', 'SET h 1')
+    const words = [2, 3, 4, 5, 6, 7].map((index) => bench.entry(index))
+    assert.deepEqual(words, [
+      ['SETBIT a 0 1', 'SETBIT b 0 1'],
+      ['SETBIT c 0 1', 'SET d 1', 'SETRANGE c 0 x'],
+      ['APPEND e x'],
+      ['SETBIT f 8 1'],
+      ['SETRANGE g 100 x'],
+      ['APPEND g x'],
+    ])
+  })
+
   test('a write of more keys than the limit is refused, the one before it is not', () => {
     const bench = leading({ writeKeys: 3 })
     const [caller, remote] = [new Caller(bench), new Caller(bench, { remote: true })]

@@ -1,0 +1,74 @@
+/* What the writes on their way will handle: by what is applied, and by what calls before them will make of it. */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ErrorReply } from '../../resp/encoder.ts'
+import { Call, Stream } from '../../src/call.ts'
+import { STRING_BYTES_MAX } from '../../src/commands/string-edits.ts'
+import { resolve } from '../../src/commands/table.ts'
+import { EntryWeight } from '../../src/entry-weight.ts'
+
+const stream = new Stream()
+const owner = { answered: () => {}, refused: () => {}, dropped: () => {} }
+
+function called(words: string, database = 0): Call {
+  const args = words.split(' ').map((word) => Buffer.from(word))
+  const command = resolve(args)
+  assert.ok(!(command instanceof ErrorReply) && command.kind !== 'local')
+  return new Call({ owner, stream, command, args, database, protocol: 2, deadline: 0 })
+}
+
+/** Of a state in which every value has so many bytes; what was asked for. */
+function weighing(length: number): { weight: EntryWeight; asked: string[] } {
+  const asked: string[] = []
+  const weight = new EntryWeight((database, key) => {
+    asked.push(`${database} ${Buffer.from(key)}`)
+    return length
+  })
+  return { weight, asked }
+}
+
+test('what a write is given and makes, by its arguments', () => {
+  const { weight } = weighing(100)
+  const most = STRING_BYTES_MAX
+  const weights = {
+    'APPEND a 1234': 204,
+    'SETRANGE b 0 x': 200,
+    'SETRANGE c 149 x': 250,
+    [`SETRANGE d ${most} x`]: 200,
+    'SETRANGE e none x': 200,
+    'SETBIT f 0 1': 200,
+    'SETBIT g 1600 1': 301,
+    [`SETBIT h ${8 * most} 1`]: 200,
+    'BITFIELD i SET u8 0 1': 200,
+    'COPY j k': 200,
+    'RENAME l m': 200,
+    'GETEX n EX 5': 200,
+    'EXPIRE o 5': 200,
+    'PERSIST p': 200,
+    'SET q 1': 0,
+    'INCR r': 0,
+    'DEL s': 0,
+    'GET t': 0,
+    FLUSHALL: 0,
+  }
+  for (const [words, bytes] of Object.entries(weights)) {
+    assert.equal(weight.begin(called(words)), bytes, words)
+  }
+})
+
+test('what is on its way counts until it is done, and nothing is remembered after it', () => {
+  const { weight, asked } = weighing(0)
+  const calls = Array.from({ length: 1000 }, () => called('APPEND log 1234567890'))
+  const total = calls.reduce((sum, call) => sum + weight.begin(call), 0)
+  // 0 + 10, 10 + 20, and so on.
+  assert.equal(total, 10 * 1000 ** 2)
+  assert.equal(weight.begin(called('APPEND log x', 1)), 1, 'another database, another key')
+  assert.deepEqual(asked, ['0 log', '1 log'])
+  for (const call of calls.slice(1)) weight.done(call)
+  weight.done(called('SET log x'))
+  assert.equal(weight.keys, 2)
+  weight.done(called('APPEND log x'))
+  assert.equal(weight.keys, 1)
+  assert.equal(weight.begin(called('APPEND log x')), 1, 'it is asked for anew')
+})
