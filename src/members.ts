@@ -137,6 +137,7 @@ export class Members {
 
   request(request: MembershipRequest): Promise<RequestOutcome> {
     const outcome = this.#requests.submit(request)
+    this.#requests.work()
     this.#options.wake()
     return outcome
   }
@@ -147,8 +148,17 @@ export class Members {
   }
 
   noted(from: NodeId, note: Note): void {
-    if (note.type === 'membership-asked') this.#requests.asked(from, note)
-    else if (note.type === 'membership-told') this.#requests.told(from, note)
+    if (note.type === 'membership-asked') {
+      this.#requests.asked(from, note)
+      this.#requests.work()
+    } else if (note.type === 'membership-told') this.#requests.told(from, note)
+  }
+
+  /** Another member leads, or none, or this one may propose now. */
+  led(by: NodeId | undefined): void {
+    this.lastLeader = by ?? this.lastLeader
+    this.#requests.work()
+    this.#options.wake()
   }
 
   /** Resolves when another member leads, none can, or `ms` have passed. */

@@ -133,7 +133,7 @@ export class MembershipRequests {
     return undefined
   }
 
-  /** Every tick: tells what has to be told, and takes the next step of what this node fulfils. */
+  /** Every tick, and whenever there may be something to do: tells what has to be told, and takes the next step of what this node fulfils. */
   work(): void {
     for (const wish of this.#wishes.values()) this.#tell(wish)
     const status = this.#ports.led()
@@ -274,10 +274,20 @@ export class MembershipRequests {
     return false
   }
 
-  /** Another node leads: it is told everything anew by whoever keeps the wish. */
+  /** This node leads no more: a hand-over ends with it, and the next leader is told the rest by who keeps the wish. */
   #passOn(): void {
-    for (const task of this.#tasks.values()) this.#answer(task, 'elsewhere', NOT_HERE)
-    this.#tasks.clear()
+    const { self, leader } = this.#ports
+    const leads = leader()
+    for (const task of this.#tasks.values()) {
+      const { request, handedOver } = task
+      if (handedOver && request?.type === 'transfer') {
+        // Who leads is about to show.
+        if (leads === undefined) continue
+        const isDone = leads !== self && (request.to === undefined || request.to === leads)
+        if (isDone) this.#finish(task, 'done', 'OK')
+      }
+      this.#finish(task, 'elsewhere', NOT_HERE)
+    }
   }
 
   #finish(task: Task, outcome: Told['outcome'], text: string): void {

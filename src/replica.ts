@@ -427,7 +427,7 @@ export class Replica {
       this.#waits.follow()
     }
     this.#known = { role, term, leader, established }
-    this.#members.lastLeader = leader ?? this.#members.lastLeader
+    this.#members.led(leader)
     this.#watchLeader()
     if (known.role === 'leader' && !isLeader) this.#options.watch?.steppedDown()
     this.#router.setRoute(routeOf({ isLeader, leader, term, established }))

@@ -296,6 +296,7 @@ describe('leadership', () => {
       const [next, asked] = cluster.followers
       assert.ok(next && asked)
       assert.equal(await ask(cluster, asked, 'RAFT', 'TRANSFER', next.id), 'OK')
+      await cluster.settled()
       assert.equal(cluster.leader, next)
     }
     await counters.stop(cluster)
@@ -308,6 +309,7 @@ describe('leadership', () => {
     const cluster = await started()
     const old = cluster.leader
     assert.equal(await ask(cluster, old, 'RAFT', 'TRANSFER'), 'OK')
+    await cluster.settled()
     assert.notEqual(cluster.leader, old)
     assert.match(
       String(await ask(cluster, old, 'RAFT', 'TRANSFER', 'f'.repeat(40))),

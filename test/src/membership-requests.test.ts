@@ -248,6 +248,33 @@ test('the removal of the leader begins with a hand-over, and is refused when nob
   assert.match(refused.text, /no other voter/)
 })
 
+test('a hand-over is answered by the old leader, as soon as it knows who leads', async () => {
+  for (const to of [undefined, 'b']) {
+    const world = new World()
+    const seen = watch(world.node('c').submit({ type: 'transfer', from: 'a', to }))
+    await world.tick(30)
+    assert.deepEqual(world.transfers, [to])
+    world.transferTo = undefined
+    world.leader = undefined
+    await world.tick(30)
+    assert.equal(seen.outcome, undefined)
+    // Not established yet: it answers nothing itself.
+    world.leader = 'b'
+    world.established = false
+    await world.tick(20)
+    assert.deepEqual(seen.outcome, { ok: true, text: 'OK' })
+  }
+  // Somebody else took over: that one is asked to go on.
+  const other = new World()
+  const seen = watch(other.node('a').submit({ type: 'transfer', from: 'a', to: 'c' }))
+  await other.tick(30)
+  other.leader = 'b'
+  other.transferTo = undefined
+  await other.tick(100)
+  assert.deepEqual(seen.outcome, undefined)
+  assert.deepEqual(other.transfers, ['c', 'c'])
+})
+
 test('an addition asks first who is at the address', async () => {
   const world = new World()
   const add = async (): Promise<RequestOutcome | undefined> => {
