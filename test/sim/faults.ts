@@ -212,6 +212,8 @@ export class Faults {
         return this.#leaveBehind()
       case 'struck in a change':
         return this.#strikeInNextChange()
+      case 'disk wiped':
+        return random() < 0.5 ? this.#wipeWitness() : this.#changes.begin(name)
       default:
         return this.#changes.begin(name)
     }
@@ -392,6 +394,34 @@ export class Faults {
       this.#cut((from, to) => from === receiver || to === receiver, electionMs)
     }
     look()
+  }
+
+  /**
+   * One voter is away while the others commit; then the disk of one that had a part in that is wiped, the leader is cut
+   * off, and who was away asks for votes: whoever begins on the empty disk must give none.
+   */
+  #wipeWitness(): boolean {
+    const { swarm, random, electorate } = this.#world
+    const { electionMs } = swarm
+    const leader = this.#leader()
+    const voters = this.#members.filter(
+      (one) =>
+        one !== leader &&
+        one.isUp &&
+        one.lost === undefined &&
+        electorate.member(one)?.role === 'voter',
+    )
+    const [away, witness] = random() < 0.5 ? voters : voters.toReversed()
+    if (leader === undefined || away === undefined || witness === undefined) return false
+    const goesOn = (one: Machine): boolean => one !== away && one.isUp && one.lost === undefined
+    if (!electorate.suffices(goesOn)) return false
+    const awayMs = electionMs * (1 + random() * 2)
+    this.#cut((from, to) => from === away || to === away, awayMs)
+    this.#later(awayMs, () => {
+      if (!this.#changes.wipe(witness)) return
+      this.#cut((from, to) => from === leader || to === leader, electionMs * 6)
+    })
+    return true
   }
 
   /** One member is away, with what was on its way to it, until it comes back long after. */

@@ -73,8 +73,11 @@ export class MemberChanges {
         return this.#promote()
       case 'leadership handed over':
         return this.#handOver()
-      case 'disk wiped':
-        return this.#wipe()
+      case 'disk wiped': {
+        const { random, machines, electorate } = this.#world
+        const members = machines.filter((machine) => electorate.isNamed(machine))
+        return this.wipe(members[Math.floor(random() * members.length)])
+      }
     }
   }
 
@@ -157,10 +160,8 @@ export class MemberChanges {
   }
 
   /** A member loses its whole disk: whoever begins there is somebody new, and must not be taken for the old one. */
-  #wipe(): boolean {
-    const { random, machines, electorate, network, marks } = this.#world
-    const members = machines.filter((machine) => electorate.isNamed(machine))
-    const victim = members[Math.floor(random() * members.length)]
+  wipe(victim: Machine | undefined): boolean {
+    const { random, network, marks } = this.#world
     if (victim === undefined || !this.survivesWithout(victim)) return false
     victim.damaged = 'its whole disk'
     victim.kill()
