@@ -7,6 +7,7 @@
 import type { Entry, Index, Member, Membership, NodeId, Term } from '../../raft/types.ts'
 import type { Canon } from './canon.ts'
 import type { Machine } from './machine.ts'
+import { durableTerm } from './sim-invariants.ts'
 
 /** A membership, and the entry that put it in force. */
 export interface InForce {
@@ -23,7 +24,7 @@ export class Electorate {
   /** What is in force behind each entry that was ever on a disk, by `index@term`. */
   readonly #known = new Map<string, InForce>()
   /** Memberships that landed somewhere, and are not committed. */
-  #open: InForce[] = []
+  #open: (InForce & { readonly term: Term })[] = []
 
   constructor(canon: Canon) {
     this.#canon = canon
@@ -48,7 +49,7 @@ export class Electorate {
     machine.inForce[index] = now
     if (now === undefined) return
     const key = `${index}@${term}`
-    if (isMembership && !this.#known.has(key)) this.#open.push(now)
+    if (isMembership && !this.#known.has(key)) this.#open.push({ ...now, term })
     this.#known.set(key, now)
   }
 
@@ -73,10 +74,15 @@ export class Electorate {
     return committed === undefined ? open : [committed.membership, ...open]
   }
 
-  /** Nothing about the members is under way. */
+  /** Nothing about the members is under way: what is on no disk any more was overwritten, or went with its disk. */
   get isSettled(): boolean {
-    const [only, ...others] = this.possible
-    return only !== undefined && others.length === 0 && only.outgoing === undefined
+    const [committed] = this.possible
+    const isThere = ({ index, term }: { index: Index; term: Term }): boolean =>
+      [...this.#byId.values()].some((machine) => {
+        return machine.lost === undefined && durableTerm(machine, index) === term
+      })
+    const isSettled = committed !== undefined && committed.outgoing === undefined
+    return isSettled && !this.#open.some(isThere)
   }
 
   /** As the last committed membership names it. */

@@ -394,7 +394,8 @@ export class Invariants {
     if (commit <= canon.lastIndex) return
     const isHeld = (one: Machine, index: Index): boolean => durableTerm(one, index) === term
     const holders = this.#machines.filter((one) => isHeld(one, commit))
-    const [holder] = holders
+    // What a flipped bit has changed still counts as held, but is not to be read.
+    const holder = holders.find(({ damaged }) => damaged === undefined) ?? holders[0]
     hold(
       holder !== undefined && this.#electorate.commits(commit, term, isHeld),
       'I7 commit is on a durable quorum',

@@ -201,21 +201,6 @@ export const storageMutants: readonly Mutant[] = [
     ],
   },
   {
-    id: 'x25',
-    name: 'the log is restarted behind a snapshot in one commit, and names the new state in the next',
-    breaks: 'a crash between them leaves a hole between state and log',
-    invariants: ['I6', 'I14'],
-    changes: [
-      [
-        logStore,
-        `await this.#restart({ ...stable, base: last });`,
-        `await this.#restart({ ...this.#stable, base: last });
-         await this.#transact([putStable({ ...stable, base: last })], this.lastIndex() + 1);
-         this.#stable = { ...stable, base: last };`,
-      ],
-    ],
-  },
-  {
     id: 'x13',
     name: 'a damaged entry of the log is believed',
     breaks: 'a flipped bit becomes part of the state',
