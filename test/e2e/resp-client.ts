@@ -80,9 +80,10 @@ export class RespClient {
   }
 
   /** Rejects with the system's error when nobody listens there. */
-  static connect(port: number, host: string = LOOPBACK): Promise<RespClient> {
+  /** `from`: the address of this end, where it matters. */
+  static connect(port: number, host: string = LOOPBACK, from?: string): Promise<RespClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect({ host, port })
+      const socket = connect({ host, port, ...(from !== undefined && { localAddress: from }) })
       socket.once('error', reject)
       socket.once('connect', () => {
         socket.off('error', reject)

@@ -6,6 +6,7 @@
 
 import { FrameReader, frameKinds } from '../../src/peer-frame.ts'
 import { decodeMessage } from '../../storage/codec.ts'
+import { CLIENT_ADDRESS } from './load.ts'
 import { dataOf, descriptor, type Syscall } from './trace.ts'
 
 export type Told =
@@ -51,11 +52,12 @@ class Listener {
       this.#logged(call)
       return
     }
-    const tcp = /^TCP:\[[\d.]+:(\d+)->[\d.]+:(\d+)\]/.exec(named.name)
+    const tcp = /^TCP:\[[\d.]+:(\d+)->([\d.]+):(\d+)\]/.exec(named.name)
     if (tcp === null) return
-    const [own, other] = [Number(tcp[1]), Number(tcp[2])]
-    if (own === this.#ports.client) this.#replied(call, other)
-    else if (this.#ports.peers.includes(own) || this.#ports.peers.includes(other)) {
+    const [own, other] = [Number(tcp[1]), Number(tcp[3])]
+    if (own === this.#ports.client) {
+      if (tcp[2] === CLIENT_ADDRESS) this.#replied(call, other)
+    } else if (this.#ports.peers.includes(own) || this.#ports.peers.includes(other)) {
       this.#toPeer(call, named.name)
     }
   }
