@@ -6,7 +6,9 @@
  * would be taken for small until the first of them is applied. It must not know entries, nor change what a call does.
  */
 
+import { assert } from '../raft/assert.ts'
 import type { Call } from './call.ts'
+import { keyOf } from './commands/arguments.ts'
 import { keysOf } from './commands/command.ts'
 
 interface Expected {
@@ -15,13 +17,21 @@ interface Expected {
   calls: number
 }
 
+/** What a call on its way rewrites. */
+export interface Rewrite {
+  /** Its database and key. */
+  readonly name: string
+  /** That it will be given and make. */
+  readonly bytes: number
+}
+
 export class EntryWeight {
-  readonly #valueLength: (database: number, key: Uint8Array) => number
+  readonly #valueLength: (database: number, key: string) => number
   /** Of the keys that calls on their way rewrite. */
   readonly #expected = new Map<string, Expected>()
 
   /** `valueLength`: of a key's value in what is applied, 0 without one. */
-  constructor(valueLength: (database: number, key: Uint8Array) => number) {
+  constructor(valueLength: (database: number, key: string) => number) {
     this.#valueLength = valueLength
   }
 
@@ -30,36 +40,28 @@ export class EntryWeight {
     return this.#expected.size
   }
 
-  /** Bytes that the call will be given and make; it is on its way until done(). 0: it copies nothing. */
-  begin(call: Call): number {
-    const rewritten = this.#rewritten(call)
-    if (rewritten === undefined) return 0
-    const { name, key, lengthAfter } = rewritten
+  /** The call is on its way, until done(). undefined: it handles no whole value, and there is nothing to end. */
+  begin({ command, args, database }: Call): Rewrite | undefined {
+    if (command.kind !== 'write' || command.lengthAfter === undefined) return undefined
+    const [bytes] = keysOf(command, args)
+    if (bytes === undefined) return undefined
+    const key = keyOf(bytes)
+    const name = `${database} ${key}`
     let expected = this.#expected.get(name)
     if (expected === undefined) {
-      expected = { length: this.#valueLength(call.database, key), calls: 0 }
+      expected = { length: this.#valueLength(database, key), calls: 0 }
       this.#expected.set(name, expected)
     }
     const before = expected.length
-    expected.length = lengthAfter(call.args, before)
+    expected.length = command.lengthAfter(args, before)
     expected.calls++
-    return before + expected.length
+    return { name, bytes: before + expected.length }
   }
 
-  /** It was applied, or never will be. */
-  done(call: Call): void {
-    const rewritten = this.#rewritten(call)
-    const expected = rewritten === undefined ? undefined : this.#expected.get(rewritten.name)
-    if (rewritten !== undefined && expected !== undefined && --expected.calls === 0) {
-      this.#expected.delete(rewritten.name)
-    }
-  }
-
-  #rewritten({ command, args, database }: Call) {
-    if (command.kind !== 'write' || command.lengthAfter === undefined) return undefined
-    const [key] = keysOf(command, args)
-    if (key === undefined) return undefined
-    const name = `${database} ${Buffer.from(key).toString('latin1')}`
-    return { name, key, lengthAfter: command.lengthAfter }
+  /** What begin() told of was applied, or never will be. */
+  done({ name }: Rewrite): void {
+    const expected = this.#expected.get(name)
+    assert(expected !== undefined, () => `nothing is on its way that rewrites ${name}`)
+    if (--expected.calls === 0) this.#expected.delete(name)
   }
 }

@@ -133,7 +133,10 @@ export class MembershipRequests {
     return undefined
   }
 
-  /** Every tick, and whenever there may be something to do: tells what has to be told, and takes the next step of what this node fulfils. */
+  /**
+   * Every tick, when a wish comes and when the leader changes: tells what has to be told, and takes the next step of
+   * what this node fulfils.
+   */
   work(): void {
     for (const wish of this.#wishes.values()) this.#tell(wish)
     const status = this.#ports.led()

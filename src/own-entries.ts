@@ -13,7 +13,7 @@ import type { Index, Term } from '../raft/types.ts'
 import { encodeCommands, type ForwardedRun, type LoggedCommand } from '../storage/codec.ts'
 import type { Call } from './call.ts'
 import { EntryPace } from './entry-pace.ts'
-import { EntryWeight } from './entry-weight.ts'
+import { EntryWeight, type Rewrite } from './entry-weight.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
 import type { Batch } from './keyspace.ts'
 import type { RouterLimits, RouterPorts } from './router.ts'
@@ -24,6 +24,8 @@ interface EntryOfCalls extends Batch {
   writes: number
   bytes: number
   keys: number
+  /** Of its writes that handle whole values, and how many bytes of them in all. */
+  readonly rewrites: Rewrite[]
   weight: number
   /** Made when it is first proposed, and kept while there is no room: it may be many megabytes. */
   data: Uint8Array | undefined
@@ -78,8 +80,8 @@ export class OwnEntries {
 
   /** The next write, behind the reads of its stream that must not see it. */
   add(call: Call, readsBefore: readonly Call[]): void {
-    const weight = this.#weight.begin(call)
-    const entry = this.#entryFor(call, weight)
+    const rewrite = this.#weight.begin(call)
+    const entry = this.#entryFor(call, rewrite?.bytes ?? 0)
     for (const read of readsBefore) {
       read.place = 'building'
       entry.items.push(read)
@@ -90,7 +92,9 @@ export class OwnEntries {
     entry.writes++
     entry.bytes += call.bytes
     entry.keys += call.work
-    entry.weight += weight
+    if (rewrite === undefined) return
+    entry.rewrites.push(rewrite)
+    entry.weight += rewrite.bytes
   }
 
   #entryFor(call: Call, weight: number): EntryOfCalls {
@@ -188,11 +192,9 @@ export class OwnEntries {
   takeUnproposed(): readonly Call[] {
     this.close()
     const calls = this.#closed.flatMap(({ items }) => items)
+    for (const { rewrites } of this.#closed) this.#ended(rewrites)
     this.#closed = []
-    for (const call of calls) {
-      call.stream.building = undefined
-      this.#weight.done(call)
-    }
+    for (const { stream } of calls) stream.building = undefined
     return calls
   }
 
@@ -258,10 +260,14 @@ export class OwnEntries {
     this.#ports.forget(entry.index, entry)
   }
 
+  #ended(rewrites: readonly Rewrite[]): void {
+    for (const rewrite of rewrites) this.#weight.done(rewrite)
+  }
+
   #remove(entry: EntryOfCalls): void {
     this.#appended.delete(entry)
     this.#appendedBytes -= entry.bytes
-    for (const call of entry.items) this.#weight.done(call)
+    this.#ended(entry.rewrites)
     // A count that drifts would stop everything one day, or nothing when it must.
     assert(
       this.#appended.size === 0 ? this.#appendedBytes === 0 : this.#appendedBytes > 0,
@@ -278,6 +284,7 @@ function newEntry(openedAt: number): EntryOfCalls {
     writes: 0,
     bytes: 0,
     keys: 0,
+    rewrites: [],
     weight: 0,
     data: undefined,
     term: 0,

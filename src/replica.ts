@@ -2,7 +2,6 @@
  * One member of the cluster: raft's driver, the state machine, the router and the links to the others, composed and
  * moved in turns. Everything it stands on comes in as a port (network, clock, timers, stores), so that the simulator
  * runs this very composition. server.ts adds sockets, disks and clients.
- *
  * A turn: clients' commands are placed, raft does what it can, applied entries answer their commands, and whatever
  * is for somebody else leaves in one write each.
  */
@@ -14,7 +13,6 @@ import type { Message, NodeId } from '../raft/types.ts'
 import { bootstrap, firstCommands, joinWarning, listWarning, membersToAsk } from './bootstrap.ts'
 import { firstKeySlot, type ReadTime } from './call.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { keyOf } from './commands/arguments.ts'
 import { limits } from './config.ts'
 import type { Moment } from './database-view.ts'
 import { ExpiryClock } from './expiry-clock.ts'
@@ -178,7 +176,7 @@ export class Replica {
         appliedClock: () => this.#keyspace.clock(),
         awaitClock: (at) => this.#expiryClock.await(at),
         appliedIndex: () => state.appliedIndex(),
-        valueLength: (database, key) => state.get(database, keyOf(key))?.value.length ?? 0,
+        valueLength: (database, key) => state.get(database, key)?.value.length ?? 0,
         keySlot: firstKeySlot,
         appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),

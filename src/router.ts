@@ -49,7 +49,7 @@ export interface RouterPorts {
   /** The term of the last entry that was applied here; 0: none in the life of this process. */
   appliedTerm(): Term
   /** Bytes of a key's value in what is applied; 0 without one. */
-  valueLength(database: number, key: Uint8Array): number
+  valueLength(database: number, key: string): number
   /** The hash slot of a command's first key; undefined when it names none. */
   keySlot(command: Pick<Spec, 'keys'>, args: Args): number | undefined
   /** Hands calls, whose tags follow each other, to the leader of `term`; false: certainly nothing of it was sent. */

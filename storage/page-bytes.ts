@@ -1,6 +1,7 @@
 /*
- * How many bytes a key takes on the pages of LMDB: what MEMORY USAGE tells; and how many pages keys change. It is worked out from the layouts, because
- * the engine can be asked for its pages only, not for those of one key; a test holds it against them.
+ * How many bytes a key takes on the pages of LMDB: what MEMORY USAGE tells; and how many keys change how many pages. It
+ * is worked out from the layouts, because the engine can be asked for its pages only, not for those of one key; a test
+ * holds it against them.
  */
 
 import type { Environment } from './engine.ts'

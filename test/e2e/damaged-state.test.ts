@@ -4,11 +4,12 @@
  */
 
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { until } from '../processes.ts'
 import { Cluster, type NodeProcess, showingLogs, successful } from './cluster.ts'
+import { turnBit } from './damage.ts'
 import { ReplyError, textOf } from './resp-client.ts'
 import { type Verdict, Workload } from './workload.ts'
 
@@ -20,20 +21,6 @@ function stateFile({ dir }: NodeProcess): string {
   const name = readdirSync(dir).find((entry) => /^state-[0-9]+$/.test(entry))
   assert.ok(name !== undefined)
   return join(dir, name, 'data.mdb')
-}
-
-/** Turns one bit of every copy of the value in the file. */
-function flip(node: NodeProcess): void {
-  const path = stateFile(node)
-  const bytes = readFileSync(path)
-  const file = openSync(path, 'r+')
-  let copies = 0
-  for (let at = bytes.indexOf(VALUE); at >= 0; at = bytes.indexOf(VALUE, at + 1)) {
-    writeSync(file, Buffer.of((bytes[at] ?? 0) ^ 4), 0, 1, at)
-    copies++
-  }
-  closeSync(file)
-  assert.ok(copies > 0, 'the value is not on disk')
 }
 
 /** Anything but the value is an error. */
@@ -59,7 +46,7 @@ describe('a byte flips under a running node', () => {
           const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 1, name: role })
           workload.start()
           context.after(() => workload.stop())
-          flip(victim)
+          turnBit(stateFile(victim), VALUE)
           await victim.prints('the state is damaged: the record of key', PATIENCE_MS)
           const served = new Set<string | undefined>()
           await until(
@@ -115,7 +102,7 @@ describe('a byte flips under a running node', () => {
     const node = cluster.node(0)
     successful(await node.ask('SET', 'precious', VALUE))
     successful(await node.ask('SAVE'))
-    flip(node)
+    turnBit(stateFile(node), VALUE)
     const ended = await node.end(PATIENCE_MS)
     assert.equal(ended.signal, 'SIGKILL')
     assert.match(

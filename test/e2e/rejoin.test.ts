@@ -4,29 +4,15 @@
  */
 
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { until } from '../processes.ts'
-import { Cluster, type NodeProcess, showingLogs, successful } from './cluster.ts'
+import { Cluster, showingLogs, successful } from './cluster.ts'
+import { turnBit } from './damage.ts'
 import { voters } from './growth.ts'
 import { Workload } from './workload.ts'
 
 const VALUE = 'a value that lies in the log once and is found there'
-
-/** Turns one bit of every copy of the value in the log's file. */
-function damageLog({ dir }: NodeProcess): void {
-  const path = join(dir, 'log', 'data.mdb')
-  const bytes = readFileSync(path)
-  const file = openSync(path, 'r+')
-  let copies = 0
-  for (let at = bytes.indexOf(VALUE); at >= 0; at = bytes.indexOf(VALUE, at + 1)) {
-    writeSync(file, Buffer.of((bytes[at] ?? 0) ^ 4), 0, 1, at)
-    copies++
-  }
-  closeSync(file)
-  assert.ok(copies > 0, 'the value is not in the log')
-}
 
 test('a node with a damaged log comes back empty, in the place of the one it was', async (context) => {
   const cluster = await Cluster.start({ nodes: 3 })
@@ -46,7 +32,7 @@ test('a node with a damaged log comes back empty, in the place of the one it was
       successful(await victim.ask('SET', 'precious', VALUE))
       await cluster.caughtUp(victim)
       await victim.kill()
-      damageLog(victim)
+      turnBit(join(victim.dir, 'log', 'data.mdb'), VALUE)
 
       victim.start()
       assert.deepEqual(await victim.end(), { code: 1, signal: null })

@@ -6,7 +6,7 @@ import { ErrorReply } from '../../resp/encoder.ts'
 import { Call, Stream } from '../../src/call.ts'
 import { STRING_BYTES_MAX } from '../../src/commands/string-edits.ts'
 import { resolve } from '../../src/commands/table.ts'
-import { EntryWeight } from '../../src/entry-weight.ts'
+import { EntryWeight, type Rewrite } from '../../src/entry-weight.ts'
 
 const stream = new Stream()
 const owner = { answered: () => {}, refused: () => {}, dropped: () => {} }
@@ -22,10 +22,14 @@ function called(words: string, database = 0): Call {
 function weighing(length: number): { weight: EntryWeight; asked: string[] } {
   const asked: string[] = []
   const weight = new EntryWeight((database, key) => {
-    asked.push(`${database} ${Buffer.from(key)}`)
+    asked.push(`${database} ${key}`)
     return length
   })
   return { weight, asked }
+}
+
+function begun(weight: EntryWeight, call: Call): Rewrite {
+  return weight.begin(call) ?? assert.fail('it rewrites nothing')
 }
 
 test('what a write is given and makes, by its arguments', () => {
@@ -53,22 +57,29 @@ test('what a write is given and makes, by its arguments', () => {
     FLUSHALL: 0,
   }
   for (const [words, bytes] of Object.entries(weights)) {
-    assert.equal(weight.begin(called(words)), bytes, words)
+    assert.equal(weight.begin(called(words))?.bytes ?? 0, bytes, words)
   }
 })
 
 test('what is on its way counts until it is done, and nothing is remembered after it', () => {
   const { weight, asked } = weighing(0)
-  const calls = Array.from({ length: 1000 }, () => called('APPEND log 1234567890'))
-  const total = calls.reduce((sum, call) => sum + weight.begin(call), 0)
+  const words = 'APPEND log 1234567890'
+  const rewrites = Array.from({ length: 1000 }, () => begun(weight, called(words)))
   // 0 + 10, 10 + 20, and so on.
-  assert.equal(total, 10 * 1000 ** 2)
-  assert.equal(weight.begin(called('APPEND log x', 1)), 1, 'another database, another key')
+  assert.equal(
+    rewrites.reduce((sum, { bytes }) => sum + bytes, 0),
+    10 * 1000 ** 2,
+  )
+  const elsewhere = begun(weight, called('APPEND log x', 1))
+  assert.equal(elsewhere.bytes, 1, 'another database, another key')
   assert.deepEqual(asked, ['0 log', '1 log'])
-  for (const call of calls.slice(1)) weight.done(call)
-  weight.done(called('SET log x'))
+  const [first, ...others] = rewrites
+  for (const rewrite of others) weight.done(rewrite)
   assert.equal(weight.keys, 2)
-  weight.done(called('APPEND log x'))
+  assert.ok(first)
+  weight.done(first)
   assert.equal(weight.keys, 1)
-  assert.equal(weight.begin(called('APPEND log x')), 1, 'it is asked for anew')
+  assert.equal(begun(weight, called('APPEND log x')).bytes, 1, 'it is asked for anew')
+  weight.done(elsewhere)
+  assert.throws(() => weight.done(elsewhere), /nothing is on its way/)
 })
