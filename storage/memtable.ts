@@ -79,18 +79,28 @@ class Table {
     const { writes, last } = this
     const before = last.get(key)
     const expiredAt = before === undefined ? 0 : writes.expiry(before)
-    const taken = writes.bytes
-    const ref = writes.append(key, position, { before, stored })
-    last.set(key, ref)
-    this.bytes += writes.bytes - taken
-    if (before === undefined) {
+    const inPlace = before !== undefined && stored !== null && writes.overwrite(before, stored)
+    const ref = inPlace ? before : this.#append(position, key, { before, stored })
+    if (stored === null || stored.expireAt === 0 || stored.expireAt === expiredAt) return
+    this.byExpiry.insert(stored.expireAt, ref)
+    this.bytes += DUE_BYTES
+  }
+
+  #append(
+    position: number,
+    key: string,
+    write: { readonly before: number | undefined; readonly stored: StoredValue | null },
+  ): number {
+    const taken = this.writes.bytes
+    const ref = this.writes.append(key, position, write)
+    this.last.set(key, ref)
+    this.bytes += this.writes.bytes - taken
+    if (write.before === undefined) {
       this.byPosition.insert(position, ref)
       this.bytes += KEY_BYTES
       this.keys++
     }
-    if (stored === null || stored.expireAt === 0 || stored.expireAt === expiredAt) return
-    this.byExpiry.insert(stored.expireAt, ref)
-    this.bytes += DUE_BYTES
+    return ref
   }
 
   /** What a reader of a moment sees: the last write that was there. */
@@ -112,7 +122,7 @@ export class Memtable {
     this.keysMax = keysMax
   }
 
-  /** Memory it has taken, overwritten values included: those go when the whole memtable goes. */
+  /** Memory it has taken, with what was overwritten and not in its place: that goes when the whole memtable goes. */
   get bytes(): number {
     let bytes = 0
     for (const table of this.#tables) bytes += table.bytes

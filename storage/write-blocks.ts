@@ -1,9 +1,10 @@
 /*
- * The memory of a memtable: writes one behind the other, in blocks of bytes that are only ever appended to. A write
- * is known by a reference, and knows the write to the same key before it; so whoever remembers where the memory ended
- * at one moment can read that moment for ever. Only a large value that was overwritten, and that nobody remembers, is
- * let go before the rest. There is no object per key for the garbage collector to follow, and a
- * checkpoint takes the blocks as they are. It knows no order, no disk and no thread.
+ * The memory of a memtable: writes one behind the other, in blocks of bytes. A write is known by a reference, and knows
+ * the write to the same key before it; so whoever remembers where the memory ended at one moment can read that moment
+ * for ever. What nobody remembers may change: a small value is overwritten in its place, a large one that was
+ * overwritten is let go before the rest. So whoever reads a small value is given a copy. There is no object per key for
+ * the garbage collector to follow, and a checkpoint takes the blocks as they are. It knows no order, no disk and no
+ * thread.
  */
 
 import { assert } from '../raft/assert.ts'
@@ -32,12 +33,16 @@ const KIND_WHOLE = 1
 /** The value lies apart, beside the block. */
 const KIND_APART = 2
 const APART_BYTES = 4
-/** Added to the kind: a later write to the same key stands behind. The only byte that ever changes. */
+/** Added to the kind: a later write to the same key stands behind. */
 const SUPERSEDED = 0x80
 
 /** A block; only one that holds a single write with a long key is larger. References are block * this + offset. */
 const BLOCK_BYTES = 256 * 1024
 const FIRST_BLOCK_BYTES = 4096
+/** A value up to so long may be overwritten in its place, and is read as a copy, which then costs little. */
+export const COPIED_VALUE_BYTES_MAX = 256
+/** Copies up to so long are kept by V8 in the heap itself; others are cut from Node's pool of buffers. */
+const HEAP_VALUE_BYTES_MAX = 64
 /** A longer value lies apart, so that it can be let go by itself when it is overwritten. */
 const WHOLE_VALUE_BYTES_MAX = 4096
 /** A value so large is kept where it lies when it is most of that memory: entries are never written to again. */
@@ -112,6 +117,24 @@ export class WriteBlocks {
     return (this.#blocks.length - 1) * BLOCK_BYTES + at
   }
 
+  /**
+   * Writes to the key of the last write `ref` once more, in its place: as if a write with no other length had been
+   * there all along. False when somebody may be bound to that moment, or when it does not fit: then it is for append().
+   */
+  overwrite(ref: number, stored: StoredValue): boolean {
+    const { value } = stored
+    if (ref < this.#boundEnd || value.length > COPIED_VALUE_BYTES_MAX) return false
+    const { bytes } = this.#block(ref)
+    const at = ref % BLOCK_BYTES
+    // A superseded write is of no such kind.
+    if (bytes[at + KIND_AT] !== KIND_WHOLE) return false
+    if (readUint32(bytes, at + VALUE_LENGTH_AT) !== value.length) return false
+    const recordAt = recordStart(bytes, at)
+    writeRecordHeader(bytes, recordAt, stored)
+    bytes.set(value, recordAt + RECORD_HEADER_BYTES)
+    return true
+  }
+
   /** The reference of the write to the same key before this one. */
   before(ref: number): number | undefined {
     const { bytes } = this.#block(ref)
@@ -149,7 +172,7 @@ export class WriteBlocks {
     return recordExpiry(bytes, recordStart(bytes, at))
   }
 
-  /** The value, as a view of this memory; null when this write deleted the key. */
+  /** The value, one that may be overwritten as a copy, others as a view; null when this write deleted the key. */
   stored(ref: number): StoredValue | null {
     const block = this.#block(ref)
     const { bytes } = block
@@ -162,7 +185,7 @@ export class WriteBlocks {
     const value =
       kind === KIND_APART
         ? block.apart[readUint32(bytes, valueStart)]?.value
-        : new Uint8Array(bytes.buffer, bytes.byteOffset + valueStart, length)
+        : valueInside(bytes, valueStart, length)
     assert(value?.length === length, () => `write ${ref} has lost its value`)
     return decodeRecordHeader(bytes, recordAt, value)
   }
@@ -229,9 +252,20 @@ function grow(block: Block, length: number): void {
   const bytes = Buffer.allocUnsafeSlow(
     Math.min(BLOCK_BYTES, Math.max(block.bytes.length * 4, block.used + length)),
   )
-  // Whoever reads a value of the block reads the old memory, which nobody changes.
+  // Whoever reads a value as a view reads the old memory, which nobody changes.
   bytes.set(block.bytes.subarray(0, block.used))
   block.bytes = bytes
+}
+
+function valueInside(bytes: Buffer, start: number, length: number): Uint8Array {
+  if (length <= HEAP_VALUE_BYTES_MAX)
+    return Uint8Array.prototype.slice.call(bytes, start, start + length)
+  if (length > COPIED_VALUE_BYTES_MAX) {
+    return new Uint8Array(bytes.buffer, bytes.byteOffset + start, length)
+  }
+  const copy = Buffer.allocUnsafe(length)
+  bytes.copy(copy, 0, start, start + length)
+  return copy
 }
 
 function ownedValue(value: Uint8Array): Uint8Array {

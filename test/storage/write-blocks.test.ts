@@ -5,7 +5,13 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { type BlockWrite, orderOf, SortedWrites, WriteBlocks } from '../../storage/write-blocks.ts'
+import {
+  type BlockWrite,
+  COPIED_VALUE_BYTES_MAX,
+  orderOf,
+  SortedWrites,
+  WriteBlocks,
+} from '../../storage/write-blocks.ts'
 import { stored } from './store-fixture.ts'
 
 /** Around all limits: values inside and apart, in one chunk and in several. */
@@ -80,6 +86,47 @@ describe('write blocks', () => {
     const [last, ...others] = sorted(writes)
     assert.deepEqual(others, [])
     assert.equal(Buffer.compare(last?.record.subarray(21) ?? assert.fail(), value(1)), 0)
+  })
+
+  it('overwrite a small value in its place where nobody is bound to it, and nothing else', () => {
+    const max = COPIED_VALUE_BYTES_MAX
+    for (const size of [0, 1, 64, 65, max]) {
+      const writes = new WriteBlocks()
+      const neighbour = writes.append('n', 7, { before: undefined, stored: stored(1, 'beside') })
+      const ref = writes.append('k', 1, { before: undefined, stored: stored(1, value(size), 9) })
+      const other = writes.append('o', 8, { before: undefined, stored: stored(1, 'behind') })
+      const taken = writes.bytes
+      const held = writes.stored(ref)?.value ?? assert.fail()
+      const second = Buffer.alloc(size, 'second ')
+      assert.ok(writes.overwrite(ref, stored(2, second, 5)))
+      assert.equal(Buffer.compare(held, value(size)), 0, 'whoever was given the first still has it')
+      assert.equal(writes.bytes, taken)
+      assert.equal(writes.expiry(ref), 5)
+      assert.deepEqual(writes.stored(ref)?.version, 2)
+      assert.equal(Buffer.compare(writes.stored(ref)?.value ?? assert.fail(), second), 0)
+      assert.equal(writes.overwrite(ref, stored(3, Buffer.alloc(size + 1))), false, 'a longer one')
+      for (const [beside, text] of [
+        [neighbour, 'beside'],
+        [other, 'behind'],
+      ] as const) {
+        assert.equal(Buffer.from(writes.stored(beside)?.value ?? []).toString(), text)
+      }
+      const [first, ...others] = sorted(writes)
+      assert.equal(others.length, 2)
+      assert.equal(Buffer.compare(first?.record.subarray(21) ?? assert.fail(), second), 0)
+      writes.bind()
+      assert.equal(writes.overwrite(ref, stored(3, second)), false, 'somebody may read it')
+      const next = writes.append('k', 1, { before: ref, stored: stored(3, second) })
+      assert.ok(writes.overwrite(next, stored(4, value(size))), 'nobody is bound to the next one')
+      assert.equal(writes.overwrite(ref, stored(5, second)), false, 'it is not the last')
+      assert.equal(writes.stored(ref)?.version, 2)
+    }
+    const writes = new WriteBlocks()
+    const large = stored(1, value(max + 1))
+    const ref = writes.append('k', 1, { before: undefined, stored: large })
+    assert.equal(writes.overwrite(ref, large), false, 'a large one is read as a view')
+    const gone = writes.append('k', 1, { before: ref, stored: null })
+    assert.equal(writes.overwrite(gone, stored(2, '')), false, 'a deletion')
   })
 
   it('give a checkpoint the last write of each key, in the order of positions', () => {
