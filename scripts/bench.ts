@@ -15,7 +15,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { OperatorError } from '../src/operator-error.ts'
 import { measureGrowth } from '../test/bench/growth.ts'
 import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
 import { profile } from '../test/bench/profile.ts'
@@ -37,6 +37,7 @@ import {
 } from '../test/bench/rounds.ts'
 import { measureStalls } from '../test/bench/stalls.ts'
 import { holdfast, redis, running, type System } from '../test/bench/systems.ts'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { requireTool } from '../test/tools.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -48,58 +49,57 @@ const RATIOS = `${ROOT}/docs/benchmarks.json`
 /** In the document: what stands above it is written by hand. */
 const FIGURES = '<!-- figures: everything below is written by npm run bench -- --save -->'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '1.5' },
-    /** No round begins that would end later. */
-    minutes: { type: 'string', default: '7' },
-    only: { type: 'string', default: '' },
-    full: { type: 'boolean', default: false },
-    save: { type: 'boolean', default: false },
-    /** Another server that runs, as host:port. */
-    peer: { type: 'string', multiple: true, default: [] },
-    /** The compiled files of another build, whose three nodes are measured beside those of this one. */
-    against: { type: 'string' },
-    /** Where profiles are written. */
-    folder: { type: 'string', default: join(tmpdir(), 'holdfast-profiles') },
-    /** Of 'one', 'redis', 'aof', 'stalls', 'check': what is left out. */
-    without: { type: 'string', default: '' },
-  },
-})
+const NO_PEERS: string[] = []
+const OPTIONS = {
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '1.5' },
+  /** No round begins that would end later. */
+  minutes: { type: 'string', default: '7' },
+  only: { type: 'string', default: '' },
+  full: { type: 'boolean', default: false },
+  save: { type: 'boolean', default: false },
+  /** Another server that runs, as host:port. */
+  peer: { type: 'string', multiple: true, default: NO_PEERS },
+  /** The compiled files of another build, whose three nodes are measured beside those of this one. */
+  against: { type: 'string' },
+  /** Where profiles are written. */
+  folder: { type: 'string', default: join(tmpdir(), 'holdfast-profiles') },
+  /** Of 'one', 'redis', 'aof', 'stalls', 'check': what is left out. */
+  without: { type: 'string', default: '' },
+} as const
 
-function number(name: 'rounds' | 'seconds' | 'minutes'): number {
-  const value = Number(values[name])
-  if (!(value > 0)) throw new Error(`--${name} takes a number above 0, not '${values[name]}'`)
-  return value
+type Values = CommandLine<typeof OPTIONS>['values']
+
+function number(values: Values, name: 'rounds' | 'seconds' | 'minutes'): number {
+  return numberFrom(name, values[name], { above: 0 })
 }
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-async function micro(): Promise<void> {
+async function micro(values: Values): Promise<number> {
   const ratios = await measureParts(await parts())
   for (const [name, ratio] of Object.entries(ratios)) print(`${name}: ${ratio.toFixed(3)}`)
   if (values.save) {
     const rounded = Object.entries(ratios).map(([name, ratio]) => [name, Number(ratio.toFixed(3))])
     writeFileSync(BASELINE, `${JSON.stringify(Object.fromEntries(rounded), undefined, 2)}\n`)
-    return
+    return 0
   }
   const baseline: Ratios = JSON.parse(readFileSync(BASELINE, 'utf8'))
   const found = alarms(ratios, baseline)
   print(found.length === 0 ? 'passed' : `ALARM\n${found.join('\n')}`)
-  process.exitCode = found.length === 0 ? 0 : 1
+  return found.length === 0 ? 0 : 1
 }
 
-async function bench(): Promise<void> {
+async function bench(values: Values): Promise<void> {
   if (requireTool('redis-benchmark') === undefined) {
-    throw new Error('redis-benchmark is not on PATH; it comes with Redis (Debian: redis-tools)')
+    const what = 'redis-benchmark is not on PATH; it comes with Redis (Debian: redis-tools)'
+    throw new OperatorError('TOOL', what)
   }
   const without = new Set(values.without.split(','))
-  const cells = chosenCells()
-  const [rounds, seconds] = [number('rounds'), number('seconds')]
+  const cells = chosenCells(values)
+  const [rounds, seconds] = [number(values, 'rounds'), number(values, 'seconds')]
   const startedAt = performance.now()
   const systems: System[] = []
   const end = async (): Promise<void> => {
@@ -113,9 +113,9 @@ async function bench(): Promise<void> {
     systems.push(three)
     if (!without.has('one')) systems.push(await holdfast({ nodes: 1, name: '1 node' }))
     const own = systems.length
-    for (const peer of await peers(without)) systems.push(peer)
+    for (const peer of await peers(values, without)) systems.push(peer)
     const targets = systems.flatMap((system) => system.targets)
-    const minutesMax = values.full ? Number.POSITIVE_INFINITY : number('minutes')
+    const minutesMax = values.full ? Number.POSITIVE_INFINITY : number(values, 'minutes')
     const run = { cells, targets, rounds, seconds, minutesMax, progress: print }
     const results = await runRounds(run)
     const [leader] = three.targets
@@ -132,7 +132,7 @@ async function bench(): Promise<void> {
       ),
     )
     const circumstances = describe(made, seconds)
-    report({ results, targets, peers: others, generator: checks, stalls, circumstances })
+    report(values, { results, targets, peers: others, generator: checks, stalls, circumstances })
     print(`took ${((performance.now() - startedAt) / 60_000).toFixed(1)} minutes`)
   } finally {
     await end()
@@ -140,14 +140,14 @@ async function bench(): Promise<void> {
 }
 
 /** Our generator alone, held against redis-benchmark at the leader of three nodes. */
-async function check(): Promise<void> {
+async function check(values: Values): Promise<void> {
   const { targets, end } = await holdfast({ nodes: 3, name: '3 nodes' })
   try {
     const [leader] = targets
     if (leader === undefined) throw new Error('a cluster without a leader')
     const checks = await checkGenerator(leader, {
-      rounds: number('rounds'),
-      seconds: number('seconds'),
+      rounds: number(values, 'rounds'),
+      seconds: number(values, 'seconds'),
     })
     for (const line of generator({ generator: checks })) print(line)
   } finally {
@@ -155,7 +155,7 @@ async function check(): Promise<void> {
   }
 }
 
-async function peers(without: ReadonlySet<string>): Promise<readonly System[]> {
+async function peers(values: Values, without: ReadonlySet<string>): Promise<readonly System[]> {
   const found: (System | undefined)[] = []
   if (values.against !== undefined) {
     found.push(await holdfast({ nodes: 3, name: 'other build', dist: values.against }))
@@ -207,7 +207,7 @@ function commit(): string {
   }
 }
 
-function report(findings: Findings): void {
+function report(values: Values, findings: Findings): void {
   const text = markdown(findings)
   print(text)
   const ratios = ratiosOf(findings)
@@ -222,24 +222,41 @@ function report(findings: Findings): void {
 }
 
 /** The loads that are asked for by --full and --only. */
-function chosenCells(): readonly Cell[] {
-  const only = new RegExp(values.only)
+function chosenCells(values: Values): readonly Cell[] {
+  const only = pattern(values)
   const cells = (values.full ? everyCell() : usualCells()).filter((cell) => only.test(nameOf(cell)))
-  if (cells.length === 0) throw new Error(`no load is named like '${values.only}'`)
+  if (cells.length === 0) throw calledWrongly(`no load is named like '${values.only}'`)
   return cells
 }
 
-const [what] = positionals
-if (what === 'micro') await micro()
-else if (what === 'check') await check()
-else if (what === 'growth') {
-  const { full, only } = values
-  await measureGrowth({ seconds: number('seconds'), full, only: new RegExp(only), print })
-} else if (what === 'profile') {
-  const { folder } = values
-  await profile({ cells: chosenCells(), folder, seconds: number('seconds') * 2, print })
-} else if (what === undefined) await bench()
-else
-  throw new Error(
-    `there is no '${what}'; say micro, profile, check, growth, or nothing for the whole benchmark`,
-  )
+function pattern({ only }: Values): RegExp {
+  try {
+    return new RegExp(only)
+  } catch {
+    throw calledWrongly(`--only takes a regular expression, not '${only}'`)
+  }
+}
+
+async function main({
+  values,
+  positionals: [what],
+}: CommandLine<typeof OPTIONS>): Promise<number | undefined> {
+  if (what === 'micro') return await micro(values)
+  if (what === 'check') await check(values)
+  else if (what === 'growth') {
+    const { full } = values
+    const seconds = number(values, 'seconds')
+    await measureGrowth({ seconds, full, only: pattern(values), print })
+  } else if (what === 'profile') {
+    const { folder } = values
+    const seconds = number(values, 'seconds') * 2
+    await profile({ cells: chosenCells(values), folder, seconds, print })
+  } else if (what === undefined) await bench(values)
+  else {
+    const allowed = 'micro, profile, check, growth, or nothing for the whole benchmark'
+    throw calledWrongly(`there is no '${what}'; allowed: ${allowed}`)
+  }
+  return undefined
+}
+
+await runScript({ url: import.meta.url, options: OPTIONS, words: true }, main)

@@ -5,6 +5,7 @@
  */
 
 import { writeFileSync } from 'node:fs'
+import { calledWrongly, runScript } from '../test/command-line.ts'
 import { checkHistory, mergeVerdicts, type Verdict } from '../test/linearizability/check.ts'
 import { explain } from '../test/linearizability/explain.ts'
 import { historyBytes, readOperations } from '../test/linearizability/history.ts'
@@ -19,10 +20,10 @@ const PASS_BYTES = 400 << 20
 const PICTURES_MAX = 5
 const NAMES_MAX = 20
 
-function main(): number {
-  const [path, ...rest] = process.argv.slice(2)
-  if (path === undefined || rest.length > 0 || path.startsWith('-')) {
-    return unusable('usage: npm run check -- HISTORY.jsonl')
+function main(words: readonly string[]): number {
+  const [path, ...rest] = words
+  if (path === undefined || rest.length > 0) {
+    throw calledWrongly(`one HISTORY.jsonl is checked at a time, not ${words.length}`)
   }
   try {
     return report(path, checkFile(path))
@@ -112,4 +113,6 @@ function print(line: string): void {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
 })
-process.exitCode = main()
+await runScript({ url: import.meta.url, options: {}, words: true }, ({ positionals }) =>
+  main(positionals),
+)

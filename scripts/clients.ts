@@ -8,21 +8,24 @@
  * The last line is `N passed, M failed`, counted in clients.
  */
 
-import { parseArgs } from 'node:util'
 import { addressesOf, clientKinds, failOver, Runner } from '../test/clients/failovers.ts'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { Cluster } from '../test/e2e/cluster.ts'
 
 const EXPECTED = 'set OK, get one, pipeline two, multi 1, expire 1, ttl true'
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      failovers: { type: 'string', default: '20' },
-      only: { type: 'string', default: '' },
-    },
-  })
-  const count = Number(values.failovers)
-  if (!Number.isInteger(count) || count < 0) throw new Error('--failovers takes a whole number')
+const OPTIONS = {
+  failovers: { type: 'string', default: '20' },
+  only: { type: 'string', default: '' },
+} as const
+
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const { only } = values
+  const count = numberFrom('failovers', values.failovers, { least: 0, whole: true })
+  if (clientKinds.every(({ name }) => !name.includes(only))) {
+    const names = clientKinds.map(({ name }) => name).join(', ')
+    throw calledWrongly(`no client's name contains '${only}'; there are ${names}`)
+  }
   const cluster = await Cluster.start({
     nodes: 3,
     sentinels: true,
@@ -31,7 +34,7 @@ async function main(): Promise<number> {
   process.once('exit', () => cluster.kill())
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   try {
-    return await run(cluster, count, values.only)
+    return await run(cluster, count, only)
   } catch (error) {
     process.stdout.write(`${cluster.logs()}\n`)
     throw error
@@ -86,4 +89,4 @@ async function run(cluster: Cluster, count: number, only: string): Promise<numbe
   return broken.length === 0 ? 0 : 1
 }
 
-process.exitCode = await main()
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

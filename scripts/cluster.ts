@@ -2,6 +2,11 @@
  * `npm start`: a whole cluster on this machine, one process per node, for trying things out. It checks first and
  * starts then, shows the nodes' logs, and leaves no process behind however it ends: the nodes watch their standard
  * input, which closes with this process. It uses the server only as a user could, by its flags and its port.
+ *
+ *   -- --nodes 3       how many, up to 9
+ *   -- --port 6379     the first node's port; the others follow
+ *   -- --dir data      where their data is
+ *   -- --restart       starts a node again that has ended
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -15,7 +20,8 @@ import { fileURLToPath } from 'node:url'
 import { checkReady } from '../src/check.ts'
 import { makeDirectory } from '../src/data-lock.ts'
 import { prettyLine } from '../src/logger.ts'
-import { fromSystemError, OperatorError, operatorLine } from '../src/operator-error.ts'
+import { fromSystemError, OperatorError } from '../src/operator-error.ts'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 
 interface Plan {
   readonly nodes: number
@@ -42,39 +48,19 @@ const STOP_TIMEOUT_MS = 12_000
 /** Lines kept back until the cluster has a leader; the oldest go first. */
 const EARLY_LINES_MAX = 1000
 
-function parsePlan(argv: readonly string[]): Plan {
-  const plan = { nodes: 3, port: 6379, dir: resolve('data'), restart: false }
-  const words = argv.flatMap((word) => (word.startsWith('--') ? splitFlag(word) : [word]))
-  while (words.length > 0) {
-    const flag = words.shift()
-    if (flag === '--restart') {
-      plan.restart = true
-      continue
-    }
-    const value = words.shift() ?? ''
-    if (flag === '--nodes') plan.nodes = whole(flag, value, { min: 1, max: NODES_MAX })
-    else if (flag === '--port') plan.port = whole(flag, value, { min: 1, max: 65_535 })
-    else if (flag === '--dir' && value !== '') plan.dir = resolve(value)
-    else {
-      const allowed = '--nodes N, --port BASE, --dir DIR, --restart'
-      throw new OperatorError('OPTION', `option '${flag} ${value}'; allowed: ${allowed}`)
-    }
-  }
-  const highest = 65_535 - PEER_PORT_OFFSET - plan.nodes + 1
-  whole('--port', String(plan.port), { min: 1, max: highest })
-  return plan
-}
+const OPTIONS = {
+  nodes: { type: 'string', default: '3' },
+  port: { type: 'string', default: '6379' },
+  dir: { type: 'string', default: 'data' },
+  restart: { type: 'boolean', default: false },
+} as const
 
-function splitFlag(word: string): readonly string[] {
-  const equals = word.indexOf('=')
-  return equals === -1 ? [word] : [word.slice(0, equals), word.slice(equals + 1)]
-}
-
-function whole(flag: string, value: string, bounds: { min: number; max: number }): number {
-  const found = /^\d{1,6}$/.test(value) ? Number(value) : Number.NaN
-  if (found >= bounds.min && found <= bounds.max) return found
-  const allowed = `allowed: ${bounds.min} to ${bounds.max}`
-  throw new OperatorError('OPTION', `option ${flag}: value '${value}'; ${allowed}`)
+function planOf({ values }: CommandLine<typeof OPTIONS>): Plan {
+  const nodes = numberFrom('nodes', values.nodes, { least: 1, most: NODES_MAX, whole: true })
+  const highest = 65_535 - PEER_PORT_OFFSET - nodes + 1
+  const port = numberFrom('port', values.port, { least: 1, most: highest, whole: true })
+  if (values.dir === '') throw calledWrongly("--dir takes a folder, not ''")
+  return { nodes, port, dir: resolve(values.dir), restart: values.restart }
 }
 
 /** One node, as this script knows it. */
@@ -383,8 +369,8 @@ function watchNpm(stop: () => void): void {
   timer.unref()
 }
 
-async function main(): Promise<void> {
-  const cluster = new Cluster(parsePlan(process.argv.slice(2)))
+async function main(line: CommandLine<typeof OPTIONS>): Promise<undefined> {
+  const cluster = new Cluster(planOf(line))
   process.on('exit', () => cluster.kill())
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => void cluster.stop(signal))
@@ -392,11 +378,12 @@ async function main(): Promise<void> {
   // Whoever read our output has gone (npm start | head): nobody would see what the nodes say.
   process.stdout.on('error', () => void cluster.stop('nobody reads'))
   watchNpm(() => void cluster.stop('npm has ended'))
-  await cluster.start()
+  try {
+    await cluster.start()
+  } catch (error) {
+    cluster.kill()
+    throw error
+  }
 }
 
-main().catch((error: unknown) => {
-  const line = operatorLine(error)
-  process.stderr.write(`npm start: ${line ?? (error instanceof Error ? error.stack : error)}\n`)
-  process.exit(1)
-})
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

@@ -12,7 +12,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { type CommandLine, numberFrom, runScript } from '../test/command-line.ts'
 import { Cluster } from '../test/e2e/cluster.ts'
 import { accepts, freePorts, until } from '../test/processes.ts'
 import { compare, describe, history } from '../test/redis/differential.ts'
@@ -53,24 +53,20 @@ async function startRedis(program: string): Promise<Redis> {
   }
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      commands: { type: 'string', default: '100000' },
-      seed: { type: 'string', default: '1' },
-    },
-  })
-  const wanted = Number(values.commands)
-  const firstSeed = Number(values.seed)
-  if (!Number.isSafeInteger(wanted) || wanted < 1 || !Number.isSafeInteger(firstSeed)) {
-    throw new Error('--commands and --seed take whole numbers')
-  }
+const OPTIONS = {
+  commands: { type: 'string', default: '100000' },
+  seed: { type: 'string', default: '1' },
+} as const
+
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const wanted = numberFrom('commands', values.commands, { least: 1, whole: true })
+  const firstSeed = numberFrom('seed', values.seed, { least: 0, whole: true })
   const program = requireTool('redis-server')
   if (program === undefined) {
     process.stdout.write(
       'NOT RUN: redis-server is not on PATH, so there is nothing to compare with\n',
     )
-    return
+    return 0
   }
   const redis = await startRedis(program)
   const cluster = await Cluster.start({
@@ -88,7 +84,7 @@ async function main(): Promise<void> {
       wanted,
       firstSeed,
     )
-    if (failed > 0) process.exitCode = 1
+    return failed > 0 ? 1 : 0
   } catch (error) {
     process.stdout.write(`${cluster.logs()}\n`)
     throw error
@@ -128,4 +124,4 @@ async function compareAll(
   return failed
 }
 
-await main()
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

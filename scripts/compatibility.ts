@@ -4,6 +4,10 @@
  */
 
 import { writeFileSync } from 'node:fs'
+import { runScript } from '../test/command-line.ts'
 import { compatibilityText } from '../test/src/compatibility.ts'
 
-writeFileSync(new URL('../../docs/compatibility.md', import.meta.url), compatibilityText())
+await runScript({ url: import.meta.url, options: {} }, () => {
+  writeFileSync(new URL('../../docs/compatibility.md', import.meta.url), compatibilityText())
+  return 0
+})

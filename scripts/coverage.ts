@@ -9,6 +9,7 @@ import { rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { runScript } from '../test/command-line.ts'
 
 const FOLDERS = ['raft', 'resp', 'storage'] as const
 const FLOOR_LINES_PERCENT = 95
@@ -19,18 +20,18 @@ const TESTS = fileURLToPath(new URL('./test.js', import.meta.url))
 /** What V8 writes, one file per process. */
 const RAW = join(ROOT, 'coverage', 'raw')
 
-function main(): void {
+function main(): number {
   rmSync(join(ROOT, 'coverage'), { recursive: true, force: true })
   const own = FOLDERS.map((folder) => `${folder}/`)
   const tests = node([TESTS, ...own], { NODE_V8_COVERAGE: RAW })
   if (tests !== 0) {
     process.stdout.write('coverage: the tests failed, so nothing was measured\n')
-    process.exit(1)
+    return 1
   }
   const below = FOLDERS.filter((folder) => report(folder) !== 0)
-  if (below.length === 0) return
+  if (below.length === 0) return 0
   process.stdout.write(`coverage: below ${FLOOR_LINES_PERCENT} % of lines: ${below.join(', ')}\n`)
-  process.exitCode = 1
+  return 1
 }
 
 function report(folder: string): number {
@@ -58,4 +59,4 @@ function node(args: readonly string[], environment: Record<string, string> = {})
   return status ?? 1
 }
 
-main()
+await runScript({ url: import.meta.url, options: {} }, main)

@@ -6,6 +6,7 @@
 
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { runScript } from '../test/command-line.ts'
 import { stepsOf, walk } from '../test/docs/walkthrough.ts'
 import { freePorts } from '../test/processes.ts'
 import { requireTool } from '../test/tools.ts'
@@ -43,4 +44,4 @@ async function main(): Promise<number> {
   return 0
 }
 
-process.exitCode = await main()
+await runScript({ url: import.meta.url, options: {} }, main)

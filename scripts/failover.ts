@@ -10,6 +10,7 @@
  *   npm run failover [-- --kills 20 --nodes 3 --port 7000 --through follower]
  */
 
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { Cluster, type NodeProcess } from '../test/e2e/cluster.ts'
 import { Workload } from '../test/e2e/workload.ts'
 
@@ -19,20 +20,28 @@ const WRITERS_THROUGH = 16
 /** Acknowledged writes between two kills: the cluster is under load when the next one comes. */
 const WRITES_BETWEEN_KILLS = 200
 
-async function main(): Promise<void> {
-  const kills = option('--kills', 20, 1)
-  const nodes = option('--nodes', 3, 3)
-  const port = option('--port', 0, 0)
-  const through = process.argv.indexOf('--through')
-  if (through >= 0 && process.argv[through + 1] !== 'follower') {
-    throw new Error('--through takes the word follower')
+const OPTIONS = {
+  kills: { type: 'string', default: '20' },
+  nodes: { type: 'string', default: '3' },
+  /** Of the first node; 0: ports that are free. */
+  port: { type: 'string', default: '0' },
+  through: { type: 'string' },
+} as const
+
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const kills = numberFrom('kills', values.kills, { least: 1, whole: true })
+  const nodes = numberFrom('nodes', values.nodes, { least: 3, whole: true })
+  const port = numberFrom('port', values.port, { least: 0, most: 65_535, whole: true })
+  const { through } = values
+  if (through !== undefined && through !== 'follower') {
+    throw calledWrongly(`--through takes the word follower, not '${through}'`)
   }
   const cluster = await Cluster.start(port === 0 ? { nodes } : { nodes, port })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => void cluster.end().then(() => process.exit(1)))
   }
   try {
-    const spared = through < 0 ? undefined : await cluster.follower()
+    const spared = through === undefined ? undefined : await cluster.follower()
     const workload = new Workload({
       nodes: spared === undefined ? cluster.nodes : [spared],
       writersPerNode: spared === undefined ? WRITERS_PER_NODE : WRITERS_THROUGH,
@@ -45,7 +54,7 @@ async function main(): Promise<void> {
       times.push(await depose(cluster, workload, `kill ${kill} of ${kills}`, spared))
     }
     await workload.stop()
-    process.exitCode = (await report(cluster, workload, times, spared)) ? 0 : 1
+    return (await report(cluster, workload, times, spared)) ? 0 : 1
   } finally {
     await cluster.end()
   }
@@ -115,11 +124,4 @@ async function report(
   return passed
 }
 
-function option(name: string, fallback: number, least: number): number {
-  const at = process.argv.indexOf(name)
-  const value = at < 0 ? fallback : Number(process.argv[at + 1])
-  if (Number.isInteger(value) && value >= least) return value
-  throw new Error(`${name} takes a whole number, at least ${least}`)
-}
-
-await main()
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

@@ -16,7 +16,13 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import {
+  type CommandLine,
+  calledWrongly,
+  numberFrom,
+  runScript,
+  typedWords,
+} from '../test/command-line.ts'
 import { Clients } from '../test/jepsen/clients.ts'
 import { findLibrary } from '../test/jepsen/fake-clock.ts'
 import { type Nemesis, nemeses } from '../test/jepsen/nemeses.ts'
@@ -50,44 +56,45 @@ interface Plan {
   readonly faketime: string | undefined
 }
 
-function readPlan(): Plan {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string', default: '2' },
-      nodes: { type: 'string', default: '3' },
-      nemesis: { type: 'string' },
-      workload: { type: 'string', default: 'register' },
-      seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-      out: { type: 'string', default: 'jepsen-report' },
-      broken: { type: 'boolean', default: false },
-    },
-  })
+const OPTIONS = {
+  minutes: { type: 'string', default: '2' },
+  nodes: { type: 'string', default: '3' },
+  nemesis: { type: 'string' },
+  workload: { type: 'string', default: 'register' },
+  seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+  out: { type: 'string', default: 'jepsen-report' },
+  broken: { type: 'boolean', default: false },
+} as const
+
+function readPlan({ values }: CommandLine<typeof OPTIONS>): Plan {
   const names = values.nemesis?.split(',')
   const unknown = names?.find((name) => nemeses.every((nemesis) => nemesis.name !== name))
   if (unknown !== undefined) {
-    throw new Error(
+    throw calledWrongly(
       `no nemesis '${unknown}'; there are ${nemeses.map(({ name }) => name).join(', ')}`,
     )
   }
   const workloads = values.workload.split(',').map((name) => {
     const found = workloadNames.find((one) => one === name)
     if (found === undefined)
-      throw new Error(`no workload '${name}'; there are ${workloadNames.join(', ')}`)
+      throw calledWrongly(`no workload '${name}'; there are ${workloadNames.join(', ')}`)
     return found
   })
   const faketime = findLibrary()
-  const nodes = number('nodes', values.nodes, 1)
+  const nodes = numberFrom('nodes', values.nodes, { least: 1, whole: true })
   const chosen = nemeses.filter(({ name }) => {
     const why = missingFor(name, nodes, faketime)
-    if (why !== undefined && names?.includes(name)) throw new Error(`the nemesis ${name} ${why}`)
+    if (why !== undefined && names?.includes(name)) {
+      throw calledWrongly(`the nemesis ${name} ${why}`)
+    }
     return names?.includes(name) ?? why === undefined
   })
   return {
-    minutes: number('minutes', values.minutes, 0.1),
+    minutes: numberFrom('minutes', values.minutes, { least: 0.1 }),
     nodes,
     nemeses: chosen,
     workloads,
-    seed: number('seed', values.seed, 0),
+    seed: numberFrom('seed', values.seed, { least: 0, whole: true }),
     out: resolve(values.out),
     broken: values.broken,
     faketime: chosen.some(({ name }) => name === 'clock') ? faketime : undefined,
@@ -103,12 +110,6 @@ function missingFor(name: string, nodes: number, faketime: string | undefined): 
   if (name === 'disk' && requireTool('strace') === undefined) return 'needs strace'
   if (name === 'member' && nodes < 3) return 'needs three nodes, one of which can be spared'
   return undefined
-}
-
-function number(name: string, text: string, least: number): number {
-  const value = Number(text)
-  if (Number.isFinite(value) && value >= least) return value
-  throw new Error(`--${name} takes a number from ${least} on, not '${text}'`)
 }
 
 function required(tool: string): boolean {
@@ -127,7 +128,7 @@ function obstacle(): string | undefined {
 /** Runs this script again in namespaces of its own, and passes a wish to stop on to it. */
 async function runIsolated(plan: Plan): Promise<number> {
   const file = fileURLToPath(import.meta.url)
-  const given = process.argv.slice(2)
+  const given = typedWords()
   const args = [...NAMESPACES, process.execPath, file, ...given, '--seed', String(plan.seed)]
   const environment = { ...process.env, [ISOLATED]: 'yes' }
   const child = spawn('unshare', args, { stdio: ['pipe', 'inherit', 'inherit'], env: environment })
@@ -148,8 +149,8 @@ function onStop(stop: () => void): void {
   process.stdin.once('end', stop).resume()
 }
 
-async function main(): Promise<number> {
-  const plan = readPlan()
+async function main(line: CommandLine<typeof OPTIONS>): Promise<number> {
+  const plan = readPlan(line)
   const isolated = process.env[ISOLATED] !== undefined
   if (!isolated) {
     const reason = obstacle()
@@ -187,7 +188,7 @@ async function main(): Promise<number> {
 function clearReport(folder: string): void {
   const found = existsSync(folder) ? readdirSync(folder) : []
   if (found.length > 0 && !found.includes(HISTORY)) {
-    throw new Error(`--out ${folder} holds something that is no report; choose another folder`)
+    throw calledWrongly(`--out ${folder} holds something that is no report; choose another folder`)
   }
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
@@ -267,7 +268,7 @@ function report(plan: Plan, verdict: ReturnType<typeof judge>): number {
   const passed = plan.broken ? caught : verdict.faults.length === 0
   print(`jepsen: ${passed ? '1 passed, 0 failed' : '0 passed, 1 failed'}`)
   if (passed) return 0
-  const given = process.argv.slice(2).join(' ')
+  const given = typedWords().join(' ')
   const seed = given.includes('--seed') ? '' : ` --seed ${plan.seed}`
   print(`repeat: npm run jepsen -- ${given}${seed}`)
   return 1
@@ -277,10 +278,10 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-const code = await main().catch((error: unknown) => {
+await runScript({ url: import.meta.url, options: OPTIONS }, main).catch((error: unknown) => {
   print(error instanceof Error ? `${error.stack}` : String(error))
   print('jepsen: 0 passed, 1 failed')
-  return 1
+  process.exitCode = 1
 })
 // The standard input of an isolated run stays open as long as somebody may want it to stop.
-process.exit(code)
+process.exit()

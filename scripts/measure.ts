@@ -5,7 +5,7 @@
  *   npm run measure -- [--factor 0.1] [--minutes 30] [NAME...]      without a name: all of them
  */
 
-import { parseArgs } from 'node:util'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { checkpoint } from '../test/measure/checkpoint.ts'
 import { disk } from '../test/measure/disk.ts'
 import { expiry } from '../test/measure/expiry.ts'
@@ -31,18 +31,23 @@ const MEASUREMENTS: readonly Measurement[] = [
   soak,
 ]
 
-const { values, positionals } = parseArgs({
-  options: {
-    factor: { type: 'string', default: '1' },
-    minutes: { type: 'string', default: '30' },
-  },
-  allowPositionals: true,
-})
-const factor = Number(values.factor)
-if (!(factor > 0)) throw new Error(`--factor takes a number above 0, not '${values.factor}'`)
-const minutes = Number(values.minutes)
-if (!(minutes > 0)) throw new Error(`--minutes takes a number above 0, not '${values.minutes}'`)
-const passed = await measure(MEASUREMENTS, positionals, { factor, minutes }, (line) => {
-  process.stdout.write(`${line}\n`)
-})
-process.exitCode = passed ? 0 : 1
+const OPTIONS = {
+  factor: { type: 'string', default: '1' },
+  minutes: { type: 'string', default: '30' },
+} as const
+
+async function main({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const factor = numberFrom('factor', values.factor, { above: 0 })
+  const minutes = numberFrom('minutes', values.minutes, { above: 0 })
+  const names = MEASUREMENTS.map(({ name }) => name)
+  const unknown = positionals.find((word) => !names.includes(word))
+  if (unknown !== undefined) {
+    throw calledWrongly(`there is no '${unknown}'; allowed: ${names.join(', ')}`)
+  }
+  const passed = await measure(MEASUREMENTS, positionals, { factor, minutes }, (line) => {
+    process.stdout.write(`${line}\n`)
+  })
+  return passed ? 0 : 1
+}
+
+await runScript({ url: import.meta.url, options: OPTIONS, words: true }, main)

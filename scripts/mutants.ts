@@ -14,7 +14,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { checkHistory } from '../test/linearizability/check.ts'
 import { type Conviction, mutants, readTable, tableOf } from '../test/sim/mutants.ts'
 import { Build, type Mutant } from '../test/sim/mutation.ts'
@@ -296,19 +296,32 @@ async function runOne(mutant: Mutant, seed: number): Promise<number> {
   return isCaught ? 0 : 1
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      search: { type: 'boolean', default: false },
-      only: { type: 'string' },
-      seed: { type: 'string' },
-    },
-  })
+const OPTIONS = {
+  search: { type: 'boolean', default: false },
+  only: { type: 'string' },
+  seed: { type: 'string' },
+  /** How this script starts its simulators. */
+  worker: { type: 'boolean' },
+} as const
+
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number | undefined> {
+  if (values.worker === true) {
+    work()
+    return undefined
+  }
+  process.once('exit', () => Build.removeAll())
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   const only = values.only?.split(',')
+  const unknown = only?.find((id) => mutants.every((mutant) => mutant.id !== id))
+  if (unknown !== undefined) {
+    const ids = mutants.map(({ id }) => id).join(', ')
+    throw calledWrongly(`no mutant is called '${unknown}'; there are ${ids}`)
+  }
   const chosen = mutants.filter(({ id }) => only?.includes(id) ?? true)
   const [first] = chosen
-  if (first === undefined) throw new Error(`no mutant is called ${values.only}`)
-  if (values.seed !== undefined) return await runOne(first, Number(values.seed))
+  if (values.seed !== undefined && first !== undefined) {
+    return await runOne(first, numberFrom('seed', values.seed, { least: 0, whole: true }))
+  }
 
   const startedAt = performance.now()
   const seconds = (): number => (performance.now() - startedAt) / 1000
@@ -349,9 +362,4 @@ function work(): void {
   })
 }
 
-if (process.argv.includes('--worker')) work()
-else {
-  process.once('exit', () => Build.removeAll())
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
-  process.exitCode = await main()
-}
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

@@ -3,12 +3,17 @@
  * of a running server are recorded, every disk that a power cut could have left is rebuilt from them, and each is
  * opened by the production recovery. At the end it breaks the server on purpose, to prove that it would notice.
  * How a disk, a recording or a judgement works is in test/powercut/.
+ *
+ *   -- --images 300 --seconds 4    how many disks, from how long a recording
+ *   -- --seed 1                    which of them
+ *   -- --keep                      leaves the recording, and says how to judge it again:
+ *   -- --replay FOLDER --image 7   from a recording that was kept, one disk alone
  */
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { OperatorError, operatorLine } from '../src/operator-error.ts'
+import { type CommandLine, numberFrom, runScript } from '../test/command-line.ts'
 import type { Cluster } from '../test/e2e/cluster.ts'
 import { PLACES, type Place, runCampaign, type Summary } from '../test/powercut/campaign.ts'
 import { FAULTS, type Fault } from '../test/powercut/faults.ts'
@@ -18,13 +23,13 @@ import { readTimeline, type Timeline } from '../test/powercut/timeline.ts'
 import { requireTool } from '../test/tools.ts'
 
 interface Plan {
-  images: number
-  seed: number
-  seconds: number
-  keep: boolean
+  readonly images: number
+  readonly seed: number
+  readonly seconds: number
+  readonly keep: boolean
   /** A recording that was kept: judged again instead of recording anew. */
-  replay: string | undefined
-  image: number | undefined
+  readonly replay: string | undefined
+  readonly image: number | undefined
 }
 
 /** A server broken in one way, and the lives in which it must be noticed. */
@@ -64,57 +69,44 @@ const PROMISED_MIN = 20
 const PROGRESS_MS = 2000
 const FAILURES_SHOWN = 5
 const SEED_MAX = 1_000_000
+const IMAGES_MAX = 100_000
+const SECONDS_MAX = 60
 
 let running: Cluster | undefined
 
-function parsePlan(argv: readonly string[]): Plan {
-  const plan: Plan = {
-    images: 300,
-    seed: 1 + Math.floor(Math.random() * SEED_MAX),
-    seconds: 4,
-    keep: false,
-    replay: undefined,
-    image: undefined,
+const OPTIONS = {
+  images: { type: 'string', default: '300' },
+  seed: { type: 'string', default: String(1 + Math.floor(Math.random() * SEED_MAX)) },
+  seconds: { type: 'string', default: '4' },
+  keep: { type: 'boolean', default: false },
+  replay: { type: 'string' },
+  image: { type: 'string' },
+} as const
+
+function planOf({ values }: CommandLine<typeof OPTIONS>): Plan {
+  const { images, seed, seconds, keep, replay, image } = values
+  const whole = (name: string, text: string, least: number, most: number): number =>
+    numberFrom(name, text, { least, most, whole: true })
+  return {
+    images: whole('images', images, 1, IMAGES_MAX),
+    seed: whole('seed', seed, 1, SEED_MAX),
+    seconds: whole('seconds', seconds, 1, SECONDS_MAX),
+    keep,
+    replay,
+    image: image === undefined ? undefined : whole('image', image, 0, IMAGES_MAX),
   }
-  const words = argv.flatMap((word) => (word.startsWith('--') ? word.split(/=(.*)/s, 2) : [word]))
-  while (words.length > 0) {
-    const flag = words.shift() ?? ''
-    if (flag === '--keep') {
-      plan.keep = true
-      continue
-    }
-    const value = words.shift() ?? ''
-    if (flag === '--images') plan.images = whole(flag, value, 100_000)
-    else if (flag === '--seed') plan.seed = whole(flag, value, SEED_MAX)
-    else if (flag === '--seconds') plan.seconds = whole(flag, value, 60)
-    else if (flag === '--image') plan.image = whole(flag, value, 100_000)
-    else if (flag === '--replay' && value !== '') plan.replay = value
-    else {
-      const allowed = '--images N, --seed S, --seconds N, --keep, --replay DIR, --image N'
-      throw new OperatorError('OPTION', `option '${flag} ${value}'; allowed: ${allowed}`)
-    }
-  }
-  return plan
 }
 
-function whole(flag: string, value: string, max: number): number {
-  const found = /^\d{1,7}$/.test(value) ? Number(value) : Number.NaN
-  const min = flag === '--image' ? 0 : 1
-  if (found >= min && found <= max) return found
-  throw new OperatorError('OPTION', `option ${flag}: value '${value}'; allowed: ${min} to ${max}`)
-}
-
-async function main(argv: readonly string[]): Promise<void> {
-  const plan = parsePlan(argv)
+async function main(line: CommandLine<typeof OPTIONS>): Promise<number> {
+  const plan = planOf(line)
   const strace = requireTool('strace')
   if (strace === undefined) {
     say('NOT RUN: strace is missing, so no system call can be recorded')
-    return
+    return 0
   }
   if (plan.replay !== undefined) {
     const failed = await judged(plan, plan.replay, 'the recording', plan.images)
-    process.exitCode = failed ? 1 : 0
-    return
+    return failed ? 1 : 0
   }
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-powercut-'))
   // The nodes' own directories too, so that one removal leaves nothing behind.
@@ -125,7 +117,6 @@ async function main(argv: readonly string[]): Promise<void> {
   })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   const failed = await run(plan, folder)
-  process.exitCode = failed ? 1 : 0
   if (plan.keep) {
     const again = `--replay ${join(folder, 'node')} --seed ${plan.seed} --image N --keep`
     say(`kept: ${folder}; one image again: npm run powercut -- ${again}`)
@@ -133,6 +124,7 @@ async function main(argv: readonly string[]): Promise<void> {
     // Timing makes every recording another one, so a seed alone does not bring an image back.
     say('--keep keeps the recordings and the images that fail, to judge them again')
   }
+  return failed ? 1 : 0
 }
 
 /** Whether anything failed. */
@@ -256,8 +248,4 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  process.stderr.write(`powercut: ${operatorLine(error) ?? text}\n`)
-  process.exitCode = 1
-})
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

@@ -9,6 +9,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type CommandLine, numberFrom, runScript } from '../test/command-line.ts'
 import { Cluster, type NodeProcess, successful } from '../test/e2e/cluster.ts'
 import { RespClient } from '../test/e2e/resp-client.ts'
 import { readTrace, type Trace, traceCommand } from '../test/e2e/syscall-trace.ts'
@@ -102,20 +103,15 @@ function judge(
   return { sets, early, marginUs }
 }
 
-function option(name: string, fallback: number): number {
-  const at = process.argv.indexOf(name)
-  const value = at < 0 ? fallback : Number(process.argv[at + 1])
-  if (Number.isInteger(value) && value >= 2) return value
-  throw new Error(`${name} takes a number of SETs, at least 2`)
-}
+const OPTIONS = { sets: { type: 'string', default: String(SETS_DEFAULT) } } as const
 
-async function main(): Promise<void> {
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const sets = numberFrom('sets', values.sets, { least: 2, whole: true })
   if (requireTool('strace') === undefined) {
     process.stdout.write('NOT RUN: strace is missing\n')
-    process.exitCode = 1
-    return
+    return 1
   }
-  const proof = await prove('src/main.js', option('--sets', SETS_DEFAULT))
+  const proof = await prove('src/main.js', sets)
   const durable = proof.sets - proof.early
   process.stdout.write(
     `proof: ${durable} of ${proof.sets} replies left after fdatasync and the meta write on two of three nodes ` +
@@ -127,7 +123,7 @@ async function main(): Promise<void> {
   )
   const passed = proof.early === 0 && control.early > 0
   process.stdout.write(passed ? 'proved\n' : 'NOT proved\n')
-  process.exitCode = passed ? 0 : 1
+  return passed ? 0 : 1
 }
 
-await main()
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

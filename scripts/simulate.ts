@@ -11,7 +11,7 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { checkHistory } from '../test/linearizability/check.ts'
 import { MARK_FLOOR, Marks } from '../test/sim/marks.ts'
 import { QUOTA, type SimulationResult, simulate } from '../test/sim/simulation.ts'
@@ -252,24 +252,28 @@ function failuresOfCi(totals: Totals): readonly string[] {
   return ran < seeds ? [...missing, `only ${ran} of ${seeds} seeds ran`] : missing
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: 'string' },
-      seeds: { type: 'string' },
-      forever: { type: 'boolean' },
-      ci: { type: 'boolean' },
-    },
-  })
+const OPTIONS = {
+  seed: { type: 'string' },
+  seeds: { type: 'string' },
+  forever: { type: 'boolean' },
+  ci: { type: 'boolean' },
+  /** How this script starts its workers. */
+  worker: { type: 'boolean' },
+} as const
+
+async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number | undefined> {
+  if (values.worker === true) {
+    work()
+    return undefined
+  }
   if (values.seed !== undefined) {
-    const passed = await runOne(Number(values.seed))
+    const passed = await runOne(numberFrom('seed', values.seed, { least: 0, whole: true }))
     process.stdout.write(passed ? '1 passed, 0 failed\n' : '0 passed, 1 failed\n')
     return passed ? 0 : 1
   }
   const range = /^(\d+)\.\.(\d+)$/.exec(values.seeds ?? '')
   if (range === null && values.forever !== true && values.ci !== true) {
-    process.stdout.write('one of: --seed N, --seeds A..B, --forever, --ci\n')
-    return 2
+    throw calledWrongly('say one of: --seed N, --seeds A..B, --forever, --ci')
   }
   const random = Math.floor(Math.random() * 2 ** 31)
   const forever = seedsFrom(random, Number.MAX_SAFE_INTEGER)
@@ -286,5 +290,4 @@ async function main(): Promise<number> {
   return totals.failed + failures.length === 0 ? 0 : 1
 }
 
-if (process.argv.includes('--worker')) work()
-else process.exitCode = await main()
+await runScript({ url: import.meta.url, options: OPTIONS }, main)

@@ -1,5 +1,6 @@
 /*
- * `npm test`: runs every compiled test file with Node's own runner. It lists the files itself, because patterns and
+ * `npm test [-- WORD...]`: runs every compiled test file with Node's own runner, or those whose path contains one of the
+ * words. It lists the files itself, because patterns and
  * directories mean different things to the runners of Node 20, 22 and 24; and it says at the end which tests did
  * not run for want of a tool, because a skip in the middle of a long output is a skip that nobody sees.
  */
@@ -9,6 +10,7 @@ import { join, relative, resolve } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
+import { type CommandLine, calledWrongly, runScript } from '../test/command-line.ts'
 
 const CONCURRENCY = 2
 /** A test file that hangs must fail with its name, not the whole run without one. */
@@ -38,15 +40,16 @@ function chooseFiles(patterns: readonly string[]): readonly string[] {
   const files = filesBelow(COMPILED, '.test.js')
   const all = patterns.length === 0
   const chosen = files.filter((name) => all || patterns.some((word) => name.includes(word)))
-  if (chosen.length === 0) throw new Error(`no test file's path contains ${patterns.join(' or ')}`)
+  if (chosen.length === 0) {
+    throw calledWrongly(`no test file's path contains ${patterns.join(' or ')}`)
+  }
   return chosen.map((name) => resolve(COMPILED, name))
 }
 
-/** Words behind `npm test --` keep only the files whose path contains one of them. */
-function main(): void {
+function main({ positionals }: CommandLine<Record<never, never>>): undefined {
   const skipped: Skipped[] = []
   const failed = new Set<string>()
-  const files = chooseFiles(process.argv.slice(2))
+  const files = chooseFiles(positionals)
   const stream = run({
     files: [...files],
     concurrency: CONCURRENCY,
@@ -75,4 +78,4 @@ function shown(file: string | undefined): string {
   return file === undefined ? '?' : relative(COMPILED, file)
 }
 
-main()
+await runScript({ url: import.meta.url, options: {}, words: true }, main)

@@ -226,6 +226,24 @@ const rules: readonly Rule[] = [
     ],
   },
   {
+    rule: 'a script is started by runScript, and reads no command line by itself',
+    why: 'test/command-line.ts: what is typed wrong gets one line and the usage, not the stack of a bug',
+    find(file) {
+      if (!isIn(file.path, 'scripts')) return []
+      const byItself = places(file.code, /\bprocess\.argv\b|\bparseArgs\b/g)
+      return /^await runScript\(/m.test(file.code) ? byItself : [...byItself, 'no runScript()']
+    },
+    bad: [
+      ['scripts/a.ts', 'await runScript(what, () => process.argv.length)'],
+      ['scripts/a.ts', 'const { values } = parseArgs({})\nawait runScript(what, main)'],
+      ['scripts/a.ts', 'await main()'],
+    ],
+    good: [
+      ['scripts/a.ts', 'await runScript(what, ({ values }) => main(values)) // not process.argv'],
+      ['test/a.ts', 'process.argv.slice(2)'],
+    ],
+  },
+  {
     rule: 'erasable TypeScript, without holes in the types',
     why: 'style.md: the sources run as they are on Node 24, and a silenced checker checks nothing',
     find(file) {

@@ -40,15 +40,15 @@ test('a folder that holds something else is not taken for a report', async (cont
   const folder = temporaryDirectory(context)
   writeFileSync(join(folder, 'mine.txt'), 'mine')
   const run = new Child(context, 'scripts/jepsen.js', ['--out', folder])
-  assert.equal((await run.end(START_MS)).code, 1)
-  assert.match(run.stdout, /holds something that is no report/)
+  assert.equal((await run.end(START_MS)).code, 2)
+  assert.match(run.stderr, /holds something that is no report/)
   assert.equal(readFileSync(join(folder, 'mine.txt'), 'utf8'), 'mine')
 })
 
 test('a nemesis that this run has no use for is refused with the reason', async (context) => {
   const run = new Child(context, 'scripts/jepsen.js', ['--nodes', '1', '--nemesis', 'member'])
-  assert.equal((await run.end(START_MS)).code, 1)
-  assert.match(run.stdout, /the nemesis member needs three nodes/)
+  assert.equal((await run.end(START_MS)).code, 2)
+  assert.match(run.stderr, /the nemesis member needs three nodes/)
 })
 
 test('an unknown nemesis or workload is refused by its name', async (context) => {
@@ -57,7 +57,7 @@ test('an unknown nemesis or workload is refused by its name', async (context) =>
     ['--workload', 'floods'],
   ] as const) {
     const run = new Child(context, 'scripts/jepsen.js', [flag, value])
-    assert.equal((await run.end(START_MS)).code, 1)
-    assert.match(run.stdout, /no (?:nemesis|workload) 'floods'; there are \w+/)
+    assert.equal((await run.end(START_MS)).code, 2)
+    assert.match(run.stderr, /no (?:nemesis|workload) 'floods'; there are \w+/)
   }
 })
