@@ -79,7 +79,7 @@ export class Call {
   readonly deadline: number
   /** The arguments' bytes, as limits count them. */
   readonly bytes: number
-  /** Of a write: the keys that it names, for a command without any 1; of a transaction those of its commands. */
+  /** Of a write: the keys that it names or its operations, at least 1; of a transaction those of its commands. */
   readonly work: number
   /** Of a read: with `redirect moved` too it runs at a follower. */
   readonly isReadonly: boolean
@@ -200,9 +200,13 @@ export function firstKeySlot(command: Pick<Spec, 'keys'>, args: Args): number | 
   return key === undefined ? undefined : keySlot(key)
 }
 
-/** Of a write. */
+/** An operation of BITFIELD, the largest thing beside a key that a command may have any number of, has so many. */
+const ARGUMENTS_PER_OPERATION = 4
+
+/** Of a write: arguments that are no keys are work as well. */
 export function workOf(command: Pick<Spec, 'keys'>, args: Args): number {
-  return Math.max(1, keyCount(command, args))
+  const operations = Math.floor(args.length / ARGUMENTS_PER_OPERATION)
+  return Math.max(1, keyCount(command, args), operations)
 }
 
 /** The bytes of the values in a reply: of what else it takes, every command is modest. */

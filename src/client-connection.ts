@@ -136,15 +136,18 @@ export class ClientConnection implements ConnectionHandler {
 
   // ---- Commands in ----------------------------------------------------------------------------------
 
-  /** Starts its share of commands of this turn. True: there is more to start right away, in the next turn. */
-  work(share: number): boolean {
+  /**
+   * Starts its share of commands of this turn, at least one, and no other when it is `end` (monotonic ms). True: there
+   * is more to start right away, in the next turn.
+   */
+  work(share: number, end: number): boolean {
     this.#turnBytes = 0
-    const more = this.#work(share)
+    const more = this.#work(share, end)
     this.#count()
     return more
   }
 
-  #work(share: number): boolean {
+  #work(share: number, end: number): boolean {
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
       if (this.#blocked || this.#conversation.isWaiting || this.#owner.router.congested) {
@@ -152,7 +155,7 @@ export class ClientConnection implements ConnectionHandler {
         if (this.#owner.router.congested) this.#owner.held(this)
         return false
       }
-      if (started === share) return true
+      if (started === share || (started > 0 && this.#owner.now() >= end)) return true
       const args = this.#next()
       if (args === undefined) {
         if (this.#decoder.gaveWay) return true

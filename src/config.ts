@@ -121,7 +121,10 @@ export const limits = {
   entryWaitMsMax: 5,
   /** How long reads wait for a round before theirs, and for others that share it. */
   readWaitMsMax: 5,
-  /** Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 6 us to apply. */
+  /**
+   * Keys named by the writes of an entry, and by one write: more are refused. A key costs up to 6 us to apply, an
+   * operation of BITFIELD as much, so they are counted alike.
+   */
   entryKeysMax: 1000,
   /** Bytes of values that the writes of an entry will handle, as far as its leader can tell: some 50 ms of copying. */
   entryWeightMax: 134_217_728,
@@ -176,6 +179,8 @@ export const limits = {
   lineBytesMax: 65_536,
   /** The same before AUTH, as in Redis. */
   unauthenticatedArgumentsMax: 10,
+  /** Of a command of the connection, which answers for each in one go: up to 40 us each, for COMMAND DOCS. */
+  localArgumentsMax: 512,
   unauthenticatedBulkBytesMax: 16_384,
   unauthenticatedInputBytesMax: 1_048_576,
   /** Channels, and patterns, of one connection of the Sentinel port. */

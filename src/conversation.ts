@@ -75,6 +75,9 @@ class ClientCall extends Call {
 }
 
 const NOTHING = new EncodedReply(new Uint8Array(0))
+const tooManyArguments = new ErrorReply(
+  `ERR too many arguments: the limit of this command is ${limits.localArgumentsMax}`,
+)
 const monitorOnly = new ErrorReply("ERR Replica can't interact with the keyspace")
 
 export class Conversation implements CallOwner {
@@ -134,7 +137,7 @@ export class Conversation implements CallOwner {
     const { session } = this
     const command = this.#server.resolve(args, session)
     const startedAt = this.#server.now()
-    const refusal = this.#refusalOf(command)
+    const refusal = this.#refusalOf(command, args.length)
     if (!(command instanceof ErrorReply)) {
       if (refusal === undefined && this.#server.isPaused(command, session)) return false
       session.lastCommand = command.name
@@ -156,12 +159,16 @@ export class Conversation implements CallOwner {
   // ---- Whether it may run -------------------------------------------------------------------------
 
   /** The error for what may not even be queued. */
-  #refusalOf(command: Command | ErrorReply): ErrorReply | undefined {
+  #refusalOf(command: Command | ErrorReply, argumentCount: number): ErrorReply | undefined {
     if (command instanceof ErrorReply) return command
     const { session } = this
     const { flags } = command
     if (mustAuthenticate(session, this.#server.server) && !flags.includes('no_auth')) return noAuth
     if (command.refusal !== undefined) return command.refusal.reply
+    // WATCH, the one that names keys, has a limit of its own.
+    if (command.kind === 'local' && command.keys === undefined) {
+      if (argumentCount > limits.localArgumentsMax) return tooManyArguments
+    }
     if (session.multi !== undefined && flags.includes('no_multi')) return notInTransaction.reply
     if (session.isMonitor && command.kind !== 'local') return monitorOnly
     return undefined

@@ -311,7 +311,7 @@ export class Frontend {
     let isOver = false
     for (const connection of ready) {
       if (isOver) this.#owner.ready(connection)
-      else if (connection.work(share)) unfinished.push(connection)
+      else if (connection.work(share, end)) unfinished.push(connection)
       isOver ||= clock.monotonic() >= end
     }
     for (const connection of unfinished) this.#owner.ready(connection)

@@ -85,7 +85,7 @@ export interface RouterLimits {
   readonly entryWaitMs: number
   /** Ms that reads may wait for others to share their round. */
   readonly readWaitMs: number
-  /** A write that names more keys is refused: every node stands still while it applies one. */
+  /** A write of more keys or operations is refused: every node stands still while it applies one. */
   readonly writeKeys: number
   /** Bytes of calls in entries that were proposed and not answered; one larger entry stands alone. */
   readonly unappliedBytes: number
@@ -191,8 +191,9 @@ export class Router {
     stream.unanswered++
     // Another node's own build has let its call pass, and may have another limit.
     if (call.work > this.#limits.writeKeys && !call.isRemote) {
-      const text = `ERR ${call.work} keys are too many for one command: the limit is ${this.#limits.writeKeys}`
-      call.answer(new ErrorReply(text), this.#ports.appliedIndex())
+      const text = `ERR ${call.work} keys or operations are too many for one command`
+      const refusal = new ErrorReply(`${text}: the limit is ${this.#limits.writeKeys}`)
+      call.answer(refusal, this.#ports.appliedIndex())
       return
     }
     // Where nothing of its connection is on its way, a read waits for no command of others that has no place yet.

@@ -4,6 +4,7 @@
  */
 
 import type { Reply } from '../../resp/encoder.ts'
+import { limits } from '../config.ts'
 import { argument, type Int64, isWord, keyOf, parseInt64, textOf } from './arguments.ts'
 import { badOffset, bitOffset, writableCopy } from './bitmaps.ts'
 import { addToField, type FieldType, type Overflow, readField, writeField } from './bits.ts'
@@ -25,6 +26,11 @@ const badType = new CommandError(
 )
 const badOverflow = new CommandError('ERR Invalid OVERFLOW type specified')
 const onlyGet = new CommandError('ERR BITFIELD_RO only supports the GET subcommand')
+/** It runs in one go, and has the limit that BITFIELD gets where writes are counted. */
+const tooMany = new CommandError(
+  `ERR too many operations for one command: the limit is ${limits.writeKeysMax}`,
+)
+const ARGUMENTS_PER_GET = 3
 const NO_BYTES = new Uint8Array(0)
 const HASH_SIGN = 0x23
 const INT64_SPAN = 2n ** 63n
@@ -106,6 +112,7 @@ function bitfield(db: Database, args: Args): Reply {
 }
 
 function bitfieldReadOnly(db: ReadonlyDatabase, args: Args): Reply {
+  if (args.length - 2 > limits.writeKeysMax * ARGUMENTS_PER_GET) throw tooMany
   const operations = operationsOf(args)
   if (operations.some(({ kind }) => kind !== 'get')) throw onlyGet
   const bytes = db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES

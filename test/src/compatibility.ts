@@ -69,7 +69,8 @@ const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
 
 const GENERAL = `
 - A value is a string; other types are not there yet.
-- A write that names more than ${count(limits.writeKeysMax)} keys is refused.
+- A write of more than ${count(limits.writeKeysMax)} keys, or operations of BITFIELD, is refused.
+- A command of the connection (COMMAND DOCS, CLIENT LIST, CONFIG GET ...) of more than ${count(limits.localArgumentsMax)} arguments is refused.
 - A time to expire beyond 2^53 ms (the year 287396) is kept as that.
 - A key that is due and was not removed yet counts in DBSIZE, as in Redis, but is removed at another moment.
 - Errors say what became of a command: \`CLUSTERDOWN\` and \`MOVED\`: it was not executed and never will be;

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { limits } from '../../src/config.ts'
 import { type FakeClient, FrontendBench, resp } from './frontend-bench.ts'
 
 class Fixture {
@@ -319,6 +320,19 @@ describe('what is refused', () => {
     assert.match(it.ask('DEBUG SLEEP 0'), refusal)
     assert.equal(it.ask('DEBUG'), "-ERR wrong number of arguments for 'debug' command|")
     assert.match(it.ask('MULTI', 'DEBUG OBJECT k', 'EXEC'), /\|-EXECABORT Transaction discarded/)
+  })
+
+  test('a command of the connection with more arguments than allowed, whatever it is', async () => {
+    const it = await Fixture.open()
+    const most = limits.localArgumentsMax
+    const asked = (count: number): string => `COMMAND INFO${' get'.repeat(count - 2)}`
+    assert.match(it.ask(asked(most)), new RegExp(`^\\*${most - 2}\\|`))
+    const refusal = `-ERR too many arguments: the limit of this command is ${most}|`
+    assert.equal(it.ask(asked(most + 1)), refusal)
+    assert.match(it.ask('MULTI', asked(most + 1), 'EXEC'), /limit of this command.*\|-EXECABORT /)
+    // WATCH has more room, and what is read or written runs elsewhere.
+    assert.equal(it.ask(`WATCH${' k'.repeat(most)}`), '+OK|')
+    assert.match(it.ask(`MGET${' k'.repeat(most)}`), new RegExp(`^\\*${most}\\|`))
   })
 
   test('is counted: refused before it ran, or failed', async () => {

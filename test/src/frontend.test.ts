@@ -122,6 +122,19 @@ describe('turns', () => {
     assert.deepEqual([slow.read().length > 0, served()], [true, ['', '', '']])
   })
 
+  test('one connection starts no more commands when the time is over, but always one', async () => {
+    const server = await FrontendBench.open()
+    const client = server.connect()
+    client.send(resp('PING').repeat(3))
+    server.lookMs = limits.turnWorkMsMax
+    for (let turn = 0; turn < 3; turn++) {
+      server.turn()
+      assert.equal(client.read(), '+PONG|')
+    }
+    server.turn()
+    assert.equal(client.read(), '')
+  })
+
   test('above what a turn reads of all, each is read no further than its first piece', async () => {
     const server = await FrontendBench.open()
     const clients = Array.from({ length: 6 }, () => server.connect())

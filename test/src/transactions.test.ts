@@ -125,10 +125,42 @@ describe('the queue', () => {
     const before = it.logged
     assert.match(
       it.ask('MULTI', `DEL ${keys(most)}`, 'SET a 2', 'EXEC'),
-      /-ERR 5001 keys are too many for one command: the limit is 5000\|$/,
+      /-ERR 5001 keys or operations are too many for one command: the limit is 5000\|$/,
     )
     assert.equal(it.logged, before)
     assert.equal(it.ask('GET a'), '$1|1|')
+  })
+
+  test('as many operations as one BITFIELD may have, and one more', async () => {
+    const it = await Fixture.open()
+    const most = limits.writeKeysMax
+    const increments = (count: number): string[] => [
+      'BITFIELD',
+      'b',
+      ...Array.from({ length: count }, () => ['INCRBY', 'u16', '0', '1']).flat(),
+    ]
+    const reads = (count: number): string[] => [
+      'BITFIELD_RO',
+      'b',
+      ...Array.from({ length: count }, () => ['GET', 'u16', '0']).flat(),
+    ]
+    const send = (command: readonly string[]): string => {
+      it.client.send(resp(...command))
+      it.server.settle()
+      return it.client.read()
+    }
+    assert.ok(send(increments(most)).endsWith(`:${most}|`))
+    const before = it.logged
+    assert.equal(
+      send(increments(most + 1)),
+      `-ERR ${most + 1} keys or operations are too many for one command: the limit is ${most}|`,
+    )
+    assert.equal(it.logged, before)
+    assert.match(send(reads(most)), new RegExp(`^\\*${most}\\|:${most}\\|`))
+    assert.equal(
+      send(reads(most + 1)),
+      `-ERR too many operations for one command: the limit is ${most}|`,
+    )
   })
 
   test('as many arguments as allowed, and one more', async () => {
