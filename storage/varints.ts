@@ -12,11 +12,12 @@ const LOOP_COPY_BYTES_MAX = 24
 
 /** Reads LEB128 numbers below 2^32 and what they count; every step is checked against the bytes at hand. */
 export class VarintReader {
-  readonly #data: Uint8Array
+  /** A Buffer: its parts are Buffers too, so a command that makes text of one needs no further view of it. */
+  readonly #data: Buffer
   #offset: number
 
   constructor(data: Uint8Array, offset: number) {
-    this.#data = data
+    this.#data = Buffer.from(data.buffer, data.byteOffset, data.length)
     this.#offset = offset
   }
 
