@@ -5,15 +5,28 @@
 
 import { Buffer } from 'node:buffer'
 import { ErrorReply } from '../resp/encoder.ts'
-import type { WatchedKey } from '../storage/logged-command.ts'
+import {
+  commandLength,
+  formCommand,
+  readCommand,
+  type WatchedKey,
+  writeCommand,
+} from '../storage/logged-command.ts'
+import { allocateBytes, type ByteRange, VarintReader } from '../storage/varints.ts'
+import { workOf } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import type { Args, Command } from './commands/command.ts'
 import { limits } from './config.ts'
 
 /** What a queued command or a watched key costs beside its bytes, roughly. */
 const OVERHEAD_BYTES = 64
-/** An argument from this size on is kept where it came; below, it would pin a chunk that is larger. */
-const KEPT_BYTES_MIN = 16 * 1024
+/** Queued commands share pieces of memory, each larger than the one before, from and up to these sizes. */
+const PIECE_BYTES_MIN = 512
+const PIECE_BYTES_MAX = 64 * 1024
+/** A command from this size on has a piece of its own, so that no more than a quarter of another is left empty. */
+const OWN_PIECE_BYTES_MIN = PIECE_BYTES_MAX / 4
+
+const NONE = new Uint8Array(0)
 
 const tooManyCommands = new ErrorReply(
   `ERR a transaction may have ${limits.transactionCommandsMax} commands at most`,
@@ -25,16 +38,33 @@ const tooManyBytes = new ErrorReply(
   'ERR the transaction is larger than transaction-max-bytes allows',
 )
 
-export interface QueuedCommand {
+/**
+ * A command in the form that the log has, which is what EXEC needs. Thousands of arguments as objects, which live
+ * until EXEC, would be moved twice by the garbage collector, and every other client would wait for that.
+ */
+export class QueuedCommand {
   readonly command: Command
-  readonly args: Args
+  readonly form: ByteRange
+
+  constructor(command: Command, form: ByteRange) {
+    this.command = command
+    this.form = form
+  }
+
+  get args(): Args {
+    return readCommand(new VarintReader(this.form.bytes, this.form.start)).argv
+  }
 }
 
 /** What stands between MULTI and EXEC. */
 export class MultiQueue {
   #commands: QueuedCommand[] = []
+  /** The piece of memory that the next small command goes to, and how much of it is taken. */
+  #piece: Uint8Array = NONE
+  #taken = 0
   #bytes = 0
   #arguments = 0
+  #work = 0
   #broken = false
   #writes = false
 
@@ -57,9 +87,16 @@ export class MultiQueue {
     return this.#writes
   }
 
+  /** Of the data commands together, in keys. */
+  get work(): number {
+    return this.#work
+  }
+
   break(): void {
     this.#broken = true
     this.#commands = []
+    this.#piece = NONE
+    this.#taken = 0
     this.#bytes = 0
   }
 
@@ -75,8 +112,23 @@ export class MultiQueue {
     this.#bytes += bytes
     this.#arguments += args.length
     if (command.kind === 'write') this.#writes = true
-    this.#commands.push({ command, args: args.map(kept) })
+    if (command.kind !== 'local') this.#work += workOf(command, args)
+    this.#commands.push(new QueuedCommand(command, this.#formOf(args)))
     return undefined
+  }
+
+  #formOf(argv: Args): ByteRange {
+    const logged = { database: 0, argv }
+    const length = commandLength(logged)
+    if (length >= OWN_PIECE_BYTES_MIN) return formCommand(logged)
+    if (this.#taken + length > this.#piece.length) {
+      const more = Math.max(PIECE_BYTES_MIN, 2 * this.#piece.length, length)
+      this.#piece = allocateBytes(Math.min(more, PIECE_BYTES_MAX))
+      this.#taken = 0
+    }
+    const start = this.#taken
+    this.#taken = writeCommand(this.#piece, start, logged)
+    return { bytes: this.#piece, start, end: this.#taken }
   }
 
   #refusalOf(argumentCount: number, bytes: number, bytesMax: number): ErrorReply | undefined {
@@ -84,10 +136,6 @@ export class MultiQueue {
     if (this.#arguments + argumentCount > limits.transactionArgumentsMax) return tooManyArguments
     return this.#bytes + bytes > bytesMax ? tooManyBytes : undefined
   }
-}
-
-function kept(arg: Uint8Array): Uint8Array {
-  return arg.length < KEPT_BYTES_MIN ? Buffer.from(arg) : arg
 }
 
 /** The keys of WATCH, each as it was first seen. */

@@ -42,8 +42,7 @@ export interface Sent {
 
 /** A command that was answered. */
 export interface Answered extends Sent {
-  /** undefined: it ran inside a transaction, whose time is that of EXEC. */
-  readonly ms: number | undefined
+  readonly ms: number
   readonly reply: Reply
 }
 
@@ -87,8 +86,12 @@ export class Observer {
     this.#errorReplies = 0
   }
 
-  answered(answered: Answered): void {
-    const { command, ms, reply } = answered
+  /** A command inside a transaction: its time is that of EXEC. */
+  partAnswered(command: Command, reply: Reply): void {
+    this.#counted(command, reply)
+  }
+
+  #counted(command: Command, reply: Reply): CommandCounts {
     const counts = this.#countsOf(command)
     counts.calls++
     const error = errorText(reply)
@@ -96,7 +99,12 @@ export class Observer {
       counts.failed++
       this.#countError(error)
     }
-    if (ms === undefined) return
+    return counts
+  }
+
+  answered(answered: Answered): void {
+    const { command, ms, reply } = answered
+    const counts = this.#counted(command, reply)
     const micros = Math.round(ms * 1000)
     counts.micros += micros
     counts.latency.record(micros)

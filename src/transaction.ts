@@ -80,12 +80,10 @@ export function internalCommand(args: Args): CalledCommand | undefined {
 export function transactionWork(command: CalledCommand, args: Args): number {
   if (command.name === VERSIONS) return 1
   const { watched, commands } = transactionOf(args)
-  const databases = [...watched, ...commands].map(({ database }) => database)
-  if (databases.some((database) => database >= DATABASES)) {
-    throw new CodecError('a transaction has a bad database')
-  }
+  for (const { database } of watched) checkDatabase(database)
   let work = 0
-  for (const { argv } of commands) {
+  for (const { database, argv } of commands) {
+    checkDatabase(database)
     const queued = resolve(argv)
     const fits = !(queued instanceof ErrorReply) && queued.kind !== 'local'
     if (!fits || (command.kind === 'read' && queued.kind === 'write')) {
@@ -94,6 +92,10 @@ export function transactionWork(command: CalledCommand, args: Args): number {
     work += workOf(queued, argv)
   }
   return work
+}
+
+function checkDatabase(database: number): void {
+  if (database >= DATABASES) throw new CodecError('a transaction has a bad database')
 }
 
 /** Throws CodecError. */

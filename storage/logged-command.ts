@@ -8,6 +8,8 @@ import { assert } from '../raft/assert.ts'
 import { CodecError, writeUint64 } from './integers.ts'
 import {
   allocateBytes,
+  type ByteRange,
+  copyRange,
   stringLength,
   VarintReader,
   varintLength,
@@ -39,7 +41,16 @@ export interface TransactionCommand extends LoggedCommand {
 
 export interface Transaction {
   readonly watched: readonly WatchedKey[]
-  readonly commands: readonly TransactionCommand[]
+  /** Each is made when its turn comes: thousands that live together would cost the garbage collector much. */
+  readonly commands: Iterable<TransactionCommand>
+}
+
+/** A command of a transaction as it was queued: `form` is what writeCommand made of it, with any database. */
+export interface FormedCommand {
+  readonly form: ByteRange
+  /** 0 to 127. */
+  readonly database: number
+  readonly protocol: 2 | 3
 }
 
 const DATABASE_MAX = 255
@@ -69,6 +80,12 @@ export function writeCommand(
   return at
 }
 
+/** The form of a command in memory of its own. */
+export function formCommand(command: LoggedCommand): ByteRange {
+  const bytes = allocateBytes(commandLength(command))
+  return { bytes, start: 0, end: writeCommand(bytes, 0, command) }
+}
+
 /** Every argument is a view of the reader's data. Throws CodecError. */
 export function readCommand(reader: VarintReader): LoggedCommand {
   const database = reader.byte()
@@ -79,18 +96,26 @@ export function readCommand(reader: VarintReader): LoggedCommand {
   return { database, argv }
 }
 
+/** Throws CodecError exactly where readCommand does. */
+function skipCommand(reader: VarintReader): void {
+  reader.byte()
+  const argc = reader.next()
+  if (argc === 0) throw new CodecError('a command without a name')
+  for (let i = 0; i < argc; i++) reader.skipString()
+}
+
 /**
  * Layout: number of watched keys, per key: database u8 (with MISSING_BIT), length, bytes, version u64; number of
  * commands, per command its form, with RESP3_BIT in the byte of the database.
  */
-export function encodeTransaction({ watched, commands }: Transaction): Uint8Array {
-  const marked = commands.map(({ database, protocol, argv }) => {
-    assert(database < RESP3_BIT, () => `database ${database} of a transaction`)
-    return { database: protocol === 3 ? database | RESP3_BIT : database, argv }
-  })
+export function encodeTransaction(transaction: {
+  readonly watched: readonly WatchedKey[]
+  readonly commands: readonly FormedCommand[]
+}): Uint8Array {
+  const { watched, commands } = transaction
   let length = varintLength(watched.length) + varintLength(commands.length)
   for (const { key } of watched) length += 1 + stringLength(key) + 8
-  for (const command of marked) length += commandLength(command)
+  for (const { form } of commands) length += form.end - form.start
   const bytes = allocateBytes(length)
   let offset = writeVarint(bytes, 0, watched.length)
   for (const { database, key, version, isMissing } of watched) {
@@ -100,13 +125,18 @@ export function encodeTransaction({ watched, commands }: Transaction): Uint8Arra
     writeUint64(bytes, offset, version)
     offset += 8
   }
-  offset = writeVarint(bytes, offset, marked.length)
-  for (const command of marked) offset = writeCommand(bytes, offset, command)
+  offset = writeVarint(bytes, offset, commands.length)
+  for (const { form, database, protocol } of commands) {
+    assert(database < RESP3_BIT, () => `database ${database} of a transaction`)
+    const end = copyRange(bytes, offset, form)
+    bytes[offset] = protocol === 3 ? database | RESP3_BIT : database
+    offset = end
+  }
   assert(offset === length, () => `a transaction of ${length} bytes ended at ${offset}`)
   return bytes
 }
 
-/** The reverse of encodeTransaction; keys and arguments are views of `data`. Throws CodecError. */
+/** The reverse of encodeTransaction; keys and arguments are views of `data`. Throws CodecError, at once or never. */
 export function decodeTransaction(data: Uint8Array): Transaction {
   const reader = new VarintReader(data, 0)
   const watched: WatchedKey[] = []
@@ -116,12 +146,17 @@ export function decodeTransaction(data: Uint8Array): Transaction {
     const isMissing = marked >= MISSING_BIT
     watched.push({ database: marked & ~MISSING_BIT, key, version, isMissing })
   }
-  const commands: TransactionCommand[] = []
+  const { offset } = reader
+  for (let left = reader.next(); left > 0; left--) skipCommand(reader)
+  reader.expectEnd()
+  return { watched, commands: { [Symbol.iterator]: () => readCommands(data, offset) } }
+}
+
+function* readCommands(data: Uint8Array, offset: number): Generator<TransactionCommand> {
+  const reader = new VarintReader(data, offset)
   for (let left = reader.next(); left > 0; left--) {
     const { database, argv } = readCommand(reader)
     const protocol = database >= RESP3_BIT ? 3 : 2
-    commands.push({ database: database & ~RESP3_BIT, protocol, argv })
+    yield { database: database & ~RESP3_BIT, protocol, argv }
   }
-  reader.expectEnd()
-  return { watched, commands }
 }

@@ -53,6 +53,18 @@ export class VarintReader {
     return this.bytes(this.next())
   }
 
+  /** The same without the view. */
+  skipString(): void {
+    const length = this.next()
+    this.#offset += length
+    if (this.#offset > this.#data.length) throw new CodecError('commands are cut short')
+  }
+
+  /** Where the next byte is read. */
+  get offset(): number {
+    return this.#offset
+  }
+
   uint64(): number {
     return readUint64(this.bytes(8), 0)
   }
@@ -101,6 +113,25 @@ function copyInto(target: Uint8Array, offset: number, source: Uint8Array): void 
     return
   }
   for (let i = 0; i < source.length; i++) target[offset + i] = source[i] ?? 0
+}
+
+/** Some of the bytes of a longer piece. */
+export interface ByteRange {
+  readonly bytes: Uint8Array
+  readonly start: number
+  readonly end: number
+}
+
+/** Gives where the copy ends. */
+export function copyRange(
+  target: Uint8Array,
+  offset: number,
+  { bytes, start, end }: ByteRange,
+): number {
+  const length = end - start
+  if (length > LOOP_COPY_BYTES_MAX) target.set(bytes.subarray(start, end), offset)
+  else for (let i = 0; i < length; i++) target[offset + i] = bytes[start + i] ?? 0
+  return offset + length
 }
 
 /** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */

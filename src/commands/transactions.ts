@@ -16,7 +16,6 @@ import {
   ReplyBuffer,
 } from '../../resp/encoder.ts'
 import { encodeTransaction, type WatchedKey } from '../../storage/logged-command.ts'
-import { workOf } from '../call.ts'
 import { limits } from '../config.ts'
 import { MultiQueue, type QueuedCommand } from '../multi.ts'
 import type { Session } from '../session.ts'
@@ -50,7 +49,8 @@ export const notInTransaction: CommandError = new CommandError(
 )
 
 /** What a queued command finds when its turn comes. */
-interface Planned extends QueuedCommand {
+interface Planned {
+  readonly queued: QueuedCommand
   readonly database: number
   readonly protocol: 2 | 3
 }
@@ -74,18 +74,20 @@ function exec(session: Session, _args: Args, server: LocalServer): LocalReply {
   session.endTransaction()
   if (queue.broken) throw aborted
   const planned = plan(queue.commands, session, server)
-  const commands = planned.filter(({ command }) => command.kind !== 'local')
+  const commands = planned.filter(isData)
   if (commands.length + watched.length === 0) return spliced(planned, [], session, server)
-  const writes = commands.some(({ command }) => command.kind === 'write')
+  const writes = commands.some(({ queued }) => queued.command.kind === 'write')
   const transaction = {
     watched,
-    commands: commands.map(({ database, protocol, args }) => ({ database, protocol, argv: args })),
+    commands: commands.map(({ queued, database, protocol }) => {
+      return { form: queued.form, database, protocol }
+    }),
   }
   return new DataCall({
     args: [Buffer.from(writes ? EXEC_WRITES : EXEC_READS), encodeTransaction(transaction)],
     database: session.database,
     holds: commands.length < planned.length,
-    work: commands.reduce((sum, { command, args }) => sum + workOf(command, args), 0),
+    work: queue.work,
     answered: (reply) => {
       if (reply === null) return nullArray
       return isParts(reply) ? spliced(planned, reply, session, server) : reply
@@ -108,13 +110,18 @@ function plan(
   server: LocalServer,
 ): readonly Planned[] {
   const ahead = session.copy()
-  return commands.map(({ command, args }) => {
-    const planned = { command, args, database: ahead.database, protocol: ahead.protocol }
+  return commands.map((queued) => {
+    const { command } = queued
+    const planned = { queued, database: ahead.database, protocol: ahead.protocol }
     if (command.kind === 'local' && DECIDING.has(command.name)) {
-      void run(command, args, ahead, server)
+      void run(command, queued.args, ahead, server)
     }
     return planned
   })
+}
+
+function isData({ queued }: Planned): boolean {
+  return queued.command.kind !== 'local'
 }
 
 const NONE = new Uint8Array(0)
@@ -126,23 +133,22 @@ function spliced(
   session: Session,
   server: LocalServer,
 ): Reply | Promise<Reply> {
-  const data = planned.filter(({ command }) => command.kind !== 'local')
+  const data = planned.filter(isData)
   assert(data.length === parts.length, () => `${parts.length} replies to ${data.length} commands`)
   let next = 0
-  const replies = planned.map(({ command, args, database }): Reply | Promise<Reply> => {
+  const replies = planned.map(({ queued, database }): Reply | Promise<Reply> => {
+    const { command } = queued
     const part = command.kind === 'local' ? undefined : parts[next++]
     const reply =
       command.kind === 'local'
-        ? run(command, args, session, server)
+        ? run(command, queued.args, session, server)
         : new EncodedReply(part ?? NONE)
     const { observer } = server
     if (observer.monitors > 0) {
       const shownIn = command.kind === 'local' ? session.database : database
-      observer.show({ session, command, args }, shownIn)
+      observer.show({ session, command, args: queued.args }, shownIn)
     }
-    if (!(reply instanceof Promise)) {
-      observer.answered({ session, command, args, ms: undefined, reply })
-    }
+    if (!(reply instanceof Promise)) observer.partAnswered(command, reply)
     return reply
   })
   const isReady = (reply: Reply | Promise<Reply>): reply is Reply => !(reply instanceof Promise)

@@ -7,7 +7,7 @@ import { EXEC_READS, EXEC_WRITES } from '../../src/commands/transactions.ts'
 import { ForwardReceiver, ForwardSender } from '../../src/forwarding.ts'
 import type { Body } from '../../src/peer-frame.ts'
 import { CodecError, encodeFrame } from '../../storage/codec.ts'
-import { encodeTransaction } from '../../storage/logged-command.ts'
+import { encodeTransaction, formCommand } from '../../storage/logged-command.ts'
 import { Caller, RouterBench } from './router-bench.ts'
 
 function joined(body: Body): Uint8Array {
@@ -313,7 +313,10 @@ describe('what is no frame', () => {
   const [set, k, v] = ['SET', 'k', 'v'].map((word) => Buffer.from(word))
   assert.ok(set && k && v)
   const transaction = (argv: readonly Uint8Array[], database = 0): Uint8Array =>
-    encodeTransaction({ watched: [], commands: [{ database, protocol: 2, argv }] })
+    encodeTransaction({
+      watched: [],
+      commands: [{ form: formCommand({ database: 0, argv }), database, protocol: 2 }],
+    })
   const exec = (name: string, body: Uint8Array): Uint8Array =>
     frame(1, 1, 1000, 1, [1, 0, 2, Buffer.from(name), body])
   const malformed: Record<string, Uint8Array> = {

@@ -7,6 +7,7 @@ import { CodecError } from '../../storage/codec.ts'
 import {
   decodeTransaction,
   encodeTransaction,
+  formCommand,
   type Transaction,
 } from '../../storage/logged-command.ts'
 
@@ -42,25 +43,35 @@ function decodedOrRefused(data: Uint8Array): Transaction | undefined {
   }
 }
 
+/** As EXEC makes it: the commands were formed when they were queued. */
+function encoded({ watched, commands }: Transaction): Uint8Array {
+  return encodeTransaction({
+    watched,
+    commands: [...commands].map(({ database, protocol, argv }) => {
+      return { form: formCommand({ database: 0, argv }), database, protocol }
+    }),
+  })
+}
+
 function plain({ watched, commands }: Transaction): unknown {
   const hex = (data: Uint8Array) => Buffer.from(data).toString('hex')
   return {
     watched: watched.map((one) => ({ ...one, key: hex(one.key) })),
-    commands: commands.map((one) => ({ ...one, argv: one.argv.map(hex) })),
+    commands: [...commands].map((one) => ({ ...one, argv: one.argv.map(hex) })),
   }
 }
 
 test('a transaction reads back as it was', () => {
   fc.assert(
     fc.property(transaction, (original) => {
-      assert.deepEqual(plain(decodeTransaction(encodeTransaction(original))), plain(original))
+      assert.deepEqual(plain(decodeTransaction(encoded(original))), plain(original))
     }),
   )
 })
 
 test('its bytes: short numbers take one byte, the protocol one bit', () => {
   const word = (text: string) => Buffer.from(text)
-  const encoded = encodeTransaction({
+  const data = encoded({
     watched: [
       { database: 3, key: word('k'), version: 258, isMissing: false },
       { database: 3, key: word('k'), version: 1, isMissing: true },
@@ -71,7 +82,7 @@ test('its bytes: short numbers take one byte, the protocol one bit', () => {
     ],
   })
   assert.equal(
-    Buffer.from(encoded).toString('hex'),
+    Buffer.from(data).toString('hex'),
     `02${'03'}${'01'}6b${'0000000000000102'}${'83'}${'01'}6b${'0000000000000001'}02${'00'}0203474554016b${'8f'}010158`,
   )
 })
@@ -79,11 +90,11 @@ test('its bytes: short numbers take one byte, the protocol one bit', () => {
 test('cut short anywhere it is refused, and so are bytes behind it', () => {
   fc.assert(
     fc.property(transaction, (original) => {
-      const encoded = encodeTransaction(original)
-      for (let length = 0; length < encoded.length; length++) {
-        assert.equal(decodedOrRefused(encoded.subarray(0, length)), undefined)
+      const data = encoded(original)
+      for (let length = 0; length < data.length; length++) {
+        assert.equal(decodedOrRefused(data.subarray(0, length)), undefined)
       }
-      assert.equal(decodedOrRefused(Buffer.concat([encoded, Buffer.from([0])])), undefined)
+      assert.equal(decodedOrRefused(Buffer.concat([data, Buffer.from([0])])), undefined)
     }),
     { numRuns: 30 },
   )
@@ -92,9 +103,9 @@ test('cut short anywhere it is refused, and so are bytes behind it', () => {
 test('a changed byte or garbage gives a transaction or a CodecError, nothing else', () => {
   fc.assert(
     fc.property(transaction, fc.nat(), fc.nat(255), (original, at, byte) => {
-      const encoded = encodeTransaction(original)
-      encoded[at % encoded.length] = byte
-      decodedOrRefused(encoded)
+      const data = encoded(original)
+      data[at % data.length] = byte
+      decodedOrRefused(data)
     }),
   )
   fc.assert(fc.property(bytes, (garbage) => void decodedOrRefused(garbage)))
