@@ -207,7 +207,7 @@ describe('commands', () => {
 
   it('survive at every length at which a number grows by a byte', () => {
     for (const length of [0, 1, 24, 25, 127, 128, 16_383, 16_384, 2_097_152]) {
-      const argument = new Uint8Array(length).fill(7)
+      const argument = Buffer.alloc(length, 7)
       const decoded = decodeCommands(encodeCommands(0, [{ database: 15, argv: [argument] }]))
       assert.deepEqual(decoded.commands[0]?.argv[0], argument)
     }
