@@ -38,15 +38,15 @@ Flag beats environment beats file beats default. Sizes take kb, mb, gb.
 `
 
 async function main(argv: readonly string[]): Promise<void> {
-  if (argv.includes('--help')) {
+  const [word, ...words] = argv
+  if (argv.includes('--help') || word === '-h' || word === 'help') {
     process.stdout.write(`${USAGE}${describeOptions()}\n`)
     return
   }
-  if (argv.includes('--version')) {
+  if (argv.includes('--version') || word === '-v') {
     process.stdout.write(`holdfast ${version}\n`)
     return
   }
-  const [word, ...words] = argv
   if (word === 'backup') await writeBackup(words)
   else if (word === 'restore') await restoreBackup(words)
   else {

@@ -24,6 +24,8 @@ export interface EnquiriesOptions {
   readonly admitAddress: (remoteAddress: string) => Refusal | undefined
   /** An attempt to join has ended, as all of them do. */
   readonly joinRefused: (link: PeerLink, end: LinkEnd) => void
+  /** Nobody answered there as a node does: an address that is wrong looks like that, too. */
+  readonly joinUnanswered: (address: string, why: string) => void
 }
 
 export class Enquiries {
@@ -50,7 +52,7 @@ export class Enquiries {
 
   /** Asks the nodes at these addresses in turn, without end: whoever is asked may be unable to help just then. */
   askToJoin(addresses: readonly string[]): void {
-    const { timers, random, joinRefused } = this.#options
+    const { timers, random, joinRefused, joinUnanswered } = this.#options
     let attempt = 0
     const joiner = new Dialler({
       timers,
@@ -59,7 +61,10 @@ export class Enquiries {
         const address = addresses[attempt++ % addresses.length] ?? ''
         const link = this.#dial('join', address, (end) => {
           joiner.ended(link)
-          joinRefused(link, end)
+          // What this node has ended itself is no news.
+          if (this.#joiner !== joiner) return
+          if (end.type === 'broken') joinUnanswered(address, describeEnd(end))
+          else joinRefused(link, end)
         })
         return link
       },
@@ -70,8 +75,7 @@ export class Enquiries {
 
   /** This node is a member: nobody needs to be asked any more. */
   joined(): void {
-    this.#joiner?.stop('this node is a member')
-    this.#joiner = undefined
+    this.#endJoining('this node is a member')
   }
 
   sweep(): void {
@@ -81,7 +85,13 @@ export class Enquiries {
 
   close(): void {
     for (const link of [...this.#probes]) link.close('shutting down')
-    this.#joiner?.stop('shutting down')
+    this.#endJoining('shutting down')
+  }
+
+  #endJoining(text: string): void {
+    const joiner = this.#joiner
+    this.#joiner = undefined
+    joiner?.stop(text)
   }
 
   #dial(kind: 'join' | 'probe', address: string, ended: (end: LinkEnd) => void): PeerLink {

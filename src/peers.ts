@@ -79,6 +79,7 @@ export class Peers implements Transport, Acquaintances {
       credentials: () => this.#credentials(),
       admitAddress: (remote) => this.#admitAddress(remote),
       joinRefused: (link, end) => this.#sayWhy(link, end),
+      joinUnanswered: (at, why) => this.#refusals.say(at, why, `no member to ask at ${at}: ${why}`),
     })
   }
 

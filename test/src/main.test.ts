@@ -46,6 +46,8 @@ test('--version and --help', async (context) => {
   assert.equal(help.stderr, '')
   assert.match(help.stdout, /^holdfast \d/)
   assert.match(help.stdout, /--election-timeout-ms {2}\(default: 500\)/)
+  for (const word of ['-h', 'help']) assert.deepEqual(await holdfast(context, [word]), help)
+  assert.match((await holdfast(context, ['-v'])).stdout, /^holdfast \d/)
 })
 
 test('a mistake in the options is one line and exit code 1', async (context) => {
