@@ -194,6 +194,8 @@ export const limits = {
   turnShareMin: 16,
   /** Time that a turn gives to commands; whoever had no share yet comes first in the next one. */
   turnWorkMsMax: 8,
+  /** The same for reads that run: a pipeline of them on a large value holds up nobody for longer than one takes. */
+  turnReadMsMax: 8,
   /** Input of one connection above which it is not read any further in this turn. */
   turnInputBytesMax: 524_288,
   /** The same of all together: above it, each is read no further than its first piece. */

@@ -51,6 +51,11 @@ export class PendingReads {
   readonly #rounds = new Set<ReadRound>()
   /** Streams whose confirmed reads wait for entries to be applied. */
   readonly #lagging = new Set<Stream>()
+  /** Streams with confirmed reads for which a turn had no time left, whoever waits longest first. */
+  readonly #delayed = new Set<Stream>()
+  /** Monotonic ms at which this turn's time for reads is over; undefined: none has run in it yet. */
+  #turnEnd: number | undefined
+  readonly #turnMsMax: number
   /** Reads that met a key due by the leader's time, with the clock that must be applied before they run again. */
   readonly #early = new Map<Call, number>()
 
@@ -58,10 +63,11 @@ export class PendingReads {
   constructor(options: {
     ports: RouterPorts
     options: RouterOptions
-    limits: Pick<RouterLimits, 'readWaitMs'>
+    limits: Pick<RouterLimits, 'readWaitMs' | 'readTurnMs'>
     leads: () => boolean
   }) {
     this.#waitMsMax = options.limits.readWaitMs
+    this.#turnMsMax = options.limits.readTurnMs
     this.#ports = options.ports
     this.#options = options.options
     this.#leads = options.leads
@@ -83,12 +89,18 @@ export class PendingReads {
     const { reads } = stream
     stream.reads = []
     this.#lagging.delete(stream)
+    this.#delayed.delete(stream)
     if (this.#early.size > 0) for (const call of reads) this.#early.delete(call)
     return reads
   }
 
-  /** Asks for one round for everything collected. `hasLeader` false: only stale reads are served. */
+  /**
+   * A turn begins: what the last one had no time for goes first. Asks for one round for everything collected.
+   * `hasLeader` false: only stale reads are served.
+   */
   begin(hasLeader: boolean): void {
+    this.#turnEnd = undefined
+    this.#serveDelayed()
     if (this.#collected.length === 0) return
     const calls = this.#collected.filter((call) => call.place === 'reading')
     const stale = calls.filter((call) => this.mayBeStale(call))
@@ -139,7 +151,9 @@ export class PendingReads {
       if (call.place !== 'reading') continue
       call.confirmed = true
       call.time = time
-      this.#serve(call.stream)
+      // Whoever waits for its share of the turns is not overtaken.
+      if (this.#delayed.size > 0) this.#delayed.add(call.stream)
+      else this.#serve(call.stream)
       if (call.place === 'reading') open++
     }
     if (open === 0) this.#rounds.delete(round)
@@ -153,6 +167,11 @@ export class PendingReads {
       if (call === undefined || !call.confirmed) break
       if (stream.appended > 0 || applied < stream.lastSeen) {
         this.#lagging.add(stream)
+        return
+      }
+      if (this.#turnIsOver()) {
+        this.#lagging.delete(stream)
+        this.#delayed.add(stream)
         return
       }
       const outcome = this.#ports.run(call, call.time)
@@ -174,6 +193,23 @@ export class PendingReads {
       } else call.answer(outcome, applied)
     }
     this.#lagging.delete(stream)
+  }
+
+  /** Reads have had their time of this turn; its first one always runs. */
+  #turnIsOver(): boolean {
+    const now = this.#ports.now()
+    if (this.#turnEnd !== undefined) return now >= this.#turnEnd
+    this.#turnEnd = now + this.#turnMsMax
+    return false
+  }
+
+  /** Each stream in its turn: one that is cut off again waits behind the others. */
+  #serveDelayed(): void {
+    for (const stream of [...this.#delayed]) {
+      if (this.#turnEnd !== undefined && this.#ports.now() >= this.#turnEnd) return
+      this.#delayed.delete(stream)
+      this.#serve(stream)
+    }
   }
 
   /** The clock has come, for reads that only waited for that. */
@@ -227,6 +263,7 @@ export class PendingReads {
     this.#looks = false
     for (const stream of this.#lagging) this.#serve(stream)
     if (this.#early.size > 0) this.#serveEarly()
+    if (this.#delayed.size > 0) this.#ports.wake()
   }
 
   /** Gives up what has waited too long. */
@@ -239,8 +276,14 @@ export class PendingReads {
     this.#collected = this.#collected.filter((call) => call.place === 'reading')
     for (const round of this.#rounds) {
       if (round.deadline > now) continue
-      this.#rounds.delete(round)
-      for (const call of round.calls) if (call.place === 'reading') this.#giveUp(call)
+      let open = 0
+      for (const call of round.calls) {
+        if (call.place !== 'reading') continue
+        // It waits for nothing but its share of the turns.
+        if (call.confirmed && this.#delayed.has(call.stream)) open++
+        else this.#giveUp(call)
+      }
+      if (open === 0) this.#rounds.delete(round)
     }
   }
 

@@ -39,6 +39,7 @@ export function routerSettings(
       entryWeight: limits.entryWeightMax,
       entryWaitMs: limits.entryWaitMsMax,
       readWaitMs: limits.readWaitMsMax,
+      readTurnMs: limits.turnReadMsMax,
       writeKeys: limits.writeKeysMax,
       unappliedBytes: limits.unappliedBytesMax,
       forwardBytes: limits.forwardBytesMax,

@@ -85,6 +85,8 @@ export interface RouterLimits {
   readonly entryWaitMs: number
   /** Ms that reads may wait for others to share their round. */
   readonly readWaitMs: number
+  /** Ms of a turn that go to reads: after them the first one of the next turn runs. */
+  readonly readTurnMs: number
   /** A write of more keys or operations is refused: every node stands still while it applies one. */
   readonly writeKeys: number
   /** Bytes of calls in entries that were proposed and not answered; one larger entry stands alone. */

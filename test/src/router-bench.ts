@@ -106,6 +106,7 @@ export class RouterBench {
         entryWeight: 134_217_728,
         entryWaitMs: 0,
         readWaitMs: 0,
+        readTurnMs: 8,
         writeKeys: 2500,
         unappliedBytes: 1_048_576,
         forwardBytes: 10_000,

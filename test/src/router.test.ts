@@ -263,6 +263,60 @@ describe('reads', () => {
     assert.deepEqual([a.replies, b.replies], [['$-1', ':0'], ['$-1']])
   })
 
+  test('of a turn reads have only so much time; the others go on in the next ones, and no connection is left out', () => {
+    const bench = leading({ readTurnMs: 8 })
+    const [many, one] = [new Caller(bench), new Caller(bench)]
+    const run = bench.keyspace.readAt.bind(bench.keyspace)
+    let readMs = 4
+    bench.keyspace.readAt = (...read) => {
+      bench.now += readMs
+      return run(...read)
+    }
+    const answered = (): readonly number[] =>
+      [many, one].map(({ replies }) => replies.filter((reply) => reply !== undefined).length)
+    for (let i = 0; i < 7; i++) many.submit('GET k')
+    one.submit('GET k')
+    bench.router.flush()
+    bench.answerRounds(true)
+    assert.deepEqual(answered(), [1, 1])
+    bench.wakes = 0
+    bench.router.afterApply()
+    assert.ok(bench.wakes > 0, 'the next turn is asked for')
+    assert.deepEqual(answered(), [1, 1])
+    // However late it is: they are confirmed, and wait for nothing but their share.
+    bench.now += 100_000
+    bench.router.expire()
+    bench.router.flush()
+    assert.deepEqual(answered(), [3, 1])
+    one.submit('GET k')
+    bench.router.flush()
+    bench.answerRounds(true)
+    assert.deepEqual(answered(), [5, 1], 'whoever comes later waits as well')
+    readMs = 9
+    bench.router.flush()
+    assert.deepEqual(answered(), [6, 1], 'one runs, however long it takes')
+    bench.router.flush()
+    assert.deepEqual(answered(), [6, 2])
+    bench.router.flush()
+    assert.deepEqual(answered(), [7, 2])
+    bench.wakes = 0
+    bench.router.afterApply()
+    assert.equal(bench.wakes, 0)
+  })
+
+  test('a write takes along reads that a turn had no time for', () => {
+    const bench = leading({ readTurnMs: 0 })
+    const caller = new Caller(bench)
+    for (let i = 0; i < 3; i++) caller.submit('GET k')
+    bench.router.flush()
+    bench.answerRounds(true)
+    assert.deepEqual(caller.replies, ['$-1', undefined, undefined])
+    caller.submit('SET k 1')
+    bench.router.flush()
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(1, 4), ['$-1', '$-1', '+OK'])
+  })
+
   test('reads wait for the round before theirs, and then for the clients that it answered', () => {
     const bench = leading({ readWaitMs: 5 })
     const callers = [1, 2, 3].map(() => new Caller(bench))
@@ -418,6 +472,7 @@ describe('reads', () => {
     assert.deepEqual(caller.replies.slice(3), [undefined, undefined])
     bench.now = 4000
     bench.router.proposeOwn()
+    bench.router.flush()
     bench.apply()
     assert.deepEqual(caller.replies.slice(2), ['$1 v', '$-1', '$1 v'])
     assert.equal(bench.keyspace.size(0), 1)
