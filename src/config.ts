@@ -461,7 +461,7 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
   },
   'log-cache-size': {
     kind: bytes({ min: MB, max: 4 * GB }),
-    default: '64mb',
+    default: '32mb',
     help: 'latest log entries kept in memory, by bytes',
   },
   'log-cache-entries': {

@@ -19,6 +19,7 @@ import {
 import { LmdbReads } from './lmdb-reads.ts'
 import { CorruptStateError } from './record.ts'
 import { type ScrubPosition, scrubStep } from './scrub.ts'
+import { buffersOf } from './slabs.ts'
 
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
@@ -28,7 +29,6 @@ const opened = new Map<string, Database<Buffer, Uint8Array>>()
 for (const name of databases) {
   opened.set(name, root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
 }
-let chunks: Chunk[] = []
 
 /** Only used inside transactionSync, where every call takes effect at once. */
 const transaction: WriteTransaction = {
@@ -44,11 +44,8 @@ const transaction: WriteTransaction = {
 
 port.on('message', (request: CheckpointRequest) => {
   switch (request.type) {
-    case 'chunk':
-      chunks.push(request.chunk)
-      return
     case 'run':
-      reply(run(request.header))
+      reply(run(request.header, request.chunks))
       return
     case 'scrub':
       reply(scrub(request.from, request.bytesMax))
@@ -59,13 +56,11 @@ port.on('message', (request: CheckpointRequest) => {
 })
 reply({ type: 'ready' })
 
-function run(header: Uint8Array): CheckpointReply {
-  const taken = chunks
-  chunks = []
+function run(header: Uint8Array, chunks: readonly Chunk[]): CheckpointReply {
   try {
     // Returns when the transaction is durable: overlapping sync is off.
-    const summary = root.transactionSync(() => runCheckpoint(transaction, header, taken))
-    return { type: 'done', summary }
+    const summary = root.transactionSync(() => runCheckpoint(transaction, header, chunks))
+    return { type: 'done', summary, memory: buffersOf(chunks) }
   } catch (error) {
     return { type: 'failed', reason: error instanceof Error ? error.message : String(error) }
   }
@@ -88,7 +83,8 @@ async function close(port: MessagePort): Promise<void> {
 }
 
 function reply(message: CheckpointReply): void {
-  port?.postMessage(message)
+  // The memory of a checkpoint goes back to where it is used again.
+  port?.postMessage(message, message.type === 'done' ? [...message.memory] : [])
 }
 
 function databaseOf(name: string): Database<Buffer, Uint8Array> {

@@ -65,10 +65,10 @@ export interface LogEnvironment extends Environment {
 export interface StateEnvironment extends Environment {
   /**
    * Runs runCheckpoint(header, chunks) inside ONE write transaction. The chunks are pulled one at a time between
-   * other work and given away. Resolves when the transaction is durable and every later read here sees it. At most
-   * one at a time. A rejection is fatal, as for commit().
+   * other work. Resolves when the transaction is durable and every later read here sees it. At most one at a time. A
+   * rejection is fatal, as for commit().
    */
-  checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary>
+  checkpoint(header: Uint8Array, chunks: ChunkSource): Promise<CheckpointSummary>
   /**
    * What is visible now, whatever is written later. It must be released before close(): until then the disk reuses
    * nothing of what it holds.
@@ -117,6 +117,12 @@ export interface EnvironmentView extends Reads {
 
 /** Memory of its own, so that it can be transferred to another thread; never shared memory. */
 export type Chunk = Uint8Array<ArrayBuffer>
+
+/** Gives memory of so many bytes, filled with whatever was there. */
+export type TakeMemory = (bytes: number) => Chunk
+
+/** What is copied for another thread: chunk by chunk, into memory that whoever pulls them gives, and has. */
+export type ChunkSource = (take: TakeMemory) => Iterable<Chunk>
 
 /** The inside of a write transaction, as runCheckpoint sees it: its own writes included. */
 export interface WriteTransaction {

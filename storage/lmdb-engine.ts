@@ -24,6 +24,7 @@ import type { CheckpointSummary } from './checkpoint.ts'
 import { syncDirectory } from './directory.ts'
 import {
   type Chunk,
+  type ChunkSource,
   type Engine,
   type Environment,
   type EnvironmentView,
@@ -41,6 +42,7 @@ import { LmdbReads } from './lmdb-reads.ts'
 import { LmdbStateBuilder, LmdbStateStream } from './lmdb-streams.ts'
 import { CorruptStateError } from './record.ts'
 import type { ScrubPosition, ScrubStep } from './scrub.ts'
+import { buffersOf, SLAB_BYTES, Slabs } from './slabs.ts'
 
 /** What main and worker open an environment with: the flags must be equal, or the second opener gets the first's. */
 export const LMDB_OPTIONS = {
@@ -52,15 +54,18 @@ export const LMDB_OPTIONS = {
   overlappingSync: false,
 } as const
 
-/** Main to worker: the path and databases come as workerData, then per checkpoint its chunks, then 'run'. */
+/** Main to worker: the path and databases come as workerData. The memory of the chunks is given away, and comes back. */
 export type CheckpointRequest =
-  | { readonly type: 'chunk'; readonly chunk: Chunk }
-  | { readonly type: 'run'; readonly header: Uint8Array }
+  | { readonly type: 'run'; readonly header: Uint8Array; readonly chunks: readonly Chunk[] }
   | { readonly type: 'scrub'; readonly from: ScrubPosition | undefined; readonly bytesMax: number }
   | { readonly type: 'close' }
 export type CheckpointReply =
   | { readonly type: 'ready' }
-  | { readonly type: 'done'; readonly summary: CheckpointSummary }
+  | {
+      readonly type: 'done'
+      readonly summary: CheckpointSummary
+      readonly memory: readonly ArrayBuffer[]
+    }
   | { readonly type: 'failed'; readonly reason: string }
   | ScrubReply
 export type ScrubReply =
@@ -79,6 +84,8 @@ const REASON_WAIT_MS = 200
 /** Free space below which nothing more is written: a commit also copies inner pages and the list of free ones. */
 const FREE_BYTES_MIN = 1_048_576
 const FREE_BYTES_PER_BYTE = 2
+/** Memory of a checkpoint that is kept for the next one, in slabs: what a memtable of the default size needs. */
+const SPARE_SLABS_MAX = 2
 
 export class LmdbEngine implements Engine {
   readonly location: string
@@ -307,6 +314,8 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
   #waiting: { resolve(reply: CheckpointReply): void; reject(error: Error): void } | undefined
   #scrubbed: (reply: ScrubReply) => void = () => {}
   #checkpointing = false
+  /** Memory of the last checkpoint: garbage of that size would lie about until two threads each collect theirs. */
+  #spare: readonly ArrayBuffer[] = []
   #closing = false
 
   constructor(path: string, databases: readonly string[], report: OnFatal) {
@@ -334,19 +343,22 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
     assert(reply.type === 'ready', () => `the worker began with ${reply.type}`)
   }
 
-  async checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
+  async checkpoint(header: Uint8Array, source: ChunkSource): Promise<CheckpointSummary> {
     assert(!this.#checkpointing, () => 'two checkpoints at once')
     this.#checkpointing = true
+    const memory = new Slabs(this.#spare)
+    this.#spare = []
+    const chunks: Chunk[] = []
     let bytes = 0
-    for (const chunk of chunks) {
+    for (const chunk of source(memory.take)) {
       bytes += chunk.length
-      this.#send({ type: 'chunk', chunk }, [chunk.buffer])
+      chunks.push(chunk)
       // Whatever else the loop has to do goes first: a chunk takes about a millisecond to fill.
       await new Promise<void>((next) => setImmediate(next))
     }
     this.requireSpace(bytes)
     const answer = this.#answer()
-    this.#send({ type: 'run', header }, [])
+    this.#send({ type: 'run', header, chunks }, buffersOf(chunks))
     const reply = await answer
     if (reply.type !== 'done') {
       const what = reply.type === 'failed' ? reply.reason : reply.type
@@ -355,6 +367,8 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
       throw new Error(reason)
     }
     this.#checkpointing = false
+    const slabs = reply.memory.filter(({ byteLength }) => byteLength === SLAB_BYTES)
+    this.#spare = slabs.slice(0, SPARE_SLABS_MAX)
     return reply.summary
   }
 

@@ -7,7 +7,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Chunk } from './engine.ts'
+import type { Chunk, TakeMemory } from './engine.ts'
 import { KeyIndex } from './key-index.ts'
 import { compareAtPosition } from './layout.ts'
 import type { StoredValue } from './record.ts'
@@ -217,8 +217,8 @@ export class Memtable {
   }
 
   /** Its contents for a checkpoint, one chunk at a time; nothing may be written meanwhile. */
-  *chunks(): Generator<Chunk, void> {
-    for (const [place, { writes }] of this.#tables.entries()) yield* writes.chunks(place)
+  *chunks(take: TakeMemory): Generator<Chunk, void> {
+    for (const [place, { writes }] of this.#tables.entries()) yield* writes.chunks(place, take)
   }
 
   #table(place: number): Table {

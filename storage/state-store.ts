@@ -422,7 +422,7 @@ export class StateStore {
     const expected = { counts: [...this.#counts], expires: [...this.#expires] }
     const created = this.#created.encode()
     const header = encodeCheckpointHeader({ ...point, created, cleared: frozen.cleared() })
-    const summary = await this.#environment.checkpoint(header, frozen.chunks())
+    const summary = await this.#environment.checkpoint(header, (take) => frozen.chunks(take))
     assertCounts(summary, expected)
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined

@@ -8,7 +8,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Chunk } from './engine.ts'
+import type { Chunk, TakeMemory } from './engine.ts'
 import { readUint32, readUint64, writeUint32, writeUint64 } from './integers.ts'
 import {
   decodeRecordHeader,
@@ -17,6 +17,7 @@ import {
   type StoredValue,
   writeRecordHeader,
 } from './record.ts'
+import { Slabs } from './slabs.ts'
 
 /**
  * Layout of a write: reference of the one before it + 1 u64 (0: there is none) | position u64 | kind u8 |
@@ -61,6 +62,7 @@ interface Block {
 
 export class WriteBlocks {
   readonly #blocks: Block[] = []
+  readonly #slabs = new Slabs()
   #bytes = 0
   /** Somebody may read the writes below this, overwritten or not. */
   #boundEnd = 0
@@ -194,11 +196,11 @@ export class WriteBlocks {
    * All of it for a checkpoint, in copies and one chunk at a time, so that not even a value of many megabytes holds
    * a thread for long: for each block its writes, then the values that lie apart.
    */
-  *chunks(place: number): Generator<Chunk, void> {
+  *chunks(place: number, take: TakeMemory): Generator<Chunk, void> {
     for (const { bytes, used, apart } of this.#blocks) {
-      yield* chunksOf(place, bytes.subarray(0, used))
+      yield* chunksOf({ place, bytes: bytes.subarray(0, used) }, take)
       for (const { value, at } of apart) {
-        yield* chunksOf(place, isSuperseded(bytes, at) ? NO_BYTES : value)
+        yield* chunksOf({ place, bytes: isSuperseded(bytes, at) ? NO_BYTES : value }, take)
       }
     }
   }
@@ -225,14 +227,27 @@ export class WriteBlocks {
   #room(length: number): Block {
     const last = this.#blocks.at(-1)
     if (last !== undefined && last.used + length <= BLOCK_BYTES) {
-      if (last.used + length > last.bytes.length) grow(last, length)
+      if (last.used + length > last.bytes.length) this.#grow(last, length)
       return last
     }
     const first = last === undefined ? FIRST_BLOCK_BYTES : BLOCK_BYTES
-    const bytes = Buffer.allocUnsafeSlow(Math.max(first, length))
-    const block = { bytes, used: 0, apart: [] }
+    const block = { bytes: this.#memory(Math.max(first, length)), used: 0, apart: [] }
     this.#blocks.push(block)
     return block
+  }
+
+  #grow(block: Block, length: number): void {
+    const bytes = this.#memory(
+      Math.min(BLOCK_BYTES, Math.max(block.bytes.length * 4, block.used + length)),
+    )
+    // Whoever reads a value as a view reads the old memory, which nobody changes.
+    bytes.set(block.bytes.subarray(0, block.used))
+    block.bytes = bytes
+  }
+
+  #memory(length: number): Buffer<ArrayBuffer> {
+    const { buffer, byteOffset } = this.#slabs.take(length)
+    return Buffer.from(buffer, byteOffset, length)
   }
 }
 
@@ -246,15 +261,6 @@ function kindOf(bytes: Uint8Array, at: number): number {
 
 function isSuperseded(bytes: Uint8Array, at: number): boolean {
   return ((bytes[at + KIND_AT] ?? 0) & SUPERSEDED) !== 0
-}
-
-function grow(block: Block, length: number): void {
-  const bytes = Buffer.allocUnsafeSlow(
-    Math.min(BLOCK_BYTES, Math.max(block.bytes.length * 4, block.used + length)),
-  )
-  // Whoever reads a value as a view reads the old memory, which nobody changes.
-  bytes.set(block.bytes.subarray(0, block.used))
-  block.bytes = bytes
 }
 
 function valueInside(bytes: Buffer, start: number, length: number): Uint8Array {
@@ -274,18 +280,21 @@ function ownedValue(value: Uint8Array): Uint8Array {
   return mostOfIt ? value : Uint8Array.from(value)
 }
 
-function* chunksOf(place: number, bytes: Uint8Array): Generator<Chunk, void> {
+function* chunksOf(
+  { place, bytes }: { readonly place: number; readonly bytes: Uint8Array },
+  take: TakeMemory,
+): Generator<Chunk, void> {
   let header = PART_HEADER_BYTES
   let at = 0
   do {
     const piece = bytes.subarray(at, at + CHUNK_BYTES - header)
-    const chunk = Buffer.allocUnsafeSlow(header + piece.length)
+    const chunk = take(header + piece.length)
     if (header > 0) {
       writeUint32(chunk, 0, bytes.length)
       chunk[4] = place
     }
     chunk.set(piece, header)
-    yield new Uint8Array(chunk.buffer)
+    yield chunk
     at += piece.length
     header = 0
   } while (at < bytes.length)

@@ -11,6 +11,7 @@ import type { Random } from '../../raft/ports.ts'
 import { type CheckpointSummary, runCheckpoint } from '../../storage/checkpoint.ts'
 import {
   type Chunk,
+  type ChunkSource,
   type Engine,
   type EnvironmentView,
   KEY_BYTES_MAX,
@@ -397,12 +398,12 @@ class SimEnvironment extends SimReads implements LogEnvironment, StateEnvironmen
     })
   }
 
-  async checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
+  async checkpoint(header: Uint8Array, chunks: ChunkSource): Promise<CheckpointSummary> {
     assert(!this.#checkpointing, () => 'two checkpoints at once')
     this.#checkpointing = true
     this.phase = 'filling'
     const taken: Chunk[] = []
-    for (const chunk of chunks) {
+    for (const chunk of chunks((bytes) => new Uint8Array(bytes))) {
       taken.push(chunk)
       await new Promise<void>((next) => this.#hooks.process(1, next))
     }

@@ -20,10 +20,16 @@ import type {
 import { DiskKeyWriter, positionOf } from '../../storage/layout.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { Memtable } from '../../storage/memtable.ts'
-import type { StoredValue } from '../../storage/record.ts'
+import { RECORD_HEADER_BYTES, type StoredValue } from '../../storage/record.ts'
 import type { ScrubPosition } from '../../storage/scrub.ts'
 import { DamagedStreamError } from '../../storage/state-build.ts'
-import { decodeMeta, EMPTY_META, META_KEY, STATE_DATABASES } from '../../storage/state-meta.ts'
+import {
+  databaseName,
+  decodeMeta,
+  EMPTY_META,
+  META_KEY,
+  STATE_DATABASES,
+} from '../../storage/state-meta.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { type Scratch, scratchDirectory } from './scratch.ts'
 
@@ -162,7 +168,7 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       }
       const { counts: _, digests: __, ...point } = EMPTY_META
       const header = encodeCheckpointHeader({ ...point, index, hashKey, cleared: [] })
-      await state.checkpoint(header, memtable.chunks())
+      await state.checkpoint(header, (take) => memtable.chunks(take))
     }
 
     async function dump(state: StateEnvironment): Promise<readonly Chunk[]> {
@@ -194,6 +200,21 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       assert.equal(await stream.next(), undefined)
       await stream.close()
       assert.notDeepEqual(await dump(state), before)
+      await state.close()
+    })
+
+    it('writes checkpoint after checkpoint of many mebibytes, each with its own values', async () => {
+      const state = await made.engine.openState('state-1', STATE_DATABASES)
+      for (const [i, letter] of ['a', 'b'].entries()) {
+        const texts = Array.from({ length: 30 }, (_, n) => `${n}${letter.repeat(100_000)}`)
+        await write(state, i + 1, texts)
+        const found: string[] = []
+        state.range(databaseName(0), new Uint8Array([0]), (_key, record) => {
+          found.push(Buffer.from(record.subarray(RECORD_HEADER_BYTES)).toString())
+          return true
+        })
+        assert.deepEqual(found.sort(), texts.sort())
+      }
       await state.close()
     })
 
@@ -292,8 +313,8 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
         hashKey: bytes('12345678'),
         cleared: [],
       })
-      const running = state.checkpoint(header, memtable.chunks())
-      await assert.rejects(async () => state.checkpoint(header, []), AssertionError)
+      const running = state.checkpoint(header, (take) => memtable.chunks(take))
+      await assert.rejects(async () => state.checkpoint(header, () => []), AssertionError)
       const summary = await running
       assert.equal(summary.writes, 100)
       assert.deepEqual(summary.counts.slice(0, 3), [50, 50, 0])
@@ -376,7 +397,8 @@ describe('LMDB on real files', () => {
     }
     read()
     for (let index = 1; index <= 20; index++) {
-      await state.checkpoint(encodeCheckpointHeader({ ...point, index, cleared: [] }), [])
+      const header = encodeCheckpointHeader({ ...point, index, cleared: [] })
+      await state.checkpoint(header, () => [])
       assert.equal(seen(), index)
     }
     clearImmediate(next)

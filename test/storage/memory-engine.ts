@@ -9,6 +9,7 @@ import { assert } from '../../raft/assert.ts'
 import { type CheckpointSummary, runCheckpoint } from '../../storage/checkpoint.ts'
 import {
   type Chunk,
+  type ChunkSource,
   type Engine,
   type EnvironmentView,
   KEY_BYTES_MAX,
@@ -282,12 +283,14 @@ class MemoryEnvironment implements LogEnvironment, StateEnvironment, Environment
     })
   }
 
-  checkpoint(header: Uint8Array, chunks: Iterable<Chunk>): Promise<CheckpointSummary> {
+  checkpoint(header: Uint8Array, chunks: ChunkSource): Promise<CheckpointSummary> {
     assert(!this.#checkpointing, () => 'two checkpoints at once')
     this.#checkpointing = true
     // Given away for good, as to another thread: whoever still reads a chunk finds it empty.
     const taken: Chunk[] = []
-    for (const chunk of chunks) taken.push(structuredClone(chunk, { transfer: [chunk.buffer] }))
+    for (const chunk of chunks((bytes) => new Uint8Array(bytes))) {
+      taken.push(structuredClone(chunk, { transfer: [chunk.buffer] }))
+    }
     return this.#inOrder(() => {
       const copies = new Map([...this.#databases].map(([name, table]) => [name, table.copy()]))
       const summary = this.#run(copies, header, taken)

@@ -22,7 +22,7 @@ function value(size: number): Buffer {
 }
 
 function sorted(writes: WriteBlocks, place = 3): BlockWrite[] {
-  const chunks = [...writes.chunks(place)]
+  const chunks = [...writes.chunks(place, (bytes) => new Uint8Array(bytes))]
   for (const chunk of chunks) assert.ok(chunk.length <= 262_149, 'no chunk takes long')
   const places = SortedWrites.byPlace(chunks)
   assert.deepEqual([...places.keys()], writes.end === 0 ? [] : [place])
@@ -166,7 +166,7 @@ describe('write blocks', () => {
   it('find what was cut off on its way', () => {
     const writes = new WriteBlocks()
     writes.append('k', 1, { before: undefined, stored: stored(1, value(700_000)) })
-    const chunks = [...writes.chunks(0)]
+    const chunks = [...writes.chunks(0, (bytes) => new Uint8Array(bytes))]
     assert.throws(() => SortedWrites.byPlace(chunks.slice(0, -1)), /ends after/)
     assert.throws(() => SortedWrites.byPlace(chunks.slice(0, 1)), /0 of 1 values/)
   })
