@@ -5,23 +5,13 @@
  */
 
 import { LmdbEngine } from '../storage/lmdb-engine.ts'
-import { reinstallState } from '../storage/restored-state.ts'
-import { DamagedStreamError } from '../storage/state-build.ts'
-import { chunksFrom } from './backup.ts'
-import { DamagedBackupError } from './backup-file.ts'
-import { type Config, limits } from './config.ts'
+import type { Config } from './config.ts'
+import { type Damage, reinstall } from './damage.ts'
 import { acquireDataLock } from './data-lock.ts'
 import type { RootLogger } from './logger.ts'
-import { parseAddress, type Timers } from './network.ts'
-import { OperatorError } from './operator-error.ts'
+import type { Timers } from './network.ts'
+import { TcpNetwork } from './tcp.ts'
 import { endProcess } from './watchdog.ts'
-
-/** What is wrong with a state, and where another one may be had: client addresses of members of that cluster. */
-export interface Damage {
-  readonly what: string
-  readonly clusterId: string
-  readonly sources: readonly string[]
-}
 
 export interface Life {
   stop(): Promise<void>
@@ -71,36 +61,17 @@ export class LastingServer {
   async #reinstall(damage: Damage): Promise<void> {
     const { config, logger, timers } = this.#options
     const lock = await acquireDataLock(config.get('dir'))
-    const engine = new LmdbEngine(config.get('dir'), (reason) => endProcess(logger, reason))
     try {
-      for (let attempt = 0; !this.#isStopped; attempt++) {
-        const from = damage.sources[attempt % damage.sources.length] ?? ''
-        try {
-          const chunks = chunksFrom(this.#source(from, damage.clusterId))
-          const { last } = await reinstallState(engine, chunks)
-          logger.info({ from, index: last.index }, 'the state of another member was installed')
-          return
-        } catch (error) {
-          if (!isOfSource(error)) throw error
-          logger.warn({ from, reason: error.message }, 'no state to be had there; trying on')
-        }
-        await new Promise<void>((next) => void timers.after(limits.reinstallRetryMs, next))
-      }
+      await reinstall(damage, {
+        engine: new LmdbEngine(config.get('dir'), (reason) => endProcess(logger, reason)),
+        network: new TcpNetwork(),
+        timers,
+        password: config.get('requirepass'),
+        log: logger,
+        isStopped: () => this.#isStopped,
+      })
     } finally {
       await lock.release()
     }
   }
-
-  #source(address: string, clusterId: string): Parameters<typeof chunksFrom>[0] {
-    const { host, port } = parseAddress(address) ?? { host: '', port: 0 }
-    return { host, port, clusterId, password: this.#options.config.get('requirepass') }
-  }
-}
-
-function isOfSource(error: unknown): error is Error {
-  return (
-    error instanceof OperatorError ||
-    error instanceof DamagedBackupError ||
-    error instanceof DamagedStreamError
-  )
 }

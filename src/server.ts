@@ -18,12 +18,13 @@ import { openStorage, type Storage } from '../storage/open.ts'
 import { type ClusterList, readClusterList } from './bootstrap.ts'
 import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
+import { type Damage, endServing, soundSources } from './damage.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
 import { FEATURE_LEVEL, refuseNewer } from './feature-level.ts'
 import { forceNewCluster } from './force-new-cluster.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
-import { type Damage, LastingServer, type Life } from './lasting-server.ts'
+import { LastingServer, type Life } from './lasting-server.ts'
 import type { RootLogger } from './logger.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
 import type { BindAddress } from './option-kinds.ts'
@@ -276,9 +277,7 @@ class Server implements Life {
   #damaged(what: string, sound: readonly NodeId[] | undefined): void {
     const { logger, storage } = this.#parts
     const { nodeId, clusterId = '' } = storage.log.identity()
-    const sources = this.#replica.members.all
-      .filter(({ id }) => id !== nodeId && (sound === undefined || sound.includes(id)))
-      .map(({ clientAddress }) => clientAddress)
+    const sources = soundSources(this.#replica.members.all, nodeId, sound)
     if (sources.length === 0) {
       endProcess(logger, `the state is damaged: ${what}, and no other member has it`)
     }
@@ -289,14 +288,8 @@ class Server implements Life {
 
   async #stop(damage?: Damage): Promise<void> {
     const { logger, watchdog, storage, lock } = this.#parts
-    const { members } = this.#replica
     clearInterval(this.#sampling)
-    // While clients are still served: what they send meanwhile goes to the next leader.
-    if (damage === undefined) await members.leave(limits.handOverTimeoutMs)
-    await this.#frontend.close()
-    await this.#sentinel.close()
-    if (damage !== undefined) await members.leave(limits.handOverTimeoutMs)
-    await this.#replica.stop(damage === undefined ? 'sound' : 'damaged')
+    await endServing({ faces: [this.#frontend, this.#sentinel], replica: this.#replica }, damage)
     await watchdog.stop()
     await storage.state.close()
     await storage.log.close()

@@ -6,6 +6,7 @@
 import type { Random } from '../../raft/ports.ts'
 import type { Message } from '../../raft/types.ts'
 import type { Canon } from './canon.ts'
+import type { DifferingStates } from './differing-states.ts'
 import type { DiskFault } from './disk.ts'
 import type { Electorate } from './electorate.ts'
 import { FigureEight } from './figure-eight.ts'
@@ -14,7 +15,7 @@ import { type Machine, PEER_PORT } from './machine.ts'
 import type { Marks } from './marks.ts'
 import { MemberChanges } from './member-changes.ts'
 import type { SimNetwork } from './network.ts'
-import type { FaultName, Swarm } from './swarm.ts'
+import type { DrawnFault, FaultName, Swarm } from './swarm.ts'
 import type { Trace } from './trace.ts'
 import { hold } from './violation.ts'
 
@@ -27,6 +28,7 @@ export interface FaultWorld {
   readonly trace: Trace
   readonly canon: Canon
   readonly electorate: Electorate
+  readonly differing: DifferingStates
   /** See ChangesWorld. */
   place(name: string, contacts: readonly string[]): Machine
 }
@@ -47,6 +49,12 @@ type TrapKind =
   | 'change'
   /** A joint membership that this voter does not outlast has reached its disk. */
   | 'leaving'
+
+/** How long it may take until all is well, and who has to be. */
+interface Calm {
+  readonly elections: number
+  readonly who: 'everybody' | 'whole disks'
+}
 
 interface Trap {
   readonly kind: TrapKind
@@ -72,7 +80,7 @@ export class Faults {
   #healed = false
   #figureEight: FigureEight | undefined
   /** What is staged now. */
-  #staged: FigureEight | LateAnswers | undefined
+  #staged: FigureEight | LateAnswers | DifferingStates | undefined
   readonly #vote = new Map<Machine, number>()
   readonly #changes: MemberChanges
   /** When a leader last told another node to campaign. */
@@ -94,7 +102,7 @@ export class Faults {
     return this.#world.network.time.now
   }
 
-  inject(name: FaultName): void {
+  inject(name: DrawnFault): void {
     if (this.#now >= this.quietUntil && this.#begin(name)) this.#begun(name)
   }
 
@@ -134,7 +142,7 @@ export class Faults {
     this.#world.network.time.after(ms, () => machine.start())
   }
 
-  #begin(name: FaultName): boolean {
+  #begin(name: DrawnFault): boolean {
     const { random, swarm } = this.#world
     const victim = this.#pick()
     if (victim === undefined) return false
@@ -621,12 +629,16 @@ export class Faults {
   }
 
   /** Begins once everything is well, if that comes soon: nothing else fails until then. */
-  #whenCalm(name: FaultName, begin: (leader: Machine) => boolean): false {
+  #whenCalm(
+    name: FaultName,
+    begin: (leader: Machine) => boolean,
+    { elections, who }: Calm = { elections: 3, who: 'everybody' },
+  ): false {
     const { swarm } = this.#world
-    const deadline = this.#now + swarm.electionMs * 3
+    const deadline = this.#now + swarm.electionMs * elections
     this.quietUntil = deadline
     const look = (): void => {
-      const leader = this.#calmLeader()
+      const leader = this.#calmLeader(who)
       if (leader !== undefined) {
         this.quietUntil = this.#now
         if (begin(leader)) this.#begun(name)
@@ -636,10 +648,10 @@ export class Faults {
     return false
   }
 
-  /** The leader, when everything has been well for a while: everybody up, unbroken and following it. */
-  #calmLeader(): Machine | undefined {
+  /** The leader, when everything has been well for a while: all who are asked for up, unbroken and following it. */
+  #calmLeader(who: Calm['who']): Machine | undefined {
     const { network, electorate } = this.#world
-    const members = this.#members
+    const members = who === 'everybody' ? this.#members : this.#wholeMembers
     const named = electorate.committed?.membership.members.length
     const leader = this.#leader()
     const status = leader?.status()
@@ -659,7 +671,8 @@ export class Faults {
         machine.host?.isPaused === false
       )
     })
-    const isSettled = electorate.isSettled && this.#changes.isIdle && members.length === named
+    const isComplete = this.#changes.isIdle && members.length === named
+    const isSettled = electorate.isSettled && (isComplete || who !== 'everybody')
     const isCalm = well && !blocked && isSettled && this.#repairs.size === 0
     return isCalm ? leader : undefined
   }
@@ -716,7 +729,27 @@ export class Faults {
     return this.#stage(new LateAnswers({ network, machines, leader, heartbeatMs, electionMs }))
   }
 
-  #stage(staged: FigureEight | LateAnswers): boolean {
+  /** The state of a node differs as soon as everything is well, if that comes soon. */
+  letDiffer(): void {
+    if (!this.#canDiffer()) return
+    const begin = (leader: Machine): boolean => {
+      if (!this.#canDiffer()) return false
+      const { differing } = this.#world
+      differing.begin(leader, this.#wholeMembers)
+      return this.#stage(differing)
+    }
+    this.#whenCalm('state differs', begin, { elections: 8, who: 'whole disks' })
+  }
+
+  /** Whoever of them it is: a majority of sound voters is left. */
+  #canDiffer(): boolean {
+    const whole = this.#wholeMembers
+    return whole.every((victim) => {
+      return this.#world.electorate.suffices((one) => one !== victim && whole.includes(one))
+    })
+  }
+
+  #stage(staged: FigureEight | LateAnswers | DifferingStates): boolean {
     this.#staged = staged
     this.quietUntil = this.#now + staged.longestMs
     this.#repair(staged.longestMs, () => {
@@ -818,6 +851,10 @@ export class Faults {
   get #members(): readonly Machine[] {
     const { machines, electorate } = this.#world
     return machines.filter((machine) => electorate.member(machine) !== undefined)
+  }
+
+  get #wholeMembers(): readonly Machine[] {
+    return this.#members.filter(({ damaged }) => damaged === undefined)
   }
 
   #pick(): Machine | undefined {

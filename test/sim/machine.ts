@@ -13,6 +13,7 @@ import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
 import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
+import { type Damage, endServing, reinstall, soundSources } from '../../src/damage.ts'
 import { DiskSpace } from '../../src/disk-space.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
@@ -34,9 +35,9 @@ import { ObservedLog, type Observer, observedState } from './observed.ts'
 import type { NodeSwarm, Swarm } from './swarm.ts'
 import { InvariantError } from './violation.ts'
 
-/** Small, so that values leave it and are read from disk again. */
 /** States are compared several times in a run. */
-const DIGEST_INTERVAL_MS = 3000
+export const DIGEST_INTERVAL_MS = 3000
+/** Small, so that values leave it and are read from disk again. */
 const CACHE_BYTES = 4000
 export const CLIENT_PORT = 6379
 export const PEER_PORT = 16_379
@@ -48,11 +49,17 @@ export interface MachineEvents extends Observer {
   /** Its process ended by itself. */
   died(machine: Machine, reason: string): void
   /** It runs on its old disk now; nothing was told to anybody yet. */
-  opened(machine: Machine, logDropped: boolean): void
+  opened(machine: Machine, how: Opening): void
+  /** Its state is not that of the majority, it says: it will serve no more, and has then fallen silent. */
+  differs(machine: Machine, what: string): void
+  silent(machine: Machine): void
   landing(machine: Machine, environment: string, operations: readonly Operation[]): void
   /** Nothing may survive this: a broken invariant, a failed assertion. */
   broken(error: unknown): void
 }
+
+/** What became of its disk before. */
+export type Opening = 'as it was' | 'log dropped' | 'state re-installed'
 
 interface Process {
   readonly host: MachineHost
@@ -90,6 +97,8 @@ export class Machine {
   #host: MachineHost | undefined
   #process: Process | undefined
   #cache: ObservedLog | undefined
+  /** What it does with its state, once, within the next entry that it applies. */
+  #applyWrongly: ((state: StateStore) => void) | undefined
 
   constructor(options: {
     index: number
@@ -162,6 +171,15 @@ export class Machine {
     return this.#host
   }
 
+  /** Within the next entry that it applies it does this to its state, as no other node does. */
+  applyWrongly(act: (state: StateStore) => void): void {
+    this.#applyWrongly = act
+  }
+
+  get willApplyWrongly(): boolean {
+    return this.#applyWrongly !== undefined
+  }
+
   /** undefined while it has no process, or belongs to no cluster yet. */
   status(): CoreStatus | undefined {
     return this.#process?.replica.status()
@@ -195,7 +213,7 @@ export class Machine {
     else this.#events.broken(error)
   }
 
-  async #open(host: MachineHost): Promise<void> {
+  async #open(host: MachineHost, isReinstalled = false): Promise<void> {
     const { config, swarm } = this
     const { log, state, received, logDropped } = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
@@ -207,12 +225,18 @@ export class Machine {
     this.id = nodeId
     const { ownClock: clock, ownTimers: timers } = host
     const logger = silentLogger()
-    const observed = observedState(state, (change) => this.#events.applied(this, change))
+    const observed = observedState(state, {
+      applying: () => {
+        this.#applyWrongly?.(state)
+        this.#applyWrongly = undefined
+      },
+      applied: (change) => this.#events.applied(this, change),
+    })
     const freeBytes = (): number => Number.POSITIVE_INFINITY
     const space = new DiskSpace({ config, clock, log: logger, freeBytes })
     const replica = new Replica({
       space,
-      damaged: (what) => this.threw(new CorruptStateError(what)),
+      damaged: (what, sound) => this.#damaged(host, what, sound),
       config,
       network: host.network,
       clock,
@@ -260,14 +284,52 @@ export class Machine {
     })
     replica.attach(frontend)
     this.#process = { host, log, state, replica, frontend, incarnation: log.boots() }
-    this.#events.opened(this, logDropped)
+    const how = logDropped ? 'log dropped' : 'as it was'
+    this.#events.opened(this, isReinstalled ? 'state re-installed' : how)
     await frontend.open([this.name], config.get('port'))
     await replica.open([this.name], config.get('peer-port'))
     await replica.start()
   }
 
+  /** As the server does it: src/server.ts, src/lasting-server.ts. */
+  #damaged(host: MachineHost, what: string, sound: readonly NodeId[] | undefined): void {
+    const process = this.#process
+    if (sound === undefined || process === undefined) {
+      this.threw(new CorruptStateError(what))
+      return
+    }
+    this.#events.differs(this, what)
+    const { log, replica } = process
+    const { clusterId = '' } = log.identity()
+    const sources = soundSources(replica.members.all, this.id, sound)
+    this.#replaceState(host, process, { what, clusterId, sources }).catch((error: unknown) => {
+      if (this.#host === host) this.threw(error)
+    })
+  }
+
+  async #replaceState(host: MachineHost, process: Process, damage: Damage): Promise<void> {
+    const { log, state, replica, frontend } = process
+    await endServing({ faces: [frontend], replica }, damage)
+    if (this.#host !== host) return
+    this.#events.silent(this)
+    this.#process = undefined
+    this.#cache = undefined
+    await state.close()
+    await log.close()
+    await reinstall(damage, {
+      engine: this.disk,
+      network: host.network,
+      timers: host.ownTimers,
+      password: '',
+      log: silentLogger(),
+      isStopped: () => this.#host !== host,
+    })
+    if (this.#host === host) await this.#open(host, true)
+  }
+
   /** kill -9. */
   kill(): void {
+    this.#applyWrongly = undefined
     this.#host?.kill()
     this.#host = undefined
     this.#process = undefined

@@ -67,6 +67,9 @@ export const markNames = [
   'struck in a change of members',
   'disk of a member wiped',
   'change refused: members are behind or away',
+  'a state that differs was served before it was found',
+  'a node that differed re-installed',
+  'a leader that differed stepped down first',
 ] as const
 
 export type Mark = (typeof markNames)[number]

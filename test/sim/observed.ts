@@ -92,8 +92,11 @@ export class ObservedLog implements SwitchingLog {
   }
 }
 
-/** The store, with every entry told as it ends. */
-export function observedState(store: StateStore, applied: (change: Applied) => void): StateStore {
+/** The store, with every entry told as it ends, and just before. */
+export function observedState(
+  store: StateStore,
+  events: { readonly applying: () => void; readonly applied: (change: Applied) => void },
+): StateStore {
   let keys = new Set<string>()
   const methods: Partial<StateStore> = {
     put: (database, key, value) => {
@@ -105,10 +108,11 @@ export function observedState(store: StateStore, applied: (change: Applied) => v
       return store.delete(database, key)
     },
     commitEntry: (end) => {
+      events.applying()
       store.commitEntry(end)
       const change = { end, keys }
       keys = new Set()
-      applied(change)
+      events.applied(change)
     },
   }
   const bound = new Map<PropertyKey, unknown>()

@@ -15,6 +15,7 @@ import { CorruptStateError } from '../../storage/record.ts'
 import { openSealedFrame } from '../../storage/sealed-frame.ts'
 import { decodeMeta, META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
 import { type Canon, chainOf } from './canon.ts'
+import { isOfDiffering } from './differing-states.ts'
 import { type Electorate, voterSets } from './electorate.ts'
 import type { Machine } from './machine.ts'
 import type { Marks } from './marks.ts'
@@ -342,6 +343,7 @@ export class Invariants {
   #checkpoint(machine: Machine, durableAt: Index, number = stateNumber(machine)): void {
     if (durableAt === 0 || machine.damaged !== undefined) return
     const meta = decodeMeta(machine.disk.durable(`state-${number}`, META_DATABASE, META_KEY))
+    if (isOfDiffering(meta.counts)) return
     hold(meta.index >= durableAt, 'I13 checkpoint equivalence', () => {
       return `${machine.name} relies on a checkpoint at ${durableAt}, durable is ${meta.index}`
     })
@@ -394,8 +396,7 @@ export class Invariants {
     if (commit <= canon.lastIndex) return
     const isHeld = (one: Machine, index: Index): boolean => durableTerm(one, index) === term
     const holders = this.#machines.filter((one) => isHeld(one, commit))
-    // What a flipped bit has changed still counts as held, but is not to be read.
-    const holder = holders.find(({ damaged }) => damaged === undefined) ?? holders[0]
+    const holder = readable(holders)
     hold(
       holder !== undefined && this.#electorate.commits(commit, term, isHeld),
       'I7 commit is on a durable quorum',
@@ -584,6 +585,11 @@ function logKey(index: Index): Uint8Array {
   const key = new Uint8Array(8)
   writeUint64(key, 0, index)
   return key
+}
+
+/** Of those that hold an entry: what a flipped bit has changed still counts as held, but is not to be read. */
+export function readable(holders: readonly Machine[]): Machine | undefined {
+  return holders.find(({ damaged }) => damaged === undefined) ?? holders[0]
 }
 
 /** Of an entry's bytes: see ENTRY_HEADER_BYTES in storage/codec.ts. */

@@ -17,10 +17,18 @@ import { readUint64 } from '../../storage/integers.ts'
 import type { StateSwitch } from '../../storage/log-store.ts'
 import type { Operation } from '../linearizability/operation.ts'
 import { Canon } from './canon.ts'
+import { DifferingStates, differs } from './differing-states.ts'
 import { Electorate, votersOf } from './electorate.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
-import { CLIENT_PORT, Machine, type MachineEvents, PEER_PORT } from './machine.ts'
+import {
+  CLIENT_PORT,
+  DIGEST_INTERVAL_MS,
+  Machine,
+  type MachineEvents,
+  type Opening,
+  PEER_PORT,
+} from './machine.ts'
 import { Marks } from './marks.ts'
 import { SimNetwork, SimTime, seededRandom } from './network.ts'
 import type { Applied } from './observed.ts'
@@ -28,7 +36,14 @@ import { Probe } from './probe.ts'
 import { Recorder } from './recorder.ts'
 import { SimClient } from './sim-client.ts'
 import { Invariants } from './sim-invariants.ts'
-import { drawSwarm, type FaultName, type NodeSwarm, type Swarm, smallLimits } from './swarm.ts'
+import {
+  type DrawnFault,
+  drawDiffering,
+  drawSwarm,
+  type NodeSwarm,
+  type Swarm,
+  smallLimits,
+} from './swarm.ts'
 import { tap } from './taps.ts'
 import { Trace } from './trace.ts'
 import { hold, InvariantError } from './violation.ts'
@@ -40,6 +55,10 @@ const OVERTIME_MAX = 6
 /** I18: within so many election timeouts of the healing. */
 const LIVENESS_ELECTIONS = 20
 const SETTLING_MS = 60_000
+/** Requests for a digest that may come until a state that still differs is found and replaced. */
+const DIGESTS_HEALING = 3
+/** Longer than it waits for calm, because nothing else fails meanwhile. */
+const DIFFERS_AGAIN_ELECTIONS = 16
 /** Events between two looks at the clock of the machine: a batch of one turn of the event loop. */
 const BATCH_EVENTS = 128
 
@@ -120,6 +139,9 @@ class World implements MachineEvents {
   readonly #judge: ClientJudge | Recorder
   readonly #invariants: Invariants
   readonly #faults: Faults
+  readonly #differing: DifferingStates
+  /** When the state of a node begins to differ, in simulated ms; undefined: none does. */
+  #differsAt: number | undefined
   readonly #chaos: Random
   readonly #repeats: Random
   readonly #touched = new Set<Machine>()
@@ -164,7 +186,17 @@ class World implements MachineEvents {
       electorate: this.#electorate,
       marks: this.#marks,
     })
+    const ofDiffering = random(6)
+    this.#differsAt = drawDiffering(ofDiffering, this.#swarm)
+    this.#differing = new DifferingStates({
+      network: this.#network,
+      marks: this.#marks,
+      electorate: this.#electorate,
+      random: ofDiffering,
+      spyEveryMs: this.#swarm.heartbeatMs / 8,
+    })
     this.#faults = new Faults({
+      differing: this.#differing,
       electorate: this.#electorate,
       machines: this.#machines,
       network: this.#network,
@@ -386,13 +418,22 @@ class World implements MachineEvents {
 
   #nextFault(): void {
     if (this.#phase !== 'faults') return
+    this.#letDiffer()
     const name = this.#drawFault()
     if (name !== undefined) this.#faults.inject(name)
     this.#time.after(this.#chaos() * 2 * this.#swarm.faultEveryMs, () => this.#nextFault())
   }
 
-  #drawFault(): FaultName | undefined {
-    const entries = Object.entries(this.#swarm.weights) as [FaultName, number][]
+  /** Once, at the next fault that is due; when it is not calm by then, again some time later. */
+  #letDiffer(): void {
+    const { now } = this.#time
+    if (this.#differing.hasBegun || now < (this.#differsAt ?? Number.POSITIVE_INFINITY)) return
+    this.#differsAt = now + this.#swarm.electionMs * DIFFERS_AGAIN_ELECTIONS
+    this.#faults.letDiffer()
+  }
+
+  #drawFault(): DrawnFault | undefined {
+    const entries = Object.entries(this.#swarm.weights) as [DrawnFault, number][]
     let dice = this.#chaos() * entries.reduce((sum, [, weight]) => sum + weight, 0)
     for (const [name, weight] of entries) {
       dice -= weight
@@ -404,7 +445,7 @@ class World implements MachineEvents {
   #isEnough(): boolean {
     const { durationMs } = this.#swarm
     const { now } = this.#time
-    if (now < durationMs) return false
+    if (now < durationMs || !this.#differing.isOver) return false
     const enough =
       this.#judge.acknowledged >= QUOTA.operations && this.#faults.injected >= QUOTA.faults
     return enough || now >= durationMs * OVERTIME_MAX
@@ -415,7 +456,8 @@ class World implements MachineEvents {
     this.#faults.heal()
     for (const client of this.#clients) client.stop()
     for (const machine of this.#machines) machine.start()
-    this.#deadline = this.#time.now + this.#swarm.electionMs * LIVENESS_ELECTIONS
+    const differing = this.#machines.some(differs) ? DIGEST_INTERVAL_MS * DIGESTS_HEALING : 0
+    this.#deadline = this.#time.now + this.#swarm.electionMs * LIVENESS_ELECTIONS + differing
     // A node that finds its disk damaged only now is replaced by nobody; the others must do without.
     for (const machine of this.#machines) this.#probe(machine)
   }
@@ -428,6 +470,7 @@ class World implements MachineEvents {
   }
 
   #isServing(): boolean {
+    if (this.#machines.some(differs)) return false
     return this.#isCalm() && this.#probes.every((probe) => probe.isDone)
   }
 
@@ -471,10 +514,22 @@ class World implements MachineEvents {
     this.#current = machine
   }
 
-  opened(machine: Machine, logDropped: boolean): void {
+  opened(machine: Machine, how: Opening): void {
     this.#byId.set(machine.id, machine)
-    this.#trace.note(machine.name, 'starts', [], () => (logDropped ? 'its log is dropped' : ''))
+    this.#trace.note(machine.name, 'starts', [], () => how)
+    if (how === 'state re-installed') this.#switchedAt.set(machine.name, this.#time.now)
     this.#invariants.opened(machine)
+    this.#differing.opened(machine, how === 'state re-installed')
+  }
+
+  differs(machine: Machine, what: string): void {
+    this.#trace.note(machine.name, 'differs', [], () => what)
+    this.#judging(() => this.#differing.found(machine, what))
+  }
+
+  silent(machine: Machine): void {
+    this.#trace.note(machine.name, 'is silent', [], () => '')
+    this.#judging(() => this.#differing.silent(machine))
   }
 
   died(machine: Machine, reason: string): void {

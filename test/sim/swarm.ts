@@ -87,7 +87,10 @@ export const changeNames = [
 ] as const
 
 export type ChangeName = (typeof changeNames)[number]
-export type FaultName = (typeof faultNames)[number] | ChangeName | 'deposed in a snapshot'
+/** Those that are drawn again and again. */
+export type DrawnFault = (typeof faultNames)[number] | ChangeName | 'deposed in a snapshot'
+/** The others come at moments of their own, so that whoever does not meet them remains the same run. */
+export type FaultName = DrawnFault | 'state differs'
 
 /** What these lead to is rare even when they come, so they come in every seed. */
 const STAGED: ReadonlySet<FaultName> = new Set([
@@ -122,7 +125,7 @@ export interface Swarm {
   readonly thinkMs: number
   readonly largeValueChance: number
   readonly faultEveryMs: number
-  readonly weights: Readonly<Record<FaultName, number>>
+  readonly weights: Readonly<Record<DrawnFault, number>>
   readonly redirectMoved: boolean
   /** Its disks show commits before they are flushed. */
   readonly early: boolean
@@ -135,6 +138,12 @@ export interface Swarm {
   readonly votersMin: number
 }
 
+/** When the state of a node begins to differ, in simulated ms; undefined: none does. */
+export function drawDiffering(random: Random, { durationMs }: Swarm): number | undefined {
+  return random() < DIFFERING_CHANCE ? durationMs * (0.2 + random() * 0.4) : undefined
+}
+
+const DIFFERING_CHANCE = 0.3
 export const DURATION_MS = 60_000
 export const LONG_DURATION_MS = 600_000
 

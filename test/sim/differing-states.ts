@@ -1,0 +1,179 @@
+/*
+ * The state of one node becomes another one than the log says, in a way that no checksum shows: it applies one entry
+ * wrongly. Nothing else fails until the logged digests have shown it, it has fallen silent, and it has the state of
+ * another node (I22). What is wrong is a key in a database that no client uses, so whoever has any key there differs;
+ * a spy asks the node for it all the time, as a client would.
+ */
+
+import type { Random } from '../../raft/ports.ts'
+import { limits } from '../../src/config.ts'
+import type { Electorate } from './electorate.ts'
+import { CLIENT_PORT, DIGEST_INTERVAL_MS, type Machine } from './machine.ts'
+import type { Marks } from './marks.ts'
+import type { SimNetwork } from './network.ts'
+import { RespConnection } from './resp-connection.ts'
+import { hold } from './violation.ts'
+
+const SPY = '127.0.1.202'
+const DATABASE = 1
+const KEY = 'differs'
+const WRONG = 'wrong'
+/** A request for digests comes once in an interval, unless a checkpoint happens to run; then it has to be answered. */
+const FOUND_MS = 3 * DIGEST_INTERVAL_MS
+/** Until the node has another state: its disk may be slow, and a state consist of many parts. */
+const BACK_MS = 20_000
+
+/** Whether the state that it serves is another one than the log says. */
+export function differs({ process }: Machine): boolean {
+  return (process?.state.size(DATABASE) ?? 0) > 0
+}
+
+/** The counts of keys that a checkpoint holds say as much. */
+export function isOfDiffering(counts: readonly number[]): boolean {
+  return (counts[DATABASE] ?? 0) > 0
+}
+
+export interface DifferingWorld {
+  readonly network: SimNetwork
+  readonly marks: Marks
+  readonly random: Random
+  readonly electorate: Electorate
+  readonly spyEveryMs: number
+}
+
+interface Found {
+  readonly at: number
+  readonly led: boolean
+}
+
+export class DifferingStates {
+  readonly #world: DifferingWorld
+  /** Those that know that their state differs, until they have another one. */
+  readonly #found = new Map<Machine, Found>()
+  #victim: Machine | undefined
+  /** Everybody has to be there, or the victim need not be found. */
+  #members: readonly Machine[] = []
+  #begunAt = 0
+  #spy: RespConnection | undefined
+
+  constructor(world: DifferingWorld) {
+    this.#world = world
+  }
+
+  get longestMs(): number {
+    return FOUND_MS + limits.handOverTimeoutMs + BACK_MS
+  }
+
+  get isOver(): boolean {
+    return this.#victim === undefined
+  }
+
+  /** At any time in this run. */
+  get hasBegun(): boolean {
+    return this.#begunAt > 0
+  }
+
+  get #now(): number {
+    return this.#world.network.time.now
+  }
+
+  /** Half the time the leader is the victim. */
+  begin(leader: Machine, members: readonly Machine[]): void {
+    const { random } = this.#world
+    const others = members.filter((machine) => machine !== leader)
+    const other = others[Math.floor(random() * others.length)]
+    const victim = random() < 0.5 ? leader : (other ?? leader)
+    this.#victim = victim
+    this.#members = members
+    this.#begunAt = this.#now
+    const put = { type: 'string', expireAt: 0, value: Buffer.from(WRONG) } as const
+    victim.applyWrongly((state) => state.put(DATABASE, KEY, { ...put, version: state.newestKey }))
+    this.#ask()
+  }
+
+  end(): void {
+    this.#victim = undefined
+    this.#spy?.destroy()
+    this.#spy = undefined
+  }
+
+  // ---- What machines do -------------------------------------------------------------------------
+
+  /** Its digest is not that of the majority, it says. */
+  found(machine: Machine, what: string): void {
+    hold(differs(machine), 'I22 a sound state is kept', () => `${machine.name} believes: ${what}`)
+    this.#found.set(machine, { at: this.#now, led: machine.status()?.role === 'leader' })
+  }
+
+  /** It serves nobody any more, and its stores are about to be closed. */
+  silent(machine: Machine): void {
+    const { at, led } = this.#found.get(machine) ?? { at: this.#now, led: false }
+    const { role, established } = machine.status() ?? {}
+    const leads = role === 'leader' && established === true
+    const waited = this.#now - at >= limits.handOverTimeoutMs * 0.99
+    hold(!leads || waited, 'I22 a leader that differs steps down first', () => {
+      return `${machine.name} falls silent, and still leads`
+    })
+    if (led && !leads) this.#world.marks.reach('a leader that differed stepped down first')
+  }
+
+  /** It begins on what its disk holds now. */
+  opened(machine: Machine, reinstalled: boolean): void {
+    if (!reinstalled) return
+    this.#found.delete(machine)
+    hold(!differs(machine), 'I22 a state that differs is replaced', () => {
+      return `${machine.name} has got another state, and it differs as well`
+    })
+    this.#world.marks.reach('a node that differed re-installed')
+  }
+
+  // ---- What it must come to ----------------------------------------------------------------------
+
+  /** After every event. */
+  look(): void {
+    const victim = this.#victim
+    if (victim === undefined) return
+    this.#servesNothing(victim)
+    const found = this.#found.has(victim)
+    if (!victim.isUp || this.#now - this.#begunAt > this.longestMs) this.end()
+    else if (!found && this.#now - this.#begunAt > FOUND_MS) {
+      const { electorate } = this.#world
+      const isThere = this.#members.every((machine) => machine.isServing)
+      const isFair = isThere && electorate.member(victim) !== undefined && differs(victim)
+      hold(!isFair, 'I22 a state that differs is found', () => {
+        return `${victim.name} differs since ${FOUND_MS} ms, and serves`
+      })
+      this.end()
+    } else if (!found && this.#wasReplaced(victim)) this.end()
+  }
+
+  /** It was found, and has another state by now; or the entry that it would have applied wrongly came in a snapshot. */
+  #wasReplaced(victim: Machine): boolean {
+    return victim.isServing && !differs(victim) && !victim.willApplyWrongly
+  }
+
+  /** What was asked after it knew that it differs has no answer. */
+  #servesNothing(victim: Machine): void {
+    const at = this.#found.get(victim)?.at ?? Number.POSITIVE_INFINITY
+    const wrong = this.#spy?.exchanges.some(({ reply, sentAt }) => sentAt > at && reply === WRONG)
+    hold(wrong !== true, 'I22 whoever differs serves nothing', () => {
+      return `${victim.name} knows that its state differs, and serves it`
+    })
+  }
+
+  #ask(): void {
+    const { network, spyEveryMs, marks } = this.#world
+    const victim = this.#victim
+    if (victim === undefined) return
+    if (this.#spy?.exchanges.some(({ reply }) => reply === WRONG)) {
+      marks.reach('a state that differs was served before it was found')
+    }
+    if (this.#spy === undefined || this.#spy.closed) {
+      const address = { host: victim.name, port: CLIENT_PORT }
+      this.#spy = new RespConnection(network.time, network.host(SPY), address)
+      this.#spy.send(['SELECT', String(DATABASE)])
+    }
+    this.#spy.send(['GET', KEY])
+    network.time.after(spyEveryMs, () => this.#ask())
+  }
+}
