@@ -519,7 +519,10 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
   },
 }
 
-/** Redis options that clients and redis-benchmark ask for and that are no choice here: what is true of this server. */
+/**
+ * Redis options that clients and redis-benchmark ask for and that are no choice here: what is true of this server.
+ * Setting one to that is no error, where Redis lets it be set: tools make sure of `maxmemory-policy noeviction`.
+ */
 const facts: ReadonlyMap<string, string> = new Map([
   ['appendfsync', 'always'],
   ['appendonly', 'yes'],
@@ -589,14 +592,18 @@ export class Config implements ConfigPort {
   }
 
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined {
+    const refusal = refusalOfNames(changes.map(([name]) => name))
+    if (refusal !== undefined) return refusal
     let settings = this.#settings
     const names: OptionName[] = []
-    for (const [name, value] of changes) {
-      if (facts.has(name)) return { name, reason: IMMUTABLE }
-      if (!isOptionName(name)) return { name, reason: undefined }
-      if (options[name].settable !== true) return { name, reason: IMMUTABLE }
+    for (const [typed, value] of changes) {
+      const name = typed.toLowerCase()
+      if (!isOptionName(name)) {
+        if (facts.get(name) !== value.toLowerCase()) return { name, reason: IMMUTABLE }
+        continue
+      }
       const changed = assigned(settings, name, value)
-      if (changed === undefined) return { name, reason: options[name].kind.refusal }
+      if (changed === undefined) return { name, reason: options[name].kind.refusal(value) }
       settings = changed
       names.push(name)
     }
@@ -609,6 +616,20 @@ export class Config implements ConfigPort {
     for (const watcher of this.#watchers) if (names.includes(watcher.name)) watcher.changed()
     return undefined
   }
+}
+
+/** As in Redis all names are looked at before any value is, and are told as they were typed. */
+function refusalOfNames(typed: readonly string[]): ConfigRefusal | undefined {
+  const seen = new Set<string>()
+  for (const name of typed) {
+    const known = name.toLowerCase()
+    if (!isOptionName(known) && !facts.has(known)) return { name, reason: undefined }
+    const isFixed = isOptionName(known) ? options[known].settable !== true : known === 'databases'
+    if (isFixed) return { name, reason: IMMUTABLE }
+    if (seen.has(known)) return { name, reason: 'duplicate parameter' }
+    seen.add(known)
+  }
+  return undefined
 }
 
 /** `settings` with the option set to what `value` says; undefined when that is not allowed. */

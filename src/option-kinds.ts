@@ -11,8 +11,8 @@ import { formatAddress, parseAddress } from './network.ts'
 export interface OptionKind<Value> {
   /** What a bad value's error line says is allowed, and --help shows. */
   readonly allowed: string
-  /** Why CONFIG SET refuses a value, in Redis' words where Redis has the kind. */
-  readonly refusal: string
+  /** Why CONFIG SET refuses this value, in Redis' words where Redis has the kind. */
+  refusal(text: string): string
   /** True when the value is made of several words, as in redis.conf's `bind 127.0.0.1 ::1`. */
   readonly manyWords: boolean
   /** A text says a part of the value: behind another text, it changes that part of the whole. */
@@ -57,9 +57,12 @@ export function integer(bounds: { min: number; max: number; unit: string }): Opt
   const { min, max, unit } = bounds
   return {
     allowed: `${min} to ${max}${unit === '' ? '' : ` ${unit}`}`,
-    refusal: `argument must be between ${min} and ${max} inclusive`,
+    refusal: (text) =>
+      parseInteger(text) === undefined
+        ? "argument couldn't be parsed into an integer"
+        : `argument must be between ${min} and ${max} inclusive`,
     manyWords: false,
-    parse: (text) => within(/^-?\d{1,15}$/.test(text) ? Number(text) : undefined, min, max),
+    parse: (text) => within(parseInteger(text), min, max),
     print: String,
   }
 }
@@ -69,7 +72,10 @@ export function bytes(bounds: { min: number; max: number }): OptionKind<number> 
   const { min, max } = bounds
   return {
     allowed: `${humanBytes(min)} to ${humanBytes(max)}`,
-    refusal: `argument must be between ${min} and ${max} inclusive`,
+    refusal: (text) =>
+      parseBytes(text) === undefined
+        ? 'argument must be a memory value'
+        : `argument must be between ${min} and ${max} inclusive`,
     manyWords: false,
     parse: (text) => within(parseBytes(text), min, max),
     print: String,
@@ -79,7 +85,7 @@ export function bytes(bounds: { min: number; max: number }): OptionKind<number> 
 export function boolean(): OptionKind<boolean> {
   return {
     allowed: 'yes or no',
-    refusal: "argument must be 'yes' or 'no'",
+    refusal: () => "argument must be 'yes' or 'no'",
     manyWords: false,
     parse(text) {
       const word = text.toLowerCase()
@@ -92,7 +98,7 @@ export function boolean(): OptionKind<boolean> {
 export function choice<const Word extends string>(words: readonly Word[]): OptionKind<Word> {
   return {
     allowed: words.join(', '),
-    refusal: `argument(s) must be one of the following: ${words.join(', ')}`,
+    refusal: () => `argument(s) must be one of the following: ${words.join(', ')}`,
     manyWords: false,
     parse: (text) => words.find((word) => word === text.toLowerCase()),
     print: (value) => value,
@@ -103,7 +109,7 @@ export function choice<const Word extends string>(words: readonly Word[]): Optio
 export function text(bounds: { max: number }): OptionKind<string> {
   return {
     allowed: `up to ${bounds.max} characters`,
-    refusal: `argument must have at most ${bounds.max} characters`,
+    refusal: () => `argument must have at most ${bounds.max} characters`,
     manyWords: false,
     parse: (value) => (value.length <= bounds.max && !value.includes('\0') ? value : undefined),
     print: (value) => value,
@@ -114,7 +120,7 @@ export function text(bounds: { max: number }): OptionKind<string> {
 export function path(bounds: { optional: boolean }): OptionKind<string> {
   return {
     allowed: bounds.optional ? "a path, or '' for none" : 'a path',
-    refusal: 'argument must be a path',
+    refusal: () => 'argument must be a path',
     manyWords: false,
     parse(value) {
       if (value === '') return bounds.optional ? '' : undefined
@@ -128,7 +134,7 @@ export function path(bounds: { optional: boolean }): OptionKind<string> {
 export function bindAddresses(bounds: { max: number }): OptionKind<readonly BindAddress[]> {
   return {
     allowed: `1 to ${bounds.max} addresses of this machine, such as 127.0.0.1 or -::1 or *`,
-    refusal: 'argument must be a list of addresses',
+    refusal: () => 'argument must be a list of addresses',
     manyWords: true,
     parse(value) {
       const found = words(value).map(parseBindAddress)
@@ -147,7 +153,7 @@ export function bindAddresses(bounds: { max: number }): OptionKind<readonly Bind
 export function address(): OptionKind<string> {
   return {
     allowed: 'host:port',
-    refusal: 'argument must be host:port',
+    refusal: () => 'argument must be host:port',
     manyWords: false,
     parse(value) {
       const parsed = parseAddress(value)
@@ -163,7 +169,7 @@ export function addresses(bounds: { max: number }): OptionKind<readonly string[]
   const one = address()
   return {
     allowed: `up to ${bounds.max} different host:port, joined by commas`,
-    refusal: 'argument must be a list of host:port',
+    refusal: () => 'argument must be a list of host:port',
     manyWords: false,
     parse(value) {
       if (value === '') return []
@@ -191,7 +197,8 @@ export function outputLimits(bounds: {
   }
   return {
     allowed: `normal|replica|pubsub <hard> <soft> <seconds>, ${sizes}, soft <= hard, seconds 0 to ${maxSeconds}`,
-    refusal: 'Error in class, hard, soft or soft_seconds setting in buffer limit configuration.',
+    refusal: () =>
+      'Error in class, hard, soft or soft_seconds setting in buffer limit configuration.',
     manyWords: true,
     addsUp: true,
     parse(text) {
@@ -233,6 +240,13 @@ export function humanBytes(amount: number): string {
     if (amount >= size && amount % size === 0) return `${amount / size}${unit}`
   }
   return `${amount} bytes`
+}
+
+/** An int64, as a number: beyond 2^53 no option has a meaning for it. */
+function parseInteger(text: string): number | undefined {
+  if (!/^-?\d{1,19}$/.test(text)) return undefined
+  const fits = BigInt.asIntN(64, BigInt(text)) === BigInt(text)
+  return fits ? Number(text) : undefined
 }
 
 function parseBytes(value: string): number | undefined {

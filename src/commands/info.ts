@@ -190,6 +190,7 @@ function replicationFields({ raft }: Facts): readonly Field[] {
       ['master_port', master?.port],
       ['master_link_status', link?.connected ? 'up' : 'down'],
       ['slave_repl_offset', raft.applied],
+      ['connected_slaves', 0],
       ['master_repl_offset', raft.applied],
     ]
   }

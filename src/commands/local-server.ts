@@ -83,7 +83,7 @@ export interface ConfigPort {
    * have it.
    */
   entries(): Iterable<readonly [name: string, value: string]>
-  /** All of them or none. Names are in lower case and differ from each other. */
+  /** All of them or none; names in any case, as they were typed. */
   set(changes: readonly (readonly [name: string, value: string])[]): ConfigRefusal | undefined
   /** Writes the options as they are into the file that they came from. */
   rewrite(): Promise<RewriteFailure | undefined>
@@ -102,7 +102,7 @@ export interface BackupPort {
 
 /**
  * Why CONFIG SET changed nothing; `reason` as Redis words it, for instance `can't set immutable
- * config`.
+ * config`, and `name` as Redis tells it: what is wrong with a value is told of the option's own name.
  */
 export interface ConfigRefusal {
   readonly name: string

@@ -22,6 +22,7 @@ import type { Args, ArgumentDoc, Command, Doc, TableEntry } from './command.ts'
 import { CommandError, type NoReply, noReply, wrongArity } from './command.ts'
 import { CommandTable } from './command-table.ts'
 import { connectionCommands } from './connection.ts'
+import { helpCommand } from './help.ts'
 import { commandEntry } from './introspection.ts'
 import {
   type LocalServer,
@@ -280,6 +281,7 @@ function sentinel(
 const subcommands: readonly Command[] = [
   sentinel('ckquorum', 'Tells whether a majority of the members answers.', ckquorum),
   sentinel('get-master-addr-by-name', 'Returns where the leader takes clients.', masterAddress),
+  helpCommand('sentinel', () => subcommands, { categories: [], since: '6.2.0' }),
   sentinel('master', 'Describes the leader.', master),
   sentinel('masters', 'Describes the leader, in a list of one.', masters),
   sentinel(

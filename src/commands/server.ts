@@ -36,22 +36,16 @@ function configGet(_session: Session, args: Args, server: LocalServer): Reply {
 
 function configSet(_session: Session, args: Args, server: LocalServer): Reply {
   if (args.length % 2 === 1) throw syntaxError
-  const changes = new Map<string, string>()
-  /** As the client wrote them, for the errors. */
-  const given = new Map<string, string>()
+  const changes: (readonly [name: string, value: string])[] = []
   for (let i = 2; i < args.length; i += 2) {
-    const word = textOf(argument(args, i))
-    const name = word.toLowerCase()
-    if (changes.has(name)) throw configFailure(word, 'duplicate parameter')
-    changes.set(name, textOf(argument(args, i + 1)))
-    given.set(name, word)
+    changes.push([textOf(argument(args, i)), textOf(argument(args, i + 1))])
   }
-  const refusal = server.config.set([...changes])
+  const refusal = server.config.set(changes)
   if (refusal === undefined) return OK
-  const word = given.get(refusal.name) ?? refusal.name
-  if (refusal.reason !== undefined) throw configFailure(word, refusal.reason)
+  const { name, reason } = refusal
+  if (reason !== undefined) throw configFailure(name, reason)
   throw new CommandError(
-    `ERR Unknown option or number of arguments for CONFIG SET - '${bytesOf(word)}'`,
+    `ERR Unknown option or number of arguments for CONFIG SET - '${bytesOf(name)}'`,
   )
 }
 

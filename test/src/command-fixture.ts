@@ -460,10 +460,11 @@ export class FakeServer implements LocalServer {
     entries: (): Iterable<readonly [string, string]> => this.options,
     set: (changes: readonly (readonly [string, string])[]): ConfigRefusal | undefined => {
       for (const [name] of changes) {
-        if (!this.options.has(name)) return { name, reason: undefined }
-        if (name === 'port') return { name, reason: "can't set immutable config" }
+        const known = name.toLowerCase()
+        if (!this.options.has(known)) return { name, reason: undefined }
+        if (known === 'port') return { name, reason: "can't set immutable config" }
       }
-      for (const [name, value] of changes) this.options.set(name, value)
+      for (const [name, value] of changes) this.options.set(name.toLowerCase(), value)
       return undefined
     },
   }

@@ -83,6 +83,15 @@ test('during an election the last leader is named, and shown as down', async () 
   assert.equal(await run(server, session, 'SENTINEL', 'MASTERS'), '*0\r\n')
 })
 
+test('HELP, which the error for an unknown subcommand names, is there', async () => {
+  const { server, session } = sentinel()
+  const unknown = "-ERR unknown subcommand 'NOPE'. Try SENTINEL HELP.\r\n"
+  assert.equal(await run(server, session, 'SENTINEL', 'NOPE'), unknown)
+  const help = await run(server, session, 'SENTINEL', 'HELP')
+  assert.match(help, /^\*\d+\r\n\+SENTINEL <subcommand> /)
+  assert.match(help, /\r\n\+GET-MASTER-ADDR-BY-NAME <[^>]+>\r\n/)
+})
+
 test('CKQUORUM counts the members that answer', async () => {
   const { server, session } = sentinel()
   assert.match(await run(server, session, 'SENTINEL', 'CKQUORUM', 'mymaster'), /OK \d usable/)

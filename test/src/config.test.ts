@@ -234,10 +234,69 @@ test('what redis-benchmark and clients ask for is answered, and cannot be change
   const entries = new Map(config.entries())
   assert.equal(entries.get('save'), '')
   assert.equal(entries.get('appendonly'), 'yes')
-  assert.deepEqual(config.set([['appendonly', 'no']]), {
-    name: 'appendonly',
-    reason: "can't set immutable config",
-  })
+  const reason = "can't set immutable config"
+  assert.deepEqual(config.set([['appendonly', 'no']]), { name: 'appendonly', reason })
+  assert.deepEqual(config.set([['databases', '16']]), { name: 'databases', reason })
+})
+
+test('what is so in any case may be set to what it is', () => {
+  const config = load()
+  const [reason, before] = ["can't set immutable config", [...config.entries()]]
+  assert.equal(config.set([['maxmemory-policy', 'NOEVICTION']]), undefined)
+  assert.equal(config.set([['save', '']]), undefined)
+  assert.deepEqual([...config.entries()], before)
+  const policy = 'maxmemory-policy'
+  assert.deepEqual(config.set([[policy, 'allkeys-lru']]), { name: policy, reason })
+  const both = config.set([
+    ['save', ''],
+    ['timeout', '5'],
+  ])
+  assert.equal(both, undefined)
+  assert.equal(config.get('timeout'), 5)
+})
+
+test('CONFIG SET looks at all names before any value, and tells them as Redis does', () => {
+  const config = load()
+  const immutable = "can't set immutable config"
+  const duplicate = 'duplicate parameter'
+  const integer = "argument couldn't be parsed into an integer"
+  const cases = [
+    ['TimeOut x', { name: 'timeout', reason: integer }],
+    ['timeout x Foo 1', { name: 'Foo', reason: undefined }],
+    ['timeout x Port 1', { name: 'Port', reason: immutable }],
+    ['timeout x TIMEOUT 1', { name: 'TIMEOUT', reason: duplicate }],
+    ['Save 1 SAVE 2', { name: 'SAVE', reason: duplicate }],
+    ['Save 1', { name: 'save', reason: immutable }],
+    ['Foo 1 Foo 2', { name: 'Foo', reason: undefined }],
+    ['timeout 1 timeout 2 Foo 1', { name: 'timeout', reason: duplicate }],
+    ['Foo 1 timeout 1 timeout 2', { name: 'Foo', reason: undefined }],
+  ] as const
+  for (const [line, refusal] of cases) {
+    const words = line.split(' ')
+    const changes = words.flatMap((word, at) => (at % 2 === 0 ? [[word, words[at + 1] ?? '']] : []))
+    const pairs = changes.map(([name = '', value = '']) => [name, value] as const)
+    assert.deepEqual(config.set(pairs), refusal, line)
+  }
+  assert.equal(config.set([['TIMEOUT', '7']]), undefined)
+  assert.equal(config.get('timeout'), 7)
+})
+
+test('CONFIG SET says what a number lacks in the words of Redis', () => {
+  const config = load()
+  const cases = [
+    ['maxclients', 'x', "argument couldn't be parsed into an integer"],
+    ['maxclients', '1.5', "argument couldn't be parsed into an integer"],
+    ['maxclients', '9223372036854775808', "argument couldn't be parsed into an integer"],
+    ['maxclients', '9223372036854775807', 'argument must be between 1 and 100000 inclusive'],
+    ['maxclients', '-1', 'argument must be between 1 and 100000 inclusive'],
+    ['proto-max-bulk-len', '5xb', 'argument must be a memory value'],
+    ['proto-max-bulk-len', '', 'argument must be a memory value'],
+  ] as const
+  for (const [name, value, reason] of cases) {
+    assert.deepEqual(config.set([[name, value]]), { name, reason })
+  }
+  const small = config.set([['proto-max-bulk-len', '1']])
+  assert.match(small?.reason ?? '', /^argument must be between \d+ and \d+ inclusive$/)
 })
 
 test('CONFIG SET changes all or nothing, and tells who watches', () => {
