@@ -3,10 +3,10 @@
  * and with one, redis-server with nothing on disk and with `appendfsync always`, all of them driven in turn. What is
  * measured and how lies in test/bench/; docs/benchmarks.md says how to read it.
  *
- *   npm run bench [-- --rounds 3 --seconds 1.5 --minutes 7 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
+ *   npm run bench [-- --rounds 5 --seconds 1 --minutes 7 --full --only 'c=50 P=16' --peer host:port --against DIST --save]
  *   npm run bench -- profile [--only 'c=50 P=16 64 B' --folder FOLDER]      CPU profiles of leader and follower
  *   npm run bench -- check                  our load generator beside redis-benchmark, in turn
- *   npm run bench -- growth [--full --only Keys]      with keys, nodes, connections and sizes of values
+ *   npm run bench -- growth [--full --only Keys --save]      with keys, nodes, connections and sizes of values
  *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
  */
 
@@ -46,13 +46,15 @@ const DOCUMENT = `${ROOT}/docs/benchmarks.md`
 const CHART = `${ROOT}/docs/benchmarks.svg`
 /** The ratios of the saved run. */
 const RATIOS = `${ROOT}/docs/benchmarks.json`
-/** In the document: what stands above it is written by hand. */
+const GROWTH = `${ROOT}/docs/growth.md`
+/** In a document: what stands above it is written by hand. */
 const FIGURES = '<!-- figures: everything below is written by npm run bench -- --save -->'
 
 const NO_PEERS: string[] = []
 const OPTIONS = {
-  rounds: { type: 'string', default: '3' },
-  seconds: { type: 'string', default: '1.5' },
+  /** Many short ones: what falls into one of them, as a checkpoint does, is not in the median. */
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '1' },
   /** No round begins that would end later. */
   minutes: { type: 'string', default: '7' },
   only: { type: 'string', default: '' },
@@ -131,8 +133,9 @@ async function bench(values: Values): Promise<void> {
         [...byTarget.values()].map((samples) => samples.length),
       ),
     )
-    const circumstances = describe(made, seconds)
-    report(values, { results, targets, peers: others, generator: checks, stalls, circumstances })
+    const inTurn = `- ${made} rounds of ${seconds} s per load and target, each in turn; ${today()}`
+    const found = { results, targets, peers: others, generator: checks, stalls }
+    report(values, { ...found, circumstances: [...circumstances(), inTurn] })
     print(`took ${((performance.now() - startedAt) / 60_000).toFixed(1)} minutes`)
   } finally {
     await end()
@@ -170,15 +173,19 @@ async function peers(values: Values, without: ReadonlySet<string>): Promise<read
   return found.filter((system) => system !== undefined)
 }
 
-function describe(rounds: number, seconds: number): readonly string[] {
+/** The machine and the versions, a line each. */
+function circumstances(): string[] {
   const { model = 'unknown' } = cpus()[0] ?? {}
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
   const machine = `${cpus().length} cores (${model.trim()}), ${memory}, Linux ${release()}`
   return [
     `- ${machine}; all nodes, peers and the load generator share it, over loopback`,
     `- Node ${process.version}, ${versionOf('redis-server')}, Holdfast at ${commit()}`,
-    `- ${rounds} rounds of ${seconds} s per load and target, each in turn; ${new Date().toISOString().slice(0, 16)}`,
   ]
+}
+
+function today(): string {
+  return new Date().toISOString().slice(0, 16)
 }
 
 function versionOf(tool: string): string {
@@ -216,9 +223,31 @@ function report(values: Values, findings: Findings): void {
   }
   if (!values.save) return
   writeFileSync(RATIOS, `${JSON.stringify(ratios, undefined, 2)}\n`)
-  const [byHand = ''] = readFileSync(DOCUMENT, 'utf8').split(FIGURES)
-  writeFileSync(DOCUMENT, `${byHand}${FIGURES}\n\n${text}`)
+  write(DOCUMENT, text)
   writeFileSync(CHART, chart(findings))
+}
+
+/** Puts the figures into a document, in the place of those that it has. */
+function write(document: string, text: string): void {
+  const [byHand = ''] = readFileSync(document, 'utf8').split(FIGURES)
+  writeFileSync(document, `${byHand}${FIGURES}\n\n${text}`)
+}
+
+async function growth(values: Values): Promise<void> {
+  const seconds = number(values, 'seconds')
+  const lines = circumstances()
+  lines.push(`- loads of ${seconds} s; ${today()}`)
+  const only = pattern(values)
+  await measureGrowth({
+    seconds,
+    full: values.full,
+    only,
+    print: (line) => {
+      lines.push(line)
+      print(line)
+    },
+  })
+  if (values.save) write(GROWTH, `${lines.join('\n')}\n`)
 }
 
 /** The loads that are asked for by --full and --only. */
@@ -243,11 +272,8 @@ async function main({
 }: CommandLine<typeof OPTIONS>): Promise<number | undefined> {
   if (what === 'micro') return await micro(values)
   if (what === 'check') await check(values)
-  else if (what === 'growth') {
-    const { full } = values
-    const seconds = number(values, 'seconds')
-    await measureGrowth({ seconds, full, only: pattern(values), print })
-  } else if (what === 'profile') {
+  else if (what === 'growth') await growth(values)
+  else if (what === 'profile') {
     const { folder } = values
     const seconds = number(values, 'seconds') * 2
     await profile({ cells: chosenCells(values), folder, seconds, print })

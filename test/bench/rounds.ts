@@ -130,6 +130,8 @@ export async function runRounds(options: RunOptions): Promise<Results> {
         for (const target of targets) await fill(target, cell.valueBytes)
       }
       const chosen = targets.filter(({ name }) => cell.followers || !name.endsWith(', follower'))
+      // Each side comes first as often as last: a machine that becomes slower, or just was idle, favours none.
+      if (round % 2 === 0) chosen.reverse()
       const figures: string[] = []
       for (const target of chosen) {
         const sample = await measureCell(cell, target, options.seconds)
