@@ -11,6 +11,8 @@ export interface CheckOptions {
   readonly port: number
   /** '' when the server wants none. */
   readonly password: string
+  /** Only a member of this cluster is ready; undefined: of any. */
+  readonly clusterId?: string
   /** For the whole check, connecting included. */
   readonly timeoutMs: number
 }
@@ -20,8 +22,9 @@ const REPLY_BYTES_MAX = 4096
 
 /** Undefined: the node is ready. Otherwise one line that says why not. Never rejects. */
 export function checkReady(options: CheckOptions): Promise<string | undefined> {
-  const { host, port, password, timeoutMs } = options
-  const requests = [...(password === '' ? [] : [['AUTH', password]]), ['RAFT', 'READY']]
+  const { host, port, password, clusterId, timeoutMs } = options
+  const question = ['RAFT', 'READY', ...(clusterId === undefined ? [] : [clusterId])]
+  const requests = [...(password === '' ? [] : [['AUTH', password]]), question]
   return new Promise((resolve) => {
     let received = ''
     const socket = connect({ host, port })

@@ -111,6 +111,8 @@ export const limits = {
   caughtUpEntriesMax: 1_000,
   /** A leader that stops, or whose state is damaged, waits so long for another one to lead. */
   handOverTimeoutMs: 2_000,
+  /** How long a node that is to be forced into a new cluster asks the others whether the old one serves. */
+  forceCheckMs: 5_000,
   bindAddressesMax: 16,
   configFileBytesMax: 1_048_576,
   passwordCharsMax: 512,

@@ -2,10 +2,11 @@
  * `holdfast --force-new-cluster`: what is left when a majority of the voters is gone for good. A survivor keeps its whole
  * log and becomes the only member of a NEW cluster, in one transaction of the log; so whoever is left of the old one has
  * another cluster id and is refused, and two clusters can never take each other for themselves. Entries that only the
- * lost nodes had are gone; entries that nobody had committed may stay. It knows neither links nor raft's driver.
+ * lost nodes had are gone; entries that nobody had committed may stay. Where the quorum is not lost, as another member
+ * can tell, nothing is forced. It knows neither links nor raft's driver.
  */
 
-import type { Entry, Membership, NodeId } from '../raft/types.ts'
+import type { Entry, Member, Membership, NodeId } from '../raft/types.ts'
 import type { Storage } from '../storage/open.ts'
 import type { ClusterList } from './bootstrap.ts'
 import { OperatorError } from './operator-error.ts'
@@ -21,13 +22,15 @@ export interface ForceOptions {
   /** Where clients reach this node. */
   readonly clientAddress: string
   readonly randomBytes: (count: number) => Uint8Array
+  /** Whether the node that clients reach at `address` serves that cluster now, so that a majority of it lives. */
+  readonly serves: (address: string, clusterId: string) => Promise<boolean>
   readonly log: PeerLog
 }
 
 /**
  * Once for as long as the flag stays: a service manager that starts the node with it again must not cut off the members
  * that came since. A start without the flag (`forgetForced` of the log) makes it count anew. Throws OperatorError where
- * there is nothing to keep.
+ * there is nothing to keep, and where the old cluster serves: two clusters would acknowledge writes to the same clients.
  */
 export async function forceNewCluster(options: ForceOptions): Promise<void> {
   const { storage, list, clientAddress, randomBytes, log } = options
@@ -40,6 +43,8 @@ export async function forceNewCluster(options: ForceOptions): Promise<void> {
     return
   }
   const before = survivor(storage, nodeId)
+  const left = before.members.filter(({ id }) => id !== nodeId)
+  await refuseWhereServed(options, left)
   const term = storage.log.hardState().term + 1
   const index = storage.log.lastIndex() + 1
   const membership: Membership = {
@@ -53,7 +58,6 @@ export async function forceNewCluster(options: ForceOptions): Promise<void> {
     hardState: { term, vote: undefined },
     entries: [entry],
   })
-  const left = before.members.filter(({ id }) => id !== nodeId)
   const fields = {
     oldClusterId: clusterId,
     newClusterId: newId,
@@ -64,6 +68,22 @@ export async function forceNewCluster(options: ForceOptions): Promise<void> {
     'FORCED A NEW CLUSTER of this node alone: what only the other nodes had is lost, and they are refused from now on. ' +
     'Never start two of them together again: they would be the old cluster. Empty their directories, and let them --join'
   log.warn(fields, text)
+}
+
+/** The others of a cluster that is not lost can serve it without this node. */
+async function refuseWhereServed(
+  { storage, serves }: ForceOptions,
+  others: readonly Member[],
+): Promise<void> {
+  const { clusterId = '' } = storage.log.identity()
+  const answers = await Promise.all(
+    others.map(({ clientAddress }) => serves(clientAddress, clusterId)),
+  )
+  const serving = others.find((_, at) => answers[at])
+  if (serving === undefined) return
+  const where = `${serving.id} at ${serving.clientAddress}`
+  const text = `node ${where} serves cluster ${clusterId}, so its quorum is not lost; start this node without the flag`
+  throw new OperatorError('FORCE', `--force-new-cluster: ${text}`)
 }
 
 /** The membership in force, which names this node. */

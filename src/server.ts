@@ -16,16 +16,18 @@ import { LmdbEngine } from '../storage/lmdb-engine.ts'
 import { LogCache } from '../storage/log-cache.ts'
 import { openStorage, type Storage } from '../storage/open.ts'
 import { type ClusterList, readClusterList } from './bootstrap.ts'
+import { checkReady } from './check.ts'
 import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
 import { type Damage, endServing, soundSources } from './damage.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
 import { FEATURE_LEVEL, refuseNewer } from './feature-level.ts'
-import { forceNewCluster } from './force-new-cluster.ts'
+import { type ForceOptions, forceNewCluster } from './force-new-cluster.ts'
 import { Frontend, type FrontendOptions } from './frontend.ts'
 import { LastingServer, type Life } from './lasting-server.ts'
 import type { RootLogger } from './logger.ts'
+import { parseAddress } from './network.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
 import type { BindAddress } from './option-kinds.ts'
 import { ProcessMemory } from './process-memory.ts'
@@ -118,7 +120,8 @@ async function openServer(options: ServerOptions): Promise<Life> {
   refuseNewer(storage.state.featureLevel(), level)
   if (options.forceNewCluster === true) {
     const clientAddress = config.get('announce')
-    await forceNewCluster({ storage, list, clientAddress, randomBytes, log: logger })
+    const serves = asksReady(config)
+    await forceNewCluster({ storage, list, clientAddress, randomBytes, serves, log: logger })
   } else await storage.log.forgetForced()
   const server = new Server({ config, logger, list, lock, watchdog, storage, level })
   await server.open()
@@ -296,6 +299,17 @@ class Server implements Life {
     await lock.release()
     logger.info({}, 'stopped')
     this.#resolveClosed(damage)
+  }
+}
+
+/** Members have the same password; one of which the answer is not understood does not serve. */
+function asksReady(config: Config): ForceOptions['serves'] {
+  return async (address, clusterId) => {
+    const at = parseAddress(address)
+    if (at === undefined) return false
+    const password = config.get('requirepass')
+    const timeoutMs = limits.forceCheckMs
+    return (await checkReady({ ...at, password, clusterId, timeoutMs })) === undefined
   }
 }
 

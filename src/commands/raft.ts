@@ -89,9 +89,19 @@ function wordsOf(args: Args, first: number, allowed: readonly string[]): Readonl
   return words
 }
 
-async function ready(_session: Session, _args: Args, server: LocalServer): Promise<Reply> {
+async function ready(_session: Session, args: Args, server: LocalServer): Promise<Reply> {
+  if (args.length > 3) throw syntaxError
+  const stranger = refusalOfOther(args[2], server)
+  if (stranger !== undefined) return stranger
   const reason = await server.ready()
   return reason === undefined ? OK : new ErrorReply(`NOTREADY ${reason}`)
+}
+
+/** What whoever means another cluster than this node's is told. */
+function refusalOfOther(meant: Args[number] | undefined, server: LocalServer): Reply | undefined {
+  const { clusterId } = server.raft()
+  if (meant === undefined || textOf(meant) === clusterId) return undefined
+  return new ErrorReply(`ERR this node belongs to another cluster: ${clusterId}`)
 }
 
 /** What `holdfast backup` says: BEGIN (with the id of the cluster that is meant) once, then NEXT until nothing comes. Its parts are for that program only. */
@@ -99,10 +109,8 @@ async function backup(session: Session, args: Args, server: LocalServer): Promis
   const word = argument(args, 2)
   const begins = isWord(word, 'begin')
   if (args.length > (begins ? 4 : 3) || (!begins && !isWord(word, 'next'))) throw syntaxError
-  const { clusterId } = server.raft()
-  if (args[3] !== undefined && textOf(args[3]) !== clusterId) {
-    return new ErrorReply(`ERR this node belongs to another cluster: ${clusterId}`)
-  }
+  const stranger = refusalOfOther(args[3], server)
+  if (stranger !== undefined) return stranger
   const { backups } = server
   try {
     return (await (begins ? backups.begin(session) : backups.next(session))) ?? null
@@ -166,8 +174,11 @@ const subcommands: readonly Command[] = [
   },
   {
     ...own,
+    arity: -2,
     name: 'raft|ready',
-    doc: doc('Answers OK when this node can serve a linearizable read, else why not.'),
+    doc: doc('Answers OK when this node can serve a linearizable read, else why not.', [
+      { name: 'cluster', type: 'string', optional: true },
+    ]),
     run: ready,
   },
   {

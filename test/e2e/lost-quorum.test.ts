@@ -26,6 +26,13 @@ test('two of three nodes are lost for good: the third goes on, alone and then wi
     const survivor = await old.leader()
     const before = (await survivor.status()) ?? assert.fail('no status')
     const lost = old.nodes.filter((node) => node !== survivor)
+    // The others serve without it: it must not become a second cluster beside them.
+    await survivor.kill()
+    survivor.start({ flags: [FORCE] })
+    assert.deepEqual(await survivor.end(), { code: 1, signal: null })
+    assert.match(survivor.output, /serves cluster [0-9a-f]{40}, so its quorum is not lost/)
+    survivor.start()
+    await survivor.ready()
     const workload = new Workload({ nodes: [survivor], writersPerNode: 4, name: 'lost' })
     workload.start()
     await until('some writes', () => workload.acknowledged >= 500)

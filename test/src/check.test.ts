@@ -54,6 +54,13 @@ test('ready, with and without a password', async (context) => {
   )
 })
 
+test('ready as a member of one cluster', async (context) => {
+  const request = '*3\r\n$4\r\nRAFT\r\n$5\r\nREADY\r\n$3\r\nabc\r\n'
+  const port = await fakeNode(context, answering(request, '+OK\r\n'))
+  const options = { host: HOST, port, password: '', clusterId: 'abc', timeoutMs: 5000 }
+  assert.equal(await checkReady(options), undefined)
+})
+
 test("not ready: the node's own reason", async (context) => {
   const port = await fakeNode(context, answering(READY, '-CLUSTERDOWN no leader\r\n'))
   assert.equal(

@@ -346,6 +346,12 @@ test('RAFT READY', async () => {
   assert.equal(await later(server, 'RAFT', 'READY'), '+OK\r\n')
   server.unready = 'no leader is known'
   assert.equal(await later(server, 'RAFT', 'READY'), '-NOTREADY no leader is known\r\n')
+  server.unready = undefined
+  const { clusterId } = server.status
+  assert.equal(await later(server, 'RAFT', 'READY', clusterId), '+OK\r\n')
+  const foreign = await later(server, 'RAFT', 'READY', 'e'.repeat(40))
+  assert.equal(foreign, `-ERR this node belongs to another cluster: ${clusterId}\r\n`)
+  await assert.rejects(later(server, 'RAFT', 'READY', clusterId, 'x'), syntaxError)
 })
 
 test('RAFT STATUS and MEMBERS are maps', () => {
@@ -360,7 +366,7 @@ test('RAFT STATUS and MEMBERS are maps', () => {
     run('RAFT', 'STATUS', 'x'),
     "-ERR wrong number of arguments for 'raft|status' command\r\n",
   )
-  assert.ok(run('RAFT', 'HELP').includes('+READY\r\n'))
+  assert.ok(run('RAFT', 'HELP').includes('+READY [<cluster>]\r\n'))
 })
 
 test('SHUTDOWN ends the process once its words make sense, and answers nothing', () => {

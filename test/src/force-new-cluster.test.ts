@@ -11,6 +11,7 @@ import { limits } from '../../src/config.ts'
 import { type ForceOptions, forceNewCluster } from '../../src/force-new-cluster.ts'
 import { OperatorError } from '../../src/operator-error.ts'
 import { openStorage, type Storage } from '../../storage/open.ts'
+import { until } from '../processes.ts'
 import { entryOf } from '../storage/log-store-conformance.ts'
 import { MemoryEngine } from '../storage/memory-engine.ts'
 
@@ -54,6 +55,7 @@ function options(storage: Storage): ForceOptions & { readonly said: [object, str
     list: readClusterList([], '127.0.0.1:19000'),
     clientAddress: '127.0.0.1:9000',
     randomBytes: (count) => new Uint8Array(count).fill(7),
+    serves: async () => false,
     log: { warn: (fields, text) => void said.push([fields, text]) },
   }
 }
@@ -100,6 +102,7 @@ describe('a survivor that is forced', () => {
     const before = await member(engine)
     engine.holdCommits()
     void forceNewCluster(options(before))
+    await until('the commit', () => engine.heldCommits === 1)
     engine.crash()
     const { log } = await open(engine)
     assert.equal(log.identity().clusterId, OLD)
@@ -131,6 +134,26 @@ describe('a survivor that is forced', () => {
       return error instanceof OperatorError && /was removed from cluster 0+,/.test(error.message)
     })
     assert.equal(storage.log.identity().clusterId, OLD)
+    assert.equal(storage.log.lastIndex(), 9)
+  })
+
+  it('must not be forced while another member serves the cluster that it would leave', async () => {
+    const storage = await member(new MemoryEngine())
+    const asked: [string, string][] = []
+    const serves = async (address: string, clusterId: string): Promise<boolean> => {
+      asked.push([address, clusterId])
+      return address === '127.0.0.1:7003'
+    }
+    await assert.rejects(forceNewCluster({ ...options(storage), serves }), (error: unknown) => {
+      const says = new RegExp(`node c{40} at 127.0.0.1:7003 serves cluster ${OLD}, so its quorum`)
+      return error instanceof OperatorError && says.test(error.message)
+    })
+    assert.deepEqual(asked, [
+      ['127.0.0.1:7002', OLD],
+      ['127.0.0.1:7003', OLD],
+    ])
+    assert.equal(storage.log.identity().clusterId, OLD)
+    assert.deepEqual(storage.log.hardState(), { term: 4, vote: 'b' })
     assert.equal(storage.log.lastIndex(), 9)
   })
 
