@@ -198,6 +198,8 @@ export const limits = {
   turnWorkMsMax: 8,
   /** The same for reads that run: a pipeline of them on a large value holds up nobody for longer than one takes. */
   turnReadMsMax: 8,
+  /** Of values that the reads riding in one entry are given: the others run in later turns, over a view. */
+  rideBytesMax: 8_388_608,
   /** Input of one connection above which it is not read any further in this turn. */
   turnInputBytesMax: 524_288,
   /** The same of all together: above it, each is read no further than its first piece. */

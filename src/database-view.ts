@@ -5,6 +5,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
+import type { Index } from '../raft/types.ts'
 import type { StateStore, StateView, StoredValue } from '../storage/state-store.ts'
 import {
   CommandError,
@@ -103,6 +104,14 @@ export function storeOf(
   }
 }
 
+/** More than the commands of any entry that a leader makes: limits.entryCommandsMax. */
+const PLACES_OF_ENTRY = 1024
+
+/** The version of what the command at `place` of an entry writes; a safe integer for 2^43 entries. */
+export function versionOf(index: Index, place: number): Version {
+  return index * PLACES_OF_ENTRY + Math.min(place, PLACES_OF_ENTRY - 1)
+}
+
 /** The databases for read handlers. */
 export class Views {
   readonly #running = newRunning()
@@ -116,6 +125,11 @@ export class Views {
 
   get storeFailed(): boolean {
     return this.#running.storeFailed
+  }
+
+  /** Bytes of the values that reads were given so far. */
+  get bytesRead(): number {
+    return this.#running.valueBytes
   }
 
   /** The database in which a read begins. */

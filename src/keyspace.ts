@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from 'node:buffer'
-import { AssertionError, assert } from '../raft/assert.ts'
+import { assert } from '../raft/assert.ts'
 import type { Random, StateMachine } from '../raft/ports.ts'
 import type { Entry, Index, Membership, Term } from '../raft/types.ts'
 import { ErrorReply, nullArray, OK, type Protocol, type Reply } from '../resp/encoder.ts'
@@ -29,16 +29,17 @@ import {
   type CalledRead,
   CommandError,
   OneGo,
-  type Version,
 } from './commands/command.ts'
 import { unknownCommand } from './commands/command-table.ts'
 import type { DatabaseFacts } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
 import { factsOf } from './database-facts.ts'
-import { ClockBehind, type Moment, Overlays, storeOf, Views } from './database-view.ts'
+import { ClockBehind, type Moment, Overlays, storeOf, Views, versionOf } from './database-view.ts'
 import { knownLevel, LEVEL_NAME } from './feature-level.ts'
+import { LateRiders } from './late-riders.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
+import { isOfThisNode } from './node-faults.ts'
 import { DATABASES } from './session.ts'
 import { internalCommand, isOutdated, TransactionReplies, transactionOf } from './transaction.ts'
 
@@ -158,6 +159,10 @@ export class Keyspace implements StateMachine {
   readonly #random: Random
   readonly #views: Views
   readonly #overlays: Overlays
+  /** What was read by riders before this entry. */
+  #readBefore = 0
+  /** Where the entry is now, riders join these. */
+  #late: LateRiders | undefined
 
   /** `random` is for replies only: nothing that is kept follows from it. */
   constructor(
@@ -237,6 +242,7 @@ export class Keyspace implements StateMachine {
   apply(entry: Entry): number {
     const { index, term, payload } = entry
     this.#overlays.beginEntry()
+    this.#readBefore = this.#views.bytesRead
     assert(index === this.appliedIndex() + 1, () => `apply ${index} after ${this.appliedIndex()}`)
     if (index !== this.#last.index + 1) this.#forwarded?.skippedTo(index - 1)
     const batch = this.#take(index, term)
@@ -253,9 +259,11 @@ export class Keyspace implements StateMachine {
       const membership = payload.type === 'membership' ? payload.membership : undefined
       this.#commit(entry, this.clock(), membership)
     }
+    this.#late = undefined
+    const bytes = this.#overlays.valueBytes + this.#rideBytes
     this.#last = { index, term }
     this.#observer.applied(index, term)
-    return this.#overlays.valueBytes
+    return bytes
   }
 
   /**
@@ -315,6 +323,11 @@ export class Keyspace implements StateMachine {
     return new LongRead({ slices, view, failure }, this.#longReads)
   }
 
+  /** Bytes of the values that the riders of this entry were given. */
+  get #rideBytes(): number {
+    return this.#views.bytesRead - this.#readBefore
+  }
+
   #take(index: Index, term: Term): Batch | undefined {
     const batch = this.#batches.get(index)
     if (batch === undefined) return undefined
@@ -355,12 +368,28 @@ export class Keyspace implements StateMachine {
   }
 
   /** A read between the commands of an entry: it sees those before it and not those behind it. */
-  #ride(item: BatchItem, command: CalledRead, { index, now }: RunningEntry): void {
+  #ride(item: BatchItem, command: CalledRead, entry: RunningEntry): void {
+    const mayBeLate = command.slices === undefined && this.#rideBytes >= limits.rideBytesMax
+    if (mayBeLate && this.#rideLater(item, command, entry)) return
+    const { index, now } = entry
     const outcome = this.readAt({ now, applied: undefined }, command, item.database, item.args)
     assert(!(outcome instanceof ClockBehind), () => 'a read that rides has the clock of its entry')
     if (outcome instanceof LongRead) {
       outcome.start(item.protocol, (reply) => item.answer(reply, index))
     } else item.answer(outcome === NO_ROOM ? tooManyLongReads : outcome, index)
+  }
+
+  /** False: as many views are open as there may be. */
+  #rideLater(item: BatchItem, command: CalledRead, { index, now }: RunningEntry): boolean {
+    const view = this.#late === undefined ? this.#store.view() : undefined
+    if (view !== undefined) {
+      const views = new Views(storeOf(view, this.#store, this.#store.nextExpiry()), this.#random)
+      const failure = (error: unknown, name: string): Reply =>
+        this.#failure(error, views, index, name)
+      this.#late = new LateRiders({ views, view, index, now, failure }, this.#longReads)
+    }
+    this.#late?.add(item, command)
+    return this.#late !== undefined
   }
 
   /** Keys that are due leave the state in the order of their time, some with every entry that brings a clock. */
@@ -374,6 +403,7 @@ export class Keyspace implements StateMachine {
 
   /** One logged command. `wanted`: somebody here waits for its reply. */
   #write(entry: RunningEntry, place: number, wanted: boolean): Reply {
+    this.#late = undefined
     const logged = entry.commands[place]
     assert(logged !== undefined, () => `entry ${entry.index} has ${entry.commands.length} commands`)
     const { argv } = logged
@@ -466,25 +496,4 @@ interface RunningEntry {
   /** The logical clock that it brings. */
   readonly now: number
   readonly commands: readonly LoggedCommand[]
-}
-
-/** More than the commands of any entry that a leader makes: limits.entryCommandsMax. */
-const PLACES_OF_ENTRY = 1024
-
-/** The version of what the command at `place` of an entry writes; a safe integer for 2^43 entries. */
-function versionOf(index: Index, place: number): Version {
-  return index * PLACES_OF_ENTRY + Math.min(place, PLACES_OF_ENTRY - 1)
-}
-
-/**
- * Whether another node might not throw the same: it must not become a reply, because then the
- * nodes' states part. AssertionErrors end the process anywhere; running out of memory or stack
- * depends on the machine.
- */
-function isOfThisNode(error: unknown): boolean {
-  if (error instanceof AssertionError) return true
-  return (
-    error instanceof RangeError &&
-    /call stack|allocation failed|failed to allocate/i.test(error.message)
-  )
 }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
 import { Call, Stream } from '../../src/call.ts'
+import { limits } from '../../src/config.ts'
 import { fence } from '../../src/keyspace.ts'
 import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
 
@@ -561,6 +562,31 @@ describe('reads', () => {
     assert.match(caller.replies[1] ?? '', /^\*2500 \$/)
     bench.tick(1)
     assert.equal(bench.router.pendingEntries, 0)
+  })
+
+  test('riders behind others that read very much run later, each as of its place', () => {
+    const bench = leading({ entryBytes: 2 ** 30, unappliedBytes: 2 ** 30, backlogBytes: 2 ** 30 })
+    const caller = new Caller(bench)
+    const zeros = (limits.rideBytesMax / 2) * 8
+    caller.send(`SETBIT k ${zeros - 1} 0`)
+    bench.apply()
+    const counts = Array.from({ length: 3 }, () => 'BITCOUNT k')
+    caller.send(...counts, 'STRLEN none', 'SETBIT k 0 1', ...counts.slice(1), 'GET none', 'DEL k')
+    bench.apply()
+    const late = [undefined, undefined]
+    assert.deepEqual(caller.replies.slice(1), [':0', ':0', ...late, ':0', ...late, undefined, ':1'])
+    caller.send('SETBIT k 0 1')
+    bench.apply()
+    for (let turn = 0; turn < 4; turn++) bench.longReads.work()
+    const counted = [':0', ':0', ':0', ':0', ':0', ':1', ':1', '$-1', ':1']
+    assert.deepEqual(caller.replies.slice(1, 10), counted)
+    // One byte less is no reason to wait.
+    caller.send(`SETBIT less ${zeros - 9} 0`)
+    bench.apply()
+    caller.send('BITCOUNT less', 'BITCOUNT less', 'BITCOUNT less', 'GET none', 'DEL less')
+    bench.apply()
+    assert.deepEqual(caller.replies.slice(12), [':0', ':0', ':0', undefined, ':1'])
+    while (caller.replies[15] === undefined) bench.longReads.work()
   })
 
   test('as many long reads run as there are views; one more waits, and one that rides is refused', () => {
