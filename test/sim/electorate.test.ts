@@ -79,6 +79,9 @@ test('a membership that was overwritten everywhere is not under way', async () =
   assert.ok(electorate.isSettled)
   await land(change(2, 1, [member(0), member(1)]))
   assert.ok(!electorate.isSettled, 'it may still be committed')
+  one.lost = 'its disk was emptied'
+  assert.ok(electorate.isSettled, 'it went with its only disk')
+  one.lost = undefined
   await land({ index: 2, term: 2, payload: { type: 'noop' }, encoded: undefined })
   assert.ok(electorate.isSettled, 'it is on no disk any more')
 })

@@ -175,6 +175,8 @@ export class SimNode {
   readonly warnings: string[] = []
   /** Why its state cannot be trusted. */
   damage: string | undefined
+  /** The feature level that its build knows, from its next start on; undefined: that of builds before there were any. */
+  level: number | undefined
   /** What its disk has left. */
   freeBytes: number = Number.POSITIVE_INFINITY
   /** Turns and ticks asked for, over all its lives: a node at rest asks for few. */
@@ -258,6 +260,7 @@ export class SimNode {
       log: this.#logger(),
       id: nodeId,
       clusterId,
+      level: this.level,
       incarnation: log.boots(),
       list: readClusterList(config.get('cluster'), config.get('peer-announce')),
       disk: log,

@@ -20,6 +20,7 @@ import {
 } from '../../src/feature-level.ts'
 import type { LoggedCommand } from '../../storage/codec.ts'
 import { Lone } from '../raft/lone.ts'
+import { Replicas, type SimNode } from '../sim/replicas.ts'
 
 class World {
   reached = 1
@@ -143,4 +144,91 @@ test('who may become a member', () => {
   const back = { level: REPLACE_LEVEL, replaces: 'c' }
   assert.match(whyTooOld(back, REPLACE_LEVEL - 1) ?? '', /upgrade them first/)
   assert.equal(whyTooOld(back, REPLACE_LEVEL), undefined)
+})
+
+// ---- Whole replicas -----------------------------------------------------------------------------
+
+/** A cluster of older builds, which are upgraded one after the other while nodes die and are cut off. */
+class Upgrade {
+  readonly replicas: Replicas
+  /** By index: every state at one index has the same. */
+  readonly levels = new Map<Index, number>()
+  /** How often a leader that knows more was connected to a member that does not. */
+  heldBack = 0
+  /** How often a leader that knows more saw nobody that does not, because that member was away. */
+  unseen = 0
+
+  constructor(seed: number) {
+    this.replicas = new Replicas({ seed })
+  }
+
+  look(): void {
+    const { nodes, running } = this.replicas
+    const older = nodes.filter(({ level }) => level === undefined)
+    for (const { state, replica } of running) {
+      const index = state.appliedIndex()
+      const level = state.featureLevel()
+      assert.equal(level, this.levels.get(index) ?? level, `at entry ${index}`)
+      this.levels.set(index, level)
+      assert.ok(level === 1 || older.length === 0, `level ${level}, and a member knows less`)
+      const leads = replica.status()?.established === true
+      if (!leads || older.some((node) => node.isRunning && node.replica === replica)) continue
+      const isThere = (node: SimNode): boolean => node.isRunning && replica.members.isUp(node.id)
+      if (older.length > 0 && older.every(isThere)) this.heldBack++
+      else if (older.length > 0 && !older.some(isThere)) this.unseen++
+    }
+  }
+
+  async runFor(ms: number): Promise<void> {
+    const { time } = this.replicas
+    const end = time.now + ms
+    time.after(ms, () => {})
+    while (time.now < end) {
+      await time.step()
+      this.look()
+    }
+  }
+
+  async strike(): Promise<void> {
+    const { replicas } = this
+    const { nodes, random } = replicas
+    const victim = nodes[Math.floor(random() * nodes.length)]
+    assert.ok(victim !== undefined)
+    if (random() < 0.4) replicas.isolate(victim)
+    else victim.crash()
+    await this.runFor(random() * 2000)
+    replicas.heal()
+    if (!victim.isRunning) {
+      // The last of them stays as it is until the end.
+      const others = nodes.filter((node) => node !== victim && node.level === undefined)
+      if (others.length > 0 && random() < 0.7) victim.level = FEATURE_LEVEL
+      await replicas.started([victim])
+    }
+    await this.runFor(random() * 2000)
+  }
+}
+
+test('while nodes are upgraded, die and are cut off, no member is told more than it knows, and the level never falls', async () => {
+  let heldBack = 0
+  let unseen = 0
+  for (const seed of [1, 2, 3]) {
+    const upgrade = new Upgrade(seed)
+    const { replicas } = upgrade
+    await replicas.start()
+    for (let strikes = 0; strikes < 8; strikes++) await upgrade.strike()
+    for (const node of replicas.nodes) {
+      if (node.level === FEATURE_LEVEL) continue
+      node.crash()
+      node.level = FEATURE_LEVEL
+      await replicas.started([node])
+    }
+    await replicas.settled()
+    await upgrade.runFor(3000)
+    for (const { state } of replicas.nodes) assert.equal(state.featureLevel(), FEATURE_LEVEL)
+    const inOrder = [...upgrade.levels].sort(([a], [b]) => a - b).map(([, level]) => level)
+    assert.deepEqual(inOrder, inOrder.toSorted())
+    heldBack += upgrade.heldBack
+    unseen += upgrade.unseen
+  }
+  assert.ok(heldBack > 100 && unseen > 100, `held back ${heldBack}, unseen ${unseen}`)
 })
