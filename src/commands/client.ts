@@ -15,7 +15,7 @@ import { clientName } from './connection.ts'
 import { helpCommand } from './help.ts'
 import type { LocalServer } from './local-server.ts'
 
-const noBuffers = "Without the fields of Redis' own buffers."
+const noBuffers = "The fields of Redis' own buffers, of which there are none, are 0; `fd` is -1."
 const badClientId = new CommandError('ERR Invalid client ID')
 
 function list(_session: Session, args: Args, server: LocalServer): Reply {
@@ -45,6 +45,8 @@ function describe(session: Session, now: number): string {
     ['id', session.id],
     ['addr', session.address],
     ['laddr', session.localAddress],
+    // It is no business of this code, but clients expect a number.
+    ['fd', -1],
     ['name', session.name],
     ['age', wholeSeconds(now - session.createdAt)],
     ['idle', wholeSeconds(now - session.lastCommandAt)],
@@ -55,7 +57,9 @@ function describe(session: Session, now: number): string {
     ['ssub', 0],
     ['multi', session.multi?.commands.length ?? -1],
     ['qbuf', session.inputBytes],
+    ...noFields('qbuf-free', 'argv-mem'),
     ['multi-mem', session.multi?.bytes ?? 0],
+    ...noFields('rbs', 'rbp', 'obl', 'oll'),
     ['omem', session.outputBytes],
     ['tot-mem', session.memoryBytes],
     ['events', 'r'],
@@ -69,14 +73,19 @@ function describe(session: Session, now: number): string {
   return `${fields.map(([name, value]) => `${name}=${value}`).join(' ')}\n`
 }
 
+/** Of buffers that this server has not: redis-py reads a line of CLIENT INFO only when it has them. */
+function noFields(...names: readonly string[]): readonly (readonly [string, number])[] {
+  return names.map((name) => [name, 0] as const)
+}
+
 /** Redis' letters, in its order. */
 function flagsOf(session: Session): string {
   const flags: readonly (readonly [boolean, string])[] = [
     [session.isMonitor, 'O'],
     [session.subscriptionCount > 0, 'P'],
     [session.multi !== undefined, 'x'],
-    [session.closeAfterReply, 'c'],
     [session.waits.size > 0, 'b'],
+    [session.closeAfterReply, 'c'],
     [session.isReadonly, 'r'],
     [session.noEvict, 'e'],
     [session.noTouch, 'T'],

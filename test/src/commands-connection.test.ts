@@ -210,7 +210,7 @@ test('CLIENT INFO tells what is true of the connection', () => {
   session.name = 'app'
   session.libName = 'ioredis'
   const line =
-    'id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 name=app age=12 idle=2 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=30 multi-mem=0 omem=7 tot-mem=50 events=r cmd=client|info user=default redir=-1 resp=2 lib-name=ioredis lib-ver=\n'
+    'id=1 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 fd=-1 name=app age=12 idle=2 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=30 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=7 tot-mem=50 events=r cmd=client|info user=default redir=-1 resp=2 lib-name=ioredis lib-ver=\n'
   assert.equal(server.run(session, 'CLIENT', 'INFO'), `$${line.length}\r\n${line}\r\n`)
   session.protocol = 3
   const verbatim = `txt:${line.replace('resp=2', 'resp=3')}`
