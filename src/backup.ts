@@ -5,6 +5,7 @@
  */
 
 import { existsSync, promises } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { syncDirectory } from '../storage/directory.ts'
 import { DamagedStreamError, StateBuild } from '../storage/state-build.ts'
@@ -30,8 +31,8 @@ export async function backup(options: BackupOptions): Promise<StateMeta> {
     )
   }
   const draft = `${file}.part`
+  const handle = await openDraft(draft, file)
   try {
-    const handle = await promises.open(draft, 'w', FILE_MODE)
     try {
       const state = await receive(options, (bytes) => handle.appendFile(bytes))
       await handle.sync()
@@ -48,6 +49,17 @@ export async function backup(options: BackupOptions): Promise<StateMeta> {
       throw new OperatorError('BACKUP', `${what}; take the backup from another node`)
     }
     throw fromSystemError(`the backup ${file}`, error) ?? error
+  }
+}
+
+/** Nobody else's: two that write one draft would leave under the name of the file what is neither. */
+async function openDraft(draft: string, file: string): Promise<FileHandle> {
+  try {
+    return await promises.open(draft, 'wx', FILE_MODE)
+  } catch (error) {
+    if (!existsSync(draft)) throw fromSystemError(`the backup ${file}`, error) ?? error
+    const text = 'another backup is writing it, or has left it when it was killed: remove it then'
+    throw new OperatorError('BACKUP', `${draft} exists: ${text}`)
   }
 }
 

@@ -112,7 +112,13 @@ describe('backup and restore', () => {
     assertRefused(await holdfast(context, ...from, second), /says: NOAUTH/)
     const proved = await holdfast(context, ...from, '--requirepass', 'sesame', second)
     assert.equal(proved.code, 0, proved.stderr)
-    assert.deepEqual(readdirSync(folder).sort(), ['backup', 'second'])
+    // As it looks while another one writes there: its bytes are left alone.
+    const third = join(folder, 'third')
+    writeFileSync(`${third}.part`, "another's")
+    const beside = await holdfast(context, ...from, '--requirepass', 'sesame', third)
+    assertRefused(beside, /third\.part exists: another backup is writing it/)
+    assert.equal(readFileSync(`${third}.part`, 'utf8'), "another's")
+    assert.deepEqual(readdirSync(folder).sort(), ['backup', 'second', 'third.part'])
 
     const dir = join(folder, 'data')
     const restore = (name: string): Promise<Result> =>
