@@ -197,7 +197,7 @@ export const limits = {
   /** Time that a turn gives to commands; whoever had no share yet comes first in the next one. */
   turnWorkMsMax: 8,
   /** The same for reads that run: a pipeline of them on a large value holds up nobody for longer than one takes. */
-  turnReadMsMax: 8,
+  turnReadMsMax: 4,
   /** Of values that the reads riding in one entry are given: the others run in later turns, over a view. */
   rideBytesMax: 8_388_608,
   /** Input of one connection above which it is not read any further in this turn. */

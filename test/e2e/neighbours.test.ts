@@ -173,6 +173,23 @@ describe('reads without a bound', () => {
     }),
   )
   test(
+    'a pipeline of reads of a large value, with and without a write that takes them along',
+    beside(async () => {
+      await all(['SETBIT', 'large', 8 * 8 * MIB - 1, 1])
+      const counts = Array.from({ length: 60 }, () => ['BITCOUNT', 'large'])
+      await all(...counts)
+      await all(...counts, ['SET', 'behind', 'them'])
+    }),
+  )
+  test(
+    'commands of very many arguments are refused',
+    beside(async () => {
+      const increments = Array.from({ length: 100_000 }, () => ['INCRBY', 'u8', '0', '1']).flat()
+      assert.match(await all(['BITFIELD', 'b', ...increments]), /^-ERR 100000 keys or operations/)
+      assert.match(await all(['COMMAND', 'DOCS', ...names(100_000)]), /^-ERR too many arguments/)
+    }),
+  )
+  test(
     'EXEC of what would never end: reads in slices, alone and beside a write',
     beside(() =>
       repeatedly(() =>

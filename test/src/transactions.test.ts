@@ -131,6 +131,18 @@ describe('the queue', () => {
     assert.equal(it.ask('GET a'), '$1|1|')
   })
 
+  test('WATCH of a key that exists: SWAPDB stops EXEC, there and back it is as it was', async () => {
+    const it = await Fixture.open()
+    it.ask('SET a 1', 'WATCH a')
+    assert.equal(it.other('SWAPDB 0 1'), '+OK|')
+    assert.match(it.ask('MULTI', 'SET b 1', 'EXEC'), /\|\*-1\|$/)
+    assert.equal(it.other('SWAPDB 0 1'), '+OK|')
+    it.ask('WATCH a')
+    it.other('SWAPDB 0 1')
+    it.other('SWAPDB 0 1')
+    assert.match(it.ask('MULTI', 'SET b 1', 'EXEC'), /\|\*1\|\+OK\|$/)
+  })
+
   test('as many operations as one BITFIELD may have, and one more', async () => {
     const it = await Fixture.open()
     const most = limits.writeKeysMax
