@@ -4,7 +4,8 @@
  */
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { mutants, readTable, tableOf } from './mutants.ts'
 import { Build, changed, changedFiles } from './mutation.ts'
@@ -62,6 +63,12 @@ test('a mutant is a copy: what is compiled stays as it is', () => {
     assert.equal(readFileSync(build.path(file), 'utf8'), changedFiles(mutant).get(file))
     assert.notEqual(readFileSync(build.path(file), 'utf8'), before)
     assert.equal(readFileSync(compiled, 'utf8'), before)
+    // A copy that lacks what the script needs ends at once, and seems to survive.
+    const script = build.path('scripts/mutants.js')
+    const needed = [...readFileSync(script, 'utf8').matchAll(/ from '(\.[^']+)'/g)]
+    const lacking = needed.filter(([, path = '']) => !existsSync(join(dirname(script), path)))
+    assert.ok(needed.length > 0)
+    assert.deepEqual(lacking, [])
   } finally {
     build.remove()
   }

@@ -40,7 +40,7 @@ const COMPILED = fileURLToPath(new URL('../..', import.meta.url)).replace(/[/\\]
 const ROOT = dirname(COMPILED)
 /** What a simulation runs. */
 const PARTS = ['raft', 'resp', 'storage', 'src', 'test/sim', 'scripts/mutants.js']
-const OTHERS = ['test/linearizability', 'test/source-text.js']
+const OTHERS = ['test/command-line.js', 'test/linearizability', 'test/source-text.js']
 
 /** The source with the change. White space and comments between the words of `from` do not count. */
 export function changed(source: string, [file, from, to]: Change): string {
