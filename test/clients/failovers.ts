@@ -25,6 +25,12 @@ const COMMAND_MS_MAX = 60_000
 const ALLOWED =
   /CLUSTERDOWN|TIMEOUT|MOVED|connection|Connection|socket|Socket|closed|ECONN|EPIPE|reset|max(?:imum)? (?:retries|number)|Too many|refused|Broken pipe|MasterNotFound|No master|offline|disconnect|Failed to refresh slots|None of the|cluster slots/i
 
+/** node-redis 6 gives a command up after 5 s, also one that it keeps for a node that is down, by an error without words. */
+function wordsOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.message === '' ? error.constructor.name : error.message
+}
+
 /** What one client did and was told. */
 export class Tally {
   readonly name: string
@@ -89,7 +95,7 @@ export class Runner {
       try {
         await within(step % 2 === 0 ? this.#count() : this.#write(), tally.name)
       } catch (error) {
-        tally.errors.push(error instanceof Error ? error.message : String(error))
+        tally.errors.push(wordsOf(error))
       }
       await lapse(PAUSE_MS)
     }
