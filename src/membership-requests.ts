@@ -85,6 +85,7 @@ export class MembershipRequests {
   readonly #wishes = new Map<number, Wish>()
   readonly #tasks = new Map<string, Task>()
   #lastNumber: number
+  #isRemoved = false
   /** Nodes that asked to join: with a wish under way, or what was said to them and until when. */
   readonly #joiners = new Map<NodeId, { readonly text: string; readonly until: number } | 'asked'>()
 
@@ -96,6 +97,7 @@ export class MembershipRequests {
 
   /** Resolves when it is fulfilled or will not be. A wish that is given up may still be fulfilled. */
   submit(request: MembershipRequest): Promise<RequestOutcome> {
+    if (this.#isRemoved) return Promise.resolve(this.#whenRemoved(request))
     if (this.#wishes.size >= limits.membershipRequestsMax) {
       return Promise.resolve({ ok: false, text: 'too many changes of the membership wait' })
     }
@@ -146,10 +148,15 @@ export class MembershipRequests {
 
   /** This node was removed: nobody answers it any more. */
   removed(): void {
+    this.#isRemoved = true
     for (const { number, request } of [...this.#wishes.values()]) {
-      const ok = request.type === 'remove' && request.id === this.#ports.self
-      this.#settle(number, { ok, text: ok ? 'OK' : 'this node was removed from its cluster' })
+      this.#settle(number, this.#whenRemoved(request))
     }
+  }
+
+  #whenRemoved(request: MembershipRequest): RequestOutcome {
+    const ok = request.type === 'remove' && request.id === this.#ports.self
+    return { ok, text: ok ? 'OK' : 'this node was removed from its cluster' }
   }
 
   // ---- Where a wish came in -------------------------------------------------------------------------------------

@@ -358,4 +358,10 @@ test('a node that was removed waits for no answer: its own removal is done, ever
   await world.tick()
   assert.deepEqual(own.outcome, { ok: true, text: 'OK' })
   assert.match(other.text, /this node was removed/)
+  // Nor does what it is asked afterwards wait.
+  const ownAgain = watch(b.submit({ type: 'remove', id: 'b', force: false }))
+  const later = watch(b.submit({ type: 'promote', id: 'c', force: false }))
+  await world.tick()
+  assert.deepEqual(ownAgain.outcome, { ok: true, text: 'OK' })
+  assert.deepEqual(later.outcome, { ok: false, text: 'this node was removed from its cluster' })
 })
