@@ -143,7 +143,7 @@ export function drawDiffering(random: Random, { durationMs }: Swarm): number | u
   return random() < DIFFERING_CHANCE ? durationMs * (0.2 + random() * 0.4) : undefined
 }
 
-const DIFFERING_CHANCE = 0.3
+const DIFFERING_CHANCE = 0.2
 export const DURATION_MS = 60_000
 export const LONG_DURATION_MS = 600_000
 
