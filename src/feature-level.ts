@@ -87,12 +87,19 @@ export class FeatureLevel {
     this.#options = options
   }
 
+  /** The entry that raises it is in the log of this leader, and not applied. */
+  isBeingRaised({ applied, last }: CoreStatus): boolean {
+    return this.#proposedAt > applied && this.#proposedAt <= last
+  }
+
   /** Every tick. */
   work(): void {
     const { self, own, led, reached, connected, known, propose, log } = this.#options
     const status = led()
     if (own <= reached() || status?.membership === undefined) return
-    if (this.#proposedAt > status.applied && this.#proposedAt <= status.last) return
+    if (this.isBeingRaised(status)) return
+    // Those that go still decide, and would stop at the entry.
+    if (status.membership.outgoing !== undefined) return
     let level = own
     for (const { id } of status.membership.members) {
       if (id === self) continue

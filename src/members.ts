@@ -11,7 +11,7 @@ import type { LoggedCommand } from '../storage/codec.ts'
 import { FEATURE_LEVEL_FIRST } from '../storage/state-meta.ts'
 import type { StateStore } from '../storage/state-store.ts'
 import type { Config } from './config.ts'
-import { FeatureLevel, whyTooOld } from './feature-level.ts'
+import { FeatureLevel, REPLACE_LEVEL, whyTooOld } from './feature-level.ts'
 import { HandOver } from './hand-over.ts'
 import type { MembershipRequest } from './membership-plan.ts'
 import { MembershipRequests, type RequestOutcome } from './membership-requests.ts'
@@ -72,6 +72,8 @@ export class Members {
       connected: (member) => this.isUp(member),
       wasRemoved: (member) => state.wasRemoved(member),
       whyTooOld: (node) => whyTooOld(node, state.featureLevel()),
+      isRaisingLevel: (status) => this.#level.isBeingRaised(status),
+      mayTellLevel: () => state.featureLevel() >= REPLACE_LEVEL,
     })
     this.#level = new FeatureLevel({
       ...ports,

@@ -16,6 +16,8 @@ export interface Newcomer {
   readonly clientAddress: string
   /** The member whose place it takes, in one change; undefined: it comes in addition. */
   readonly replaces?: NodeId | undefined
+  /** The highest feature level that its build knows; left out: the first, or nobody could tell the leader. */
+  readonly level?: number | undefined
 }
 
 export type MembershipRequest =
@@ -26,7 +28,7 @@ export type MembershipRequest =
   /** `from` is to lead no more; `to`, or anybody, is to lead instead. */
   | { readonly type: 'transfer'; readonly from: NodeId; readonly to: NodeId | undefined }
 
-/** How the leader sees the members. The membership is committed, and not joint. */
+/** How the leader sees the members. The membership is committed, and not joint; the feature level is not being raised. */
 export interface LeaderView {
   readonly self: NodeId
   readonly members: readonly Member[]
@@ -36,6 +38,8 @@ export interface LeaderView {
   /** Up to where its log is known to be durable and equal. */
   match(id: NodeId): Index
   wasRemoved(id: NodeId): boolean
+  /** Why that node's build does not do for the level that the cluster has reached; undefined: it does. */
+  whyTooOld(newcomer: Newcomer): string | undefined
   /** Where that member says that it is to be reached now; undefined: it said nothing yet. */
   announced(id: NodeId): Pick<Member, 'peerAddress' | 'clientAddress'> | undefined
   /** A member that lacks no more entries has caught up. */
@@ -95,6 +99,9 @@ function admit(newcomer: Newcomer, role: MemberRole, view: LeaderView): Decision
       `node ${id} was removed once, and its id is never used again: it needs an empty directory`,
     )
   }
+  // Where the wish came in the level may have been an earlier one.
+  const tooOld = view.whyTooOld(newcomer)
+  if (tooOld !== undefined) return refuse(tooOld)
   const replaced = newcomer.replaces === undefined ? undefined : memberOf(newcomer.replaces, view)
   if (replaced !== undefined) return replace(replaced, newcomer, view)
   const there = members.find((member) => sameAddress(member.peerAddress, peerAddress))

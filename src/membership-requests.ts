@@ -55,7 +55,11 @@ export interface MembershipPorts {
   connected(id: NodeId): boolean
   wasRemoved(id: NodeId): boolean
   /** Why that node's build does not do for this cluster; undefined: it does. */
-  whyTooOld(node: Identity): string | undefined
+  whyTooOld(node: Pick<Identity, 'level' | 'replaces'>): string | undefined
+  /** An entry that raises the feature level is on its way. */
+  isRaisingLevel(status: CoreStatus): boolean
+  /** Every member's build knows wishes that tell a level. */
+  mayTellLevel(): boolean
   readonly log: { info(fields: Readonly<Record<string, unknown>>, text: string): void }
 }
 
@@ -121,13 +125,14 @@ export class MembershipRequests {
     const tooOld = this.#ports.whyTooOld(node)
     if (tooOld !== undefined) return tooOld
     const { id, peerAddress, clientAddress, replaces } = node
+    const level = this.#ports.mayTellLevel() ? node.level : undefined
     const known = this.#joiners.get(id)
     if (known === 'asked') return undefined
     if (known !== undefined && this.#ports.now() < known.until) return known.text
     this.#joiners.delete(id)
     if (this.#joiners.size >= limits.membershipRequestsMax) return 'too many nodes ask to join'
     this.#joiners.set(id, 'asked')
-    const newcomer = { id, peerAddress, clientAddress, replaces }
+    const newcomer = { id, peerAddress, clientAddress, replaces, level }
     void this.submit({ type: 'admit', newcomer, learner: false }).then(({ ok, text }) => {
       if (ok) this.#joiners.delete(id)
       else this.#joiners.set(id, { text, until: this.#ports.now() + JOIN_REFUSED_MS })
@@ -215,8 +220,8 @@ export class MembershipRequests {
     const refusal = typeof found === 'string' ? found : this.#whyUnfit(found, address)
     if (refusal !== undefined) this.#finish(task, 'refused', refusal)
     else if (typeof found !== 'string') {
-      const { id, peerAddress, clientAddress, replaces } = found
-      const newcomer = { id, peerAddress, clientAddress, replaces }
+      const { id, peerAddress, clientAddress, replaces, level } = found
+      const newcomer = { id, peerAddress, clientAddress, replaces, level }
       task.request = { type: 'admit', newcomer, learner }
     }
   }
@@ -233,6 +238,8 @@ export class MembershipRequests {
     // Applied, because the state tells who was removed.
     const settled = membershipIndex <= applied && membership?.outgoing === undefined
     if (membership === undefined || !settled || transferTo !== undefined) return
+    // Who is admitted must know the level that will be in force then.
+    if (this.#ports.isRaisingLevel(status)) return
     const view = this.#view(status, membership.members)
     for (const task of this.#tasks.values()) {
       if (task.request === undefined || task.request.type === 'add') continue
@@ -311,7 +318,7 @@ export class MembershipRequests {
   }
 
   #view(status: CoreStatus, members: readonly Member[]): LeaderView {
-    const { self, connected, announced, wasRemoved } = this.#ports
+    const { self, connected, announced, wasRemoved, whyTooOld } = this.#ports
     const matches = new Map<NodeId, Index>(status.peers.map(({ id, match }) => [id, match]))
     return {
       self,
@@ -320,6 +327,7 @@ export class MembershipRequests {
       connected,
       match: (id) => matches.get(id) ?? 0,
       wasRemoved,
+      whyTooOld,
       announced,
       lagMax: limits.caughtUpEntriesMax,
       membersMax: limits.membersMax,

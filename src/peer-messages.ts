@@ -78,9 +78,10 @@ function requestFields(request: MembershipRequest): FrameField[] {
     case 'add':
       return [type, request.address, request.learner]
     case 'admit': {
-      const { id, peerAddress, clientAddress, replaces } = request.newcomer
+      const { id, peerAddress, clientAddress, replaces, level } = request.newcomer
       const fields = [type, id, peerAddress, clientAddress, request.learner]
-      // Earlier builds know the wish without it.
+      // Earlier builds know the wish without these.
+      if (level !== undefined) return [...fields, replaces ?? null, level]
       return replaces === undefined ? fields : [...fields, replaces]
     }
     case 'transfer':
@@ -149,8 +150,10 @@ function readWish(type: string, fields: FieldReader): MembershipRequest {
       const peerAddress = readAddress(fields)
       const clientAddress = readAddress(fields)
       const learner = fields.boolean()
-      const replaces = fields.left > 0 ? fields.string(ID_CHARS_MAX) : undefined
-      return { type, newcomer: { id, peerAddress, clientAddress, replaces }, learner }
+      const isNew = fields.left === 0 || fields.skipNull()
+      const replaces = isNew ? undefined : fields.string(ID_CHARS_MAX)
+      const level = fields.left === 0 ? undefined : fields.integer()
+      return { type, newcomer: { id, peerAddress, clientAddress, replaces, level }, learner }
     }
     case 'transfer': {
       const from = fields.string(ID_CHARS_MAX)

@@ -27,6 +27,7 @@ class World {
   leads = true
   applied: Index = 10
   last: Index = 10
+  joint = false
   canPropose = true
   readonly away = new Set<string>()
   /** b says nothing, as a build before level 2. */
@@ -61,7 +62,8 @@ class World {
       }
     })
     const { applied, last } = this
-    return { ...new Lone().core.status(), membership: { members }, applied, last }
+    const membership = { members, ...(this.joint && { outgoing: ['a', 'b'] }) }
+    return { ...new Lone().core.status(), membership, applied, last }
   }
 
   /** What is proposed in one tick. */
@@ -86,6 +88,9 @@ test('it is raised once every member, learners too, is there and knows more', ()
   world.leads = false
   assert.deepEqual(world.tick(), [], 'somebody else leads')
   world.leads = true
+  world.joint = true
+  assert.deepEqual(world.tick(), [], 'those that go still decide')
+  world.joint = false
   world.canPropose = false
   assert.deepEqual(world.tick(), [])
   world.canPropose = true
@@ -147,6 +152,32 @@ test('who may become a member', () => {
 })
 
 // ---- Whole replicas -----------------------------------------------------------------------------
+
+test('an older build that asks to join while the level is being raised becomes no member, or the level waits for it', async () => {
+  const ends = { refused: 0, admitted: 0 }
+  for (const seed of [2, 20, 22, 3, 5, 8, 12, 17]) {
+    const replicas = new Replicas({ seed })
+    const { time, nodes } = replicas
+    const [, , last] = nodes
+    assert.ok(last !== undefined)
+    for (const node of nodes) if (node !== last) node.level = 2
+    await replicas.start()
+    last.crash()
+    last.level = 2
+    await replicas.started([last])
+    const asked = nodes[seed % nodes.length]
+    const older = replicas.machine(['--join', asked?.peerAddress ?? ''])
+    await time.runFor((seed % 20) * 20)
+    await replicas.started([older])
+    await time.runFor(3000)
+    const level = replicas.leader.state.featureLevel()
+    const { all } = replicas.leader.replica.members
+    const isMember = all.some(({ peerAddress }) => peerAddress === older.peerAddress)
+    assert.equal(level, isMember ? 1 : 2, `seed ${seed}`)
+    ends[isMember ? 'admitted' : 'refused']++
+  }
+  assert.ok(ends.refused > 0, JSON.stringify(ends))
+})
 
 /** A cluster of older builds, which are upgraded one after the other while nodes die and are cut off. */
 class Upgrade {

@@ -30,6 +30,7 @@ function view({ members, away = [], behind = [], announced = {} }: Setup = {}): 
     connected: (id) => !away.includes(id),
     match: (id) => (behind.includes(id) ? 4_000 : 8_500),
     wasRemoved: (id) => id === 'z',
+    whyTooOld: ({ level = 1 }) => (level < 1 ? 'an older build' : undefined),
     announced: (id) => {
       const host = announced[id]
       return host === undefined
@@ -87,6 +88,15 @@ test('an id is never used again, nor an address twice, and a cluster has an end'
   const members = ['a', 'b', 'c', 'd', 'e'].map((id) => member(id))
   assert.equal(admit('f', { members }), 'refused: a cluster has at most 5 members')
   assert.equal(admit('e', { members: members.slice(0, 4) }), 'change a b c d e:joining')
+})
+
+test('whoever has too old a build is refused, but for a member', () => {
+  const older = (id: NodeId): string => {
+    const newcomer = { id, peerAddress: `${id}:1`, clientAddress: `${id}:2`, level: 0 }
+    return shown(decide({ type: 'admit', newcomer, learner: false }, view()))
+  }
+  assert.equal(older('d'), 'refused: an older build')
+  assert.equal(older('b'), 'done: b')
 })
 
 test('a node that comes back empty takes the place of the one it was, in one change', () => {

@@ -33,6 +33,9 @@ class World {
   changes = 0
   transfers: (NodeId | undefined)[] = []
   noTarget = false
+  /** The feature level that the cluster has reached, and whether another is on its way. */
+  level = 1
+  raising = false
   found: Identity | string = 'nobody there'
   notes: Sent[] = []
   readonly nodes: Map<NodeId, MembershipRequests>
@@ -80,7 +83,9 @@ class World {
       clusterId: () => 'cluster',
       connected: (id) => id !== 'd',
       wasRemoved: (id) => this.#removed.has(id),
-      whyTooOld: ({ level = 1 }) => (level < 1 ? 'an older build' : undefined),
+      whyTooOld: ({ level = 1 }) => (level < this.level ? 'an older build' : undefined),
+      isRaisingLevel: () => this.raising,
+      mayTellLevel: () => this.level > 1,
       log: { info: () => {} },
     })
   }
@@ -323,6 +328,22 @@ test('a node that asks to join is added once, and one that may not is told why f
   await world.tick(6_000)
   assert.equal(b.joinAsked(identity('z')), undefined, 'looked at anew')
   assert.equal(b.joinAsked({ ...identity('e'), level: 0 }), 'an older build')
+})
+
+test('while the feature level is being raised nobody is admitted, and then no older build that asked before', async () => {
+  const world = new World()
+  assert.equal(world.node('b').joinAsked({ ...identity('d'), level: 1 }), undefined)
+  world.raising = true
+  await world.tick(100)
+  assert.equal(world.changes, 0)
+  world.raising = false
+  world.level = 2
+  await world.tick(100)
+  assert.equal(world.changes, 0)
+  assert.equal(world.node('b').joinAsked({ ...identity('d'), level: 1 }), 'an older build')
+  assert.equal(world.node('b').joinAsked({ ...identity('e'), level: 2 }), undefined)
+  await world.tick(100)
+  assert.equal(world.members.at(-1)?.id, 'e', 'what is told then has its level')
 })
 
 test('wishes are bounded, here and at the leader', async () => {

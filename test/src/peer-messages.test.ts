@@ -6,13 +6,17 @@ import type { MembershipRequest } from '../../src/membership-plan.ts'
 import { decodeNote, encodeNote, type Note } from '../../src/peer-messages.ts'
 import { encodeFrame } from '../../storage/codec.ts'
 
-const newcomer = { id: 'a'.repeat(40), peerAddress: 'host:1', clientAddress: 'host:2' }
+const id = (letter: string): string => letter.repeat(40)
+const unsaid = { replaces: undefined, level: undefined }
+const newcomer = { id: id('a'), peerAddress: 'host:1', clientAddress: 'host:2' }
 
 test('wishes about the members arrive as they were told', () => {
   const requests: readonly MembershipRequest[] = [
     { type: 'add', address: 'host:1', learner: true },
-    { type: 'admit', newcomer: { ...newcomer, replaces: undefined }, learner: false },
-    { type: 'admit', newcomer: { ...newcomer, replaces: 'b'.repeat(40) }, learner: true },
+    { type: 'admit', newcomer: { ...newcomer, ...unsaid }, learner: false },
+    { type: 'admit', newcomer: { ...newcomer, ...unsaid, replaces: id('b') }, learner: true },
+    { type: 'admit', newcomer: { ...newcomer, ...unsaid, level: 3 }, learner: true },
+    { type: 'admit', newcomer: { ...newcomer, replaces: id('b'), level: 3 }, learner: false },
     { type: 'remove', id: 'b', force: false },
     { type: 'promote', id: 'b', force: true },
     { type: 'demote', id: 'b', force: false },
@@ -25,7 +29,7 @@ test('wishes about the members arrive as they were told', () => {
   }
 })
 
-test('an admission that replaces nobody has the form of earlier builds', () => {
+test('an admission that replaces nobody and tells no level has the form of earlier builds', () => {
   const request = { type: 'admit', newcomer, learner: false } as const
   const bytes = encodeNote({ type: 'membership-asked', number: 7, request })
   const { id, peerAddress, clientAddress } = newcomer
@@ -35,7 +39,7 @@ test('an admission that replaces nobody has the form of earlier builds', () => {
 
 test('an admission with something behind it is no note', () => {
   const { id, peerAddress, clientAddress } = newcomer
-  for (const rest of [[7], ['c'.repeat(65)], ['c', 'd']]) {
+  for (const rest of [[7], ['c'.repeat(65)], ['c', 'd'], ['c', 1, 2], [null, 1.5]]) {
     const fields = ['admit', id, peerAddress, clientAddress, false, ...rest]
     assert.throws(() => decodeNote(encodeFrame(['membership-asked', 7, fields])), {
       code: 'BADMESSAGE',
