@@ -6,6 +6,8 @@
 
 import type { Member, NodeId } from '../raft/types.ts'
 import type { Engine } from '../storage/engine.ts'
+import type { DiskLogStore } from '../storage/log-store.ts'
+import type { Storage } from '../storage/open.ts'
 import { reinstallState } from '../storage/restored-state.ts'
 import { DamagedStreamError } from '../storage/state-build.ts'
 import { DamagedBackupError } from './backup-file.ts'
@@ -34,23 +36,39 @@ export function soundSources(
     .map(({ clientAddress }) => clientAddress)
 }
 
+/**
+ * What a node that begins knows to be wrong with its state: it was found in an earlier life, which ended before another
+ * state was in force. Those that had a sound one come first; members may have come since.
+ */
+export function knownDamage({ log, state }: Storage): Damage | undefined {
+  const damage = log.damage()
+  if (damage === undefined) return undefined
+  const { nodeId, clusterId = '' } = log.identity()
+  const others = soundSources(state.membership()?.members ?? [], nodeId, undefined)
+  return { what: damage.what, clusterId, sources: [...new Set([...damage.sources, ...others])] }
+}
+
 export interface ServingNode {
   /** What clients come in by. */
   readonly faces: readonly { close(): Promise<void> }[]
   readonly replica: Pick<Replica, 'members' | 'stop'>
+  readonly log: Pick<DiskLogStore, 'markDamaged'>
 }
 
 /** Resolves when nothing of a node uses its stores any more. `damage` undefined: it stops because it was asked to. */
 export async function endServing(
-  { faces, replica }: ServingNode,
+  { faces, replica, log }: ServingNode,
   damage: Damage | undefined,
 ): Promise<void> {
   const { members } = replica
+  // First of all: whatever ends this process from here on, the next one must not serve this state either.
+  const marked = damage === undefined ? undefined : log.markDamaged(damage)
   // While clients are still served: what they send meanwhile goes to the next leader.
   if (damage === undefined) await members.leave(limits.handOverTimeoutMs)
   for (const face of faces) await face.close()
   if (damage !== undefined) await members.leave(limits.handOverTimeoutMs)
   await replica.stop(damage === undefined ? 'sound' : 'damaged')
+  await marked
 }
 
 export interface ReinstallOptions {

@@ -7,9 +7,10 @@
 
 import type { NodeId } from '../raft/types.ts'
 import type { Engine } from '../storage/engine.ts'
-import { CorruptLogError, DiskLogStore } from '../storage/log-store.ts'
+import { DiskLogStore } from '../storage/log-store.ts'
 import type { Storage } from '../storage/open.ts'
 import { CorruptStateError } from '../storage/record.ts'
+import { CorruptLogError } from '../storage/stable-record.ts'
 import type { PeerLog } from './peer-refusals.ts'
 
 export interface RejoinOptions {

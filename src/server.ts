@@ -19,7 +19,7 @@ import { type ClusterList, readClusterList } from './bootstrap.ts'
 import { checkReady } from './check.ts'
 import { resolveSentinel } from './commands/sentinel.ts'
 import { type Config, limits } from './config.ts'
-import { type Damage, endServing, soundSources } from './damage.ts'
+import { type Damage, endServing, knownDamage, soundSources } from './damage.ts'
 import { acquireDataLock, type DataLock } from './data-lock.ts'
 import { DiskSpace } from './disk-space.ts'
 import { FEATURE_LEVEL, refuseNewer } from './feature-level.ts'
@@ -116,9 +116,20 @@ async function openServer(options: ServerOptions): Promise<Life> {
     const at = storage.state.durableAt().index
     logger.warn({ at }, 'the log did not reach the state and was dropped')
   }
+  const { forceNewCluster: isForced = false } = options
+  const damage = knownDamage(storage)
+  // The one survivor of a cluster that is lost has nobody to ask.
+  const goesOn = isForced && !storage.log.wasForced()
+  if (damage !== undefined && !goesOn) {
+    const { what, sources } = damage
+    logger.error({ sources }, `the state was damaged before this start: ${what}; it is replaced`)
+    await closeStores({ watchdog, storage, lock })
+    return { stop: () => Promise.resolve(), closed: Promise.resolve(damage) }
+  }
+  if (damage !== undefined) logger.warn({}, `the state that is kept was damaged: ${damage.what}`)
   const level = options.featureLevel ?? FEATURE_LEVEL
   refuseNewer(storage.state.featureLevel(), level)
-  if (options.forceNewCluster === true) {
+  if (isForced) {
     const clientAddress = config.get('announce')
     const serves = asksReady(config)
     await forceNewCluster({ storage, list, clientAddress, randomBytes, serves, log: logger })
@@ -290,16 +301,24 @@ class Server implements Life {
   }
 
   async #stop(damage?: Damage): Promise<void> {
-    const { logger, watchdog, storage, lock } = this.#parts
+    const { logger, storage } = this.#parts
     clearInterval(this.#sampling)
-    await endServing({ faces: [this.#frontend, this.#sentinel], replica: this.#replica }, damage)
-    await watchdog.stop()
-    await storage.state.close()
-    await storage.log.close()
-    await lock.release()
+    const faces = [this.#frontend, this.#sentinel]
+    await endServing({ faces, replica: this.#replica, log: storage.log }, damage)
+    await closeStores(this.#parts)
     logger.info({}, 'stopped')
     this.#resolveClosed(damage)
   }
+}
+
+async function closeStores(
+  parts: Pick<ServerParts, 'watchdog' | 'storage' | 'lock'>,
+): Promise<void> {
+  const { watchdog, storage, lock } = parts
+  await watchdog.stop()
+  await storage.state.close()
+  await storage.log.close()
+  await lock.release()
 }
 
 /** Members have the same password; one of which the answer is not understood does not serve. */

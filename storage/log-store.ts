@@ -5,7 +5,6 @@
  * above.
  */
 
-import { randomBytes } from 'node:crypto'
 import { assert } from '../raft/assert.ts'
 import type { LogStore, StableStore } from '../raft/ports.ts'
 import {
@@ -19,19 +18,27 @@ import {
 } from '../raft/types.ts'
 import { CodecError, decodeEntry, encodeEntry } from './codec.ts'
 import type { Engine, LogEnvironment, Operation } from './engine.ts'
-import type { FieldReader } from './field-reader.ts'
 import { writeUint64 } from './integers.ts'
-import { openSealedFrame, sealFrame } from './sealed-frame.ts'
+import {
+  CorruptLogError,
+  DAMAGE_KEY,
+  FORCED_KEY,
+  type Identity,
+  LOG,
+  loadDamage,
+  loadStable,
+  newborn,
+  putDamage,
+  putStable,
+  REPLACES_KEY,
+  replacedBy,
+  STABLE,
+  type Stable,
+  type StateDamage,
+} from './stable-record.ts'
 import { TermRuns } from './term-runs.ts'
 
 export const LOG_ENVIRONMENT = 'log'
-
-/** What a node knows of itself for ever. */
-export interface Identity {
-  readonly nodeId: NodeId
-  /** undefined until the node is bound to a cluster. */
-  readonly clusterId: string | undefined
-}
 
 /** The switch to a state that was received: see LogStore of raft/ports.ts, SnapshotSink. */
 export interface StateSwitch {
@@ -51,47 +58,8 @@ export interface SwitchingLog extends LogStore {
   switchState(to: StateSwitch): Promise<void>
 }
 
-/** This node's log is not what it promised to keep. The message tells the operator what to do. */
-export class CorruptLogError extends Error {
-  override readonly name = 'CorruptLogError'
-  readonly code = 'CORRUPT_LOG'
-  /** The message without what to do. */
-  readonly what: string
-
-  /** `isNameless`: nor does the disk tell which node it was. */
-  constructor(what: string, location: string, isNameless = false) {
-    const remedy = isNameless
-      ? `which member this was cannot be read. RAFT REMOVE its id on another node, empty ${location}, and start with --join host:peerport`
-      : `start it with --rejoin host:peerport of another member. That empties ${location} and lets a new node take this one's place`
-    super(
-      `${what}. This disk has lost or changed what the node acknowledged, so the node must not vote again. ` +
-        `Do not copy files from another node: ${remedy}.`,
-    )
-    this.what = what
-  }
-}
-
-/** The one record of database `stable`. */
-interface Stable extends Identity {
-  readonly hardState: HardState
-  /** The position just before the first entry. */
-  readonly base: Position
-  /** The state directory in force is `state-N`. */
-  readonly stateNumber: number
-}
-
-export const LOG_FORMAT_VERSION = 3
-const LOG = 'log'
-const STABLE = 'stable'
-const STABLE_KEY = Buffer.from('stable')
-/** There while the flag is that made this node a cluster of its own. */
-const FORCED_KEY = Buffer.from('forced')
-/** There in an unbound node: the id of the node whose place it is to take. */
-const REPLACES_KEY = Buffer.from('replaces')
 /** Entries deleted by one transaction of a compaction, which must not hold up the commits for long. */
 const COMPACT_BATCH_ENTRIES = 256
-const ID_LENGTH_MAX = 64
-const FIRST_STATE_NUMBER = 1
 
 export class DiskLogStore implements SwitchingLog, StableStore {
   readonly #environment: LogEnvironment
@@ -140,6 +108,7 @@ export class DiskLogStore implements SwitchingLog, StableStore {
         { type: 'clear', database: LOG },
         putStable(newborn(stateNumber + 1)),
         { type: 'remove', database: STABLE, key: FORCED_KEY },
+        { type: 'remove', database: STABLE, key: DAMAGE_KEY },
       ]
       if (before !== undefined) {
         const value = Buffer.from(before)
@@ -256,7 +225,10 @@ export class DiskLogStore implements SwitchingLog, StableStore {
       key: FORCED_KEY,
       value: Buffer.from(clusterId),
     }
-    await this.#commit({ ...this.#stable, clusterId, hardState }, entries, [forced])
+    await this.#commit({ ...this.#stable, clusterId, hardState }, entries, [
+      forced,
+      ...this.#undamaged(),
+    ])
   }
 
   /** Whether force() was the last that happened to this node's cluster, and is not forgotten. */
@@ -268,6 +240,25 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     if (!this.wasForced()) return
     const operation: Operation = { type: 'remove', database: STABLE, key: FORCED_KEY }
     await this.#transact([operation], Number.POSITIVE_INFINITY)
+  }
+
+  /**
+   * Remembers, until another state is in force, that this one must not serve; also after a crash. It may be called while
+   * something is being persisted. Rejections are fatal, as for persist.
+   */
+  async markDamaged(damage: StateDamage): Promise<void> {
+    await this.#environment.commit([putDamage(damage)])
+  }
+
+  /** What markDamaged() was told of the state in force. Throws CorruptLogError when the disk has changed that. */
+  damage(): StateDamage | undefined {
+    return loadDamage(this.#environment, this.#location)
+  }
+
+  /** For a transaction that puts another state in the place of the one in force. */
+  #undamaged(): readonly Operation[] {
+    const isMarked = this.#environment.get(STABLE, DAMAGE_KEY) !== undefined
+    return isMarked ? [{ type: 'remove', database: STABLE, key: DAMAGE_KEY }] : []
   }
 
   async compact(upTo: Index): Promise<void> {
@@ -293,12 +284,12 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     assert(last.index >= this.base().index, () => `a state at ${last.index} before the log's base`)
     // Equal entries have equal predecessors, so what is behind it may stay; what it makes superfluous is compacted.
     if (this.term(last.index) === last.term) {
-      await this.#transact([putStable(stable)], this.lastIndex() + 1)
+      await this.#transact([putStable(stable), ...this.#undamaged()], this.lastIndex() + 1)
       this.#stable = stable
     } else {
       const { term } = stable.hardState
       assert(term >= last.term, () => `a log of term ${last.term}, the hard state is of ${term}`)
-      await this.#restart({ ...stable, base: last })
+      await this.#restart({ ...stable, base: last }, this.#undamaged())
     }
   }
 
@@ -307,8 +298,8 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     await this.#restart({ ...this.#stable, base })
   }
 
-  async #restart(stable: Stable): Promise<void> {
-    await this.#transact([{ type: 'clear', database: LOG }, putStable(stable)], 0)
+  async #restart(stable: Stable, also: readonly Operation[] = []): Promise<void> {
+    await this.#transact([{ type: 'clear', database: LOG }, putStable(stable), ...also], 0)
     this.#stable = stable
     this.#terms = new TermRuns(stable.base)
   }
@@ -426,62 +417,4 @@ function logKey(index: Index): Uint8Array {
 
 function removeEntry(index: Index): Operation {
   return { type: 'remove', database: LOG, key: logKey(index) }
-}
-
-async function loadStable(environment: LogEnvironment, location: string): Promise<Stable> {
-  const bytes = environment.get(STABLE, STABLE_KEY)
-  if (bytes === undefined) {
-    environment.range(LOG, logKey(0), () => {
-      throw new CorruptLogError('the log has entries, but no record of its node', location, true)
-    })
-    const stable = newborn(FIRST_STATE_NUMBER)
-    await environment.commit([putStable(stable)])
-    return stable
-  }
-  try {
-    return readStable(openSealedFrame(bytes, LOG_FORMAT_VERSION, 'the record of this node'))
-  } catch (error) {
-    if (error instanceof CodecError) throw new CorruptLogError(error.message, location, true)
-    throw error
-  }
-}
-
-function newborn(stateNumber: number): Stable {
-  return {
-    nodeId: randomBytes(20).toString('hex'),
-    clusterId: undefined,
-    hardState: { term: 0, vote: undefined },
-    base: { index: 0, term: 0 },
-    stateNumber,
-  }
-}
-
-function replacedBy(environment: LogEnvironment): NodeId | undefined {
-  const bytes = environment.get(STABLE, REPLACES_KEY)
-  return bytes && Buffer.from(bytes).toString()
-}
-
-function putStable(stable: Stable): Operation {
-  const { nodeId, clusterId, hardState, base, stateNumber } = stable
-  const value = sealFrame(LOG_FORMAT_VERSION, [
-    nodeId,
-    clusterId ?? null,
-    hardState.term,
-    hardState.vote ?? null,
-    base.index,
-    base.term,
-    stateNumber,
-  ])
-  return { type: 'put', database: STABLE, key: STABLE_KEY, value }
-}
-
-function readStable(reader: FieldReader): Stable {
-  const nodeId = reader.string(ID_LENGTH_MAX)
-  const clusterId = reader.skipNull() ? undefined : reader.string(ID_LENGTH_MAX)
-  const term = reader.integer()
-  const vote = reader.skipNull() ? undefined : reader.string(ID_LENGTH_MAX)
-  const base = reader.position()
-  const stateNumber = reader.integer()
-  reader.expectEnd()
-  return { nodeId, clusterId, hardState: { term, vote }, base, stateNumber }
 }

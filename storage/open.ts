@@ -5,9 +5,10 @@
  */
 
 import type { Engine } from './engine.ts'
-import { CorruptLogError, DiskLogStore, LOG_ENVIRONMENT } from './log-store.ts'
+import { DiskLogStore, LOG_ENVIRONMENT } from './log-store.ts'
 import { ReceivedState } from './received-state.ts'
 import { CorruptStateError } from './record.ts'
+import { CorruptLogError } from './stable-record.ts'
 import { STATE_DATABASES } from './state-meta.ts'
 import { StateStore, type StateStoreOptions } from './state-store.ts'
 

@@ -75,6 +75,34 @@ describe('a byte flips under a running node', () => {
     })
   }
 
+  test('killed before it has another state, it still serves nothing', async (context) => {
+    const flags = ['--scrub-bytes-per-second', '64mb']
+    const cluster = await Cluster.start({ nodes: 3, flags })
+    context.after(() => cluster.end())
+    await showingLogs(
+      () => cluster,
+      async () => {
+        const victim = await cluster.follower()
+        successful(await victim.ask('SET', 'precious', VALUE))
+        await cluster.caughtUp(victim)
+        successful(await victim.ask('SAVE'))
+        const others = cluster.nodes.filter((node) => node !== victim)
+        for (const node of others) node.signal('SIGSTOP')
+        turnBit(stateFile(victim), VALUE)
+        await victim.prints('"msg":"stopped"', PATIENCE_MS)
+        victim.signal('SIGKILL')
+        await victim.end()
+        victim.start()
+        await victim.prints('the state was damaged before this start', PATIENCE_MS)
+        assert.equal(await seen(victim), undefined)
+        for (const node of others) node.signal('SIGCONT')
+        await victim.prints('the state of another member was installed', PATIENCE_MS)
+        await victim.ready(PATIENCE_MS)
+        assert.equal(await seen(victim), VALUE)
+      },
+    )(context)
+  })
+
   test('the members compare their states, and find them equal', async (context) => {
     const cluster = await Cluster.start({ nodes: 3, flags: ['--digest-interval-ms', '300'] })
     context.after(() => cluster.end())

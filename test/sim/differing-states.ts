@@ -20,6 +20,10 @@ const KEY = 'differs'
 const WRONG = 'wrong'
 /** A request for digests comes once in an interval, unless a checkpoint happens to run; then it has to be answered. */
 const FOUND_MS = 3 * DIGEST_INTERVAL_MS
+/** It is killed so soon after it knows that it differs, in some runs: often before it has another state. */
+const KILLED_WITHIN_MS = 1_500
+const KILLED_CHANCE = 0.5
+const STARTED_AFTER_MS = 300
 /** Until the node has another state: its disk may be slow, and a state consist of many parts. */
 const BACK_MS = 20_000
 
@@ -34,6 +38,8 @@ export function isOfDiffering(counts: readonly number[]): boolean {
 }
 
 export interface DifferingWorld {
+  /** All there are and will be. */
+  readonly machines: readonly Machine[]
   readonly network: SimNetwork
   readonly marks: Marks
   readonly random: Random
@@ -54,6 +60,10 @@ export class DifferingStates {
   /** Everybody has to be there, or the victim need not be found. */
   #members: readonly Machine[] = []
   #begunAt = 0
+  /** Another one than the victim has got its state from it, so the majority may have the wrong one. */
+  #hasSpread = false
+  /** The victim was killed because it had been found. */
+  #killed = false
   #spy: RespConnection | undefined
 
   constructor(world: DifferingWorld) {
@@ -101,8 +111,23 @@ export class DifferingStates {
 
   /** Its digest is not that of the majority, it says. */
   found(machine: Machine, what: string): void {
+    if (this.#hasSpread) return
     hold(differs(machine), 'I22 a sound state is kept', () => `${machine.name} believes: ${what}`)
     this.#found.set(machine, { at: this.#now, led: machine.status()?.role === 'leader' })
+    this.#killSometimes(machine)
+  }
+
+  /** Whoever knows that its state differs must know it after a crash as well. */
+  #killSometimes(machine: Machine): void {
+    const { random, network, marks } = this.#world
+    if (this.#killed || random() >= KILLED_CHANCE) return
+    this.#killed = true
+    network.time.after(random() * KILLED_WITHIN_MS, () => {
+      if (!machine.isUp || !this.#found.has(machine)) return
+      marks.reach('a node that differed was killed before it had another state')
+      machine.kill()
+      network.time.after(STARTED_AFTER_MS, () => machine.start())
+    })
   }
 
   /** It serves nobody any more, and its stores are about to be closed. */
@@ -121,6 +146,7 @@ export class DifferingStates {
   opened(machine: Machine, reinstalled: boolean): void {
     if (!reinstalled) return
     this.#found.delete(machine)
+    if (this.#hasSpread) return
     hold(!differs(machine), 'I22 a state that differs is replaced', () => {
       return `${machine.name} has got another state, and it differs as well`
     })
@@ -131,11 +157,13 @@ export class DifferingStates {
 
   /** After every event. */
   look(): void {
+    if (this.hasBegun) this.#cureSpread()
     const victim = this.#victim
     if (victim === undefined) return
     this.#servesNothing(victim)
     const found = this.#found.has(victim)
-    if (!victim.isUp || this.#now - this.#begunAt > this.longestMs) this.end()
+    const isGone = !victim.isUp && !found
+    if (isGone || this.#now - this.#begunAt > this.longestMs) this.end()
     else if (!found && this.#now - this.#begunAt > FOUND_MS) {
       const { electorate } = this.#world
       const isThere = this.#members.every((machine) => machine.isServing)
@@ -145,6 +173,23 @@ export class DifferingStates {
       })
       this.end()
     } else if (!found && this.#wasReplaced(victim)) this.end()
+  }
+
+  /**
+   * A leader whose state differs hands it to whoever needs a snapshot. What more than one node has can be that of the
+   * majority, which is right by definition; so the wrong key is taken away again, everywhere.
+   */
+  #cureSpread(): void {
+    const differing = this.#world.machines.filter(differs)
+    if (differing.length > 1 && !this.#hasSpread) {
+      this.#hasSpread = true
+      this.#found.clear()
+      this.end()
+    }
+    if (!this.#hasSpread) return
+    for (const machine of differing) {
+      if (!machine.willApplyWrongly) machine.applyWrongly((state) => state.delete(DATABASE, KEY))
+    }
   }
 
   /** It was found, and has another state by now; or the entry that it would have applied wrongly came in a snapshot. */

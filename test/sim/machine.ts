@@ -13,7 +13,7 @@ import { readClusterList } from '../../src/bootstrap.ts'
 import type { Config } from '../../src/config.ts'
 import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
-import { type Damage, endServing, reinstall, soundSources } from '../../src/damage.ts'
+import { type Damage, endServing, knownDamage, reinstall, soundSources } from '../../src/damage.ts'
 import { DiskSpace } from '../../src/disk-space.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
@@ -24,7 +24,7 @@ import { Replica } from '../../src/replica.ts'
 import type { Operation } from '../../storage/engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
 import type { DiskLogStore } from '../../storage/log-store.ts'
-import { openStorage } from '../../storage/open.ts'
+import { openStorage, type Storage } from '../../storage/open.ts'
 import { CorruptStateError } from '../../storage/record.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { SimDisk } from './disk.ts'
@@ -215,12 +215,19 @@ export class Machine {
 
   async #open(host: MachineHost, isReinstalled = false): Promise<void> {
     const { config, swarm } = this
-    const { log, state, received, logDropped } = await openStorage(this.disk, {
+    const storage = await openStorage(this.disk, {
       memtableBytes: swarm.memtableBytes,
       cacheBytes: CACHE_BYTES,
       views: limits.stateViews,
       now: () => host.ownClock.monotonic(),
     })
+    const { log, state, received, logDropped } = storage
+    const damage = knownDamage(storage)
+    if (damage !== undefined) {
+      this.id = log.identity().nodeId
+      await this.#reinstall(host, storage, damage)
+      return
+    }
     const { nodeId, clusterId } = log.identity()
     this.id = nodeId
     const { ownClock: clock, ownTimers: timers } = host
@@ -309,11 +316,19 @@ export class Machine {
 
   async #replaceState(host: MachineHost, process: Process, damage: Damage): Promise<void> {
     const { log, state, replica, frontend } = process
-    await endServing({ faces: [frontend], replica }, damage)
+    await endServing({ faces: [frontend], replica, log }, damage)
     if (this.#host !== host) return
     this.#events.silent(this)
     this.#process = undefined
     this.#cache = undefined
+    await this.#reinstall(host, { log, state }, damage)
+  }
+
+  async #reinstall(
+    host: MachineHost,
+    { log, state }: Pick<Storage, 'log' | 'state'>,
+    damage: Damage,
+  ): Promise<void> {
     await state.close()
     await log.close()
     await reinstall(damage, {

@@ -70,6 +70,7 @@ export const markNames = [
   'a state that differs was served before it was found',
   'a node that differed re-installed',
   'a leader that differed stepped down first',
+  'a node that differed was killed before it had another state',
 ] as const
 
 export type Mark = (typeof markNames)[number]

@@ -75,6 +75,20 @@ export const selfCheckMutants: readonly Mutant[] = [
         `if (chunks !== undefined) return;
          const { last } = await reinstallState(engine, chunks);`,
       ],
+      [damage, `const damage = log.damage();`, `const damage = undefined;`],
+    ],
+  },
+  {
+    id: 'x32',
+    name: 'what a node knows of its state dies with its process',
+    breaks: 'killed before it has another state, it serves the wrong one again',
+    invariants: ['I22'],
+    changes: [
+      [
+        damage,
+        `const marked = damage === undefined ? undefined : log.markDamaged(damage);`,
+        `const marked = undefined;`,
+      ],
     ],
   },
 ]

@@ -189,6 +189,7 @@ class World implements MachineEvents {
     const ofDiffering = random(6)
     this.#differsAt = drawDiffering(ofDiffering, this.#swarm)
     this.#differing = new DifferingStates({
+      machines: this.#machines,
       network: this.#network,
       marks: this.#marks,
       electorate: this.#electorate,

@@ -10,13 +10,9 @@ import { encodeEntry } from '../../storage/codec.ts'
 import type { Engine } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
-import {
-  CorruptLogError,
-  DiskLogStore,
-  LOG_FORMAT_VERSION,
-  type SwitchingLog,
-} from '../../storage/log-store.ts'
+import { DiskLogStore, type SwitchingLog } from '../../storage/log-store.ts'
 import { FormatVersionError, sealFrame } from '../../storage/sealed-frame.ts'
+import { CorruptLogError, LOG_FORMAT_VERSION } from '../../storage/stable-record.ts'
 import {
   entriesOf,
   entryOf,
@@ -191,6 +187,72 @@ describe('a durable log', () => {
     assert.deepEqual(again.hardState(), { term: 2, vote: 'v' })
     assert.deepEqual(again.base(), { index: 50, term: 4 })
     assert.equal(again.lastIndex(), 51)
+  })
+})
+
+describe('what is wrong with the state in force', () => {
+  const damage = { what: 'its digest differs', sources: ['a:1', 'b:2'] }
+
+  async function marked(): Promise<{ engine: MemoryEngine; store: DiskLogStore }> {
+    const engine = await engineWithLog()
+    const store = await DiskLogStore.open(engine)
+    assert.equal(store.damage(), undefined)
+    // While something is on its way to the disk, as it will be.
+    const persisted = store.persist({ hardState: undefined, entries: [entryOf(10, 2)] })
+    await Promise.all([store.markDamaged(damage), persisted])
+    await store.close()
+    return { engine, store: await DiskLogStore.open(engine) }
+  }
+
+  it('is known after a restart, and after whatever is not another state', async () => {
+    const { engine, store } = await marked()
+    assert.deepEqual(store.damage(), damage)
+    await store.persist({ hardState: { term: 3, vote: 'v' }, entries: [entryOf(11, 3)] })
+    await store.compact(5)
+    await store.close()
+    assert.deepEqual((await DiskLogStore.open(engine)).damage(), damage)
+  })
+
+  it('is over with another state, in the same transaction, whether the log goes on or begins anew', async () => {
+    for (const last of [
+      { index: 9, term: 2 },
+      { index: 50, term: 2 },
+    ]) {
+      const { engine, store } = await marked()
+      engine.holdCommits()
+      void store.switchState({ stateNumber: 2, last, hardState: undefined })
+      engine.crash()
+      const before = await DiskLogStore.open(engine)
+      assert.deepEqual([before.stateNumber(), before.damage()], [1, damage])
+      await before.switchState({ stateNumber: 2, last, hardState: undefined })
+      await before.close()
+      const after = await DiskLogStore.open(engine)
+      assert.deepEqual([after.stateNumber(), after.damage()], [2, undefined])
+    }
+  })
+
+  it('is over with the old cluster, and with the old node', async () => {
+    const forced = await marked()
+    const hardState = { term: 3, vote: undefined }
+    await forced.store.force({ clusterId: 'c2', hardState, entries: [entryOf(11, 3)] })
+    assert.equal(forced.store.damage(), undefined)
+    const over = await marked()
+    await over.store.close()
+    await DiskLogStore.startOver(over.engine)
+    assert.equal((await DiskLogStore.open(over.engine)).damage(), undefined)
+  })
+
+  it('is refused where the disk has changed it', async () => {
+    const { engine, store } = await marked()
+    await store.close()
+    const environment = await engine.openLog('log', ['log', 'stable'])
+    const value = Buffer.from('nonsense')
+    await environment.commit([
+      { type: 'put', database: 'stable', key: Buffer.from('damage'), value },
+    ])
+    await environment.close()
+    const again = await DiskLogStore.open(engine)
+    assert.throws(() => again.damage(), CorruptLogError)
   })
 })
 
