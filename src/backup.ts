@@ -57,7 +57,11 @@ async function openDraft(draft: string, file: string): Promise<FileHandle> {
   try {
     return await promises.open(draft, 'wx', FILE_MODE)
   } catch (error) {
-    if (!existsSync(draft)) throw fromSystemError(`the backup ${file}`, error) ?? error
+    if (!existsSync(draft)) {
+      const folder = dirname(file)
+      const what = existsSync(folder) ? `the backup ${file}` : `the folder ${folder} of the backup`
+      throw fromSystemError(what, error) ?? error
+    }
     const text = 'another backup is writing it, or has left it when it was killed: remove it then'
     throw new OperatorError('BACKUP', `${draft} exists: ${text}`)
   }

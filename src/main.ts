@@ -20,6 +20,8 @@ const FORCE = '--force-new-cluster'
 const CHECK_TIMEOUT_MS = 5000
 /** An orderly stop that takes longer is ended as a crash: everything acknowledged is durable anyway. */
 const STOP_TIMEOUT_MS = 10_000
+/** A signal so soon after the first is the same one: `timeout` and npm send theirs to a group and to its first process. */
+const SAME_SIGNAL_MS = 1000
 
 const USAGE = `holdfast ${version}: a Redis-protocol cache server whose replicas agree through Raft
 
@@ -141,10 +143,14 @@ async function serve(config: Config, forceNewCluster: boolean): Promise<void> {
 }
 
 function stopOnSignal(logger: RootLogger, stop: () => Promise<unknown>): void {
-  let stopping = false
+  let stoppingSince: number | undefined
   function begin(cause: string): void {
-    if (stopping) endProcess(logger, `${cause} while stopping`)
-    stopping = true
+    const now = performance.now()
+    if (stoppingSince !== undefined) {
+      if (now - stoppingSince < SAME_SIGNAL_MS) return
+      endProcess(logger, `${cause} while stopping`)
+    }
+    stoppingSince = now
     logger.info({}, `stopping: ${cause}`)
     const slow = `did not stop within ${STOP_TIMEOUT_MS} ms`
     setTimeout(() => endProcess(logger, slow), STOP_TIMEOUT_MS).unref()
@@ -154,7 +160,7 @@ function stopOnSignal(logger: RootLogger, stop: () => Promise<unknown>): void {
   if (process.env.HOLDFAST_STOP_WITH_STDIN === undefined) return
   // scripts/cluster.ts holds the other end: when it ends, however it ends, its nodes do not stay behind.
   process.stdin.once('close', () => {
-    if (!stopping) begin('the process that started this node has ended')
+    if (stoppingSince === undefined) begin('the process that started this node has ended')
   })
   process.stdin.resume()
 }

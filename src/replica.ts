@@ -474,6 +474,7 @@ export class Replica {
   /** Serves one linearizable read of nothing; resolves with undefined, or with why it could not within `ms`. */
   ready(ms: number): Promise<string | undefined> {
     const { clock, timers } = this.#options
+    if (this.#members.isRemoved) return Promise.resolve('this node was removed from its cluster')
     return whenReady(ms, {
       clock,
       timers,

@@ -90,8 +90,11 @@ for (const word of ['SIGTERM', 'SHUTDOWN'] as const) {
       await until('a load', () => count >= 100)
       const from = leader.output.length
       const begun = Date.now()
-      if (word === 'SIGTERM') leader.signal('SIGTERM')
-      else void (await RespClient.connect(leader.port)).call('SHUTDOWN').catch(() => 'closed')
+      if (word === 'SIGTERM') {
+        // As `timeout` and npm do: to the group, and to its first process.
+        leader.signal('SIGTERM')
+        leader.signal('SIGINT')
+      } else void (await RespClient.connect(leader.port)).call('SHUTDOWN').catch(() => 'closed')
       assert.deepEqual(await leader.end(), ORDERLY)
       assert.ok(Date.now() - begun < 5000, 'it ends within 5 s')
       // Without a hand-over it would stop as the leader, and the others would find out.

@@ -195,6 +195,7 @@ describe('a removed node', () => {
     const { term } = leader.replica
     assert.equal(await ask(cluster, other, 'RAFT', 'REMOVE', removed.id), 'OK')
     await cluster.time.until(() => removed.replica.members.isRemoved, 3_000, 'it is told')
+    assert.match((await removed.replica.ready(0)) ?? '', /was removed from its cluster/)
     assert.match(
       String(await ask(cluster, removed, 'SET', 'k', '1')),
       /^-CLUSTERDOWN this node was removed/,
