@@ -21,8 +21,8 @@ const WRONG = 'wrong'
 /** A request for digests comes once in an interval, unless a checkpoint happens to run; then it has to be answered. */
 const FOUND_MS = 3 * DIGEST_INTERVAL_MS
 /** It is killed so soon after it knows that it differs, in some runs: often before it has another state. */
-const KILLED_WITHIN_MS = 1_500
-const KILLED_CHANCE = 0.5
+const KILLED_WITHIN_MS = 600
+const KILLED_CHANCE = 0.7
 const STARTED_AFTER_MS = 300
 /** Until the node has another state: its disk may be slow, and a state consist of many parts. */
 const BACK_MS = 20_000
@@ -180,16 +180,17 @@ export class DifferingStates {
    * majority, which is right by definition; so the wrong key is taken away again, everywhere.
    */
   #cureSpread(): void {
-    const differing = this.#world.machines.filter(differs)
-    if (differing.length > 1 && !this.#hasSpread) {
-      this.#hasSpread = true
-      this.#found.clear()
-      this.end()
+    let differing = 0
+    for (const machine of this.#world.machines) {
+      if (!differs(machine)) continue
+      differing++
+      if (!this.#hasSpread || machine.willApplyWrongly) continue
+      machine.applyWrongly((state) => state.delete(DATABASE, KEY))
     }
-    if (!this.#hasSpread) return
-    for (const machine of differing) {
-      if (!machine.willApplyWrongly) machine.applyWrongly((state) => state.delete(DATABASE, KEY))
-    }
+    if (differing < 2 || this.#hasSpread) return
+    this.#hasSpread = true
+    this.#found.clear()
+    this.end()
   }
 
   /** It was found, and has another state by now; or the entry that it would have applied wrongly came in a snapshot. */
