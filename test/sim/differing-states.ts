@@ -61,7 +61,7 @@ export class DifferingStates {
   #members: readonly Machine[] = []
   #begunAt = 0
   /** Another one than the victim has got its state from it, so the majority may have the wrong one. */
-  #hasSpread = false
+  #spread = false
   /** The victim was killed because it had been found. */
   #killed = false
   #spy: RespConnection | undefined
@@ -81,6 +81,11 @@ export class DifferingStates {
   /** At any time in this run. */
   get hasBegun(): boolean {
     return this.#begunAt > 0
+  }
+
+  /** More than one node had the wrong state: what is left of it goes with the next entry, if one comes. */
+  get hasSpread(): boolean {
+    return this.#spread
   }
 
   get #now(): number {
@@ -111,7 +116,7 @@ export class DifferingStates {
 
   /** Its digest is not that of the majority, it says. */
   found(machine: Machine, what: string): void {
-    if (this.#hasSpread) return
+    if (this.#spread) return
     hold(differs(machine), 'I22 a sound state is kept', () => `${machine.name} believes: ${what}`)
     this.#found.set(machine, { at: this.#now, led: machine.status()?.role === 'leader' })
     this.#killSometimes(machine)
@@ -123,7 +128,8 @@ export class DifferingStates {
     if (this.#killed || random() >= KILLED_CHANCE) return
     this.#killed = true
     network.time.after(random() * KILLED_WITHIN_MS, () => {
-      if (!machine.isUp || !this.#found.has(machine)) return
+      // Before it could write that down, it is as if it had not known.
+      if (!machine.isUp || !machine.isMarked || !this.#found.has(machine)) return
       marks.reach('a node that differed was killed before it had another state')
       machine.kill()
       network.time.after(STARTED_AFTER_MS, () => machine.start())
@@ -146,7 +152,7 @@ export class DifferingStates {
   opened(machine: Machine, reinstalled: boolean): void {
     if (!reinstalled) return
     this.#found.delete(machine)
-    if (this.#hasSpread) return
+    if (this.#spread) return
     hold(!differs(machine), 'I22 a state that differs is replaced', () => {
       return `${machine.name} has got another state, and it differs as well`
     })
@@ -184,11 +190,11 @@ export class DifferingStates {
     for (const machine of this.#world.machines) {
       if (!differs(machine)) continue
       differing++
-      if (!this.#hasSpread || machine.willApplyWrongly) continue
+      if (!this.#spread || machine.willApplyWrongly) continue
       machine.applyWrongly((state) => state.delete(DATABASE, KEY))
     }
-    if (differing < 2 || this.#hasSpread) return
-    this.#hasSpread = true
+    if (differing < 2 || this.#spread) return
+    this.#spread = true
     this.#found.clear()
     this.end()
   }

@@ -26,6 +26,7 @@ import { LogCache } from '../../storage/log-cache.ts'
 import type { DiskLogStore } from '../../storage/log-store.ts'
 import { openStorage, type Storage } from '../../storage/open.ts'
 import { CorruptStateError } from '../../storage/record.ts'
+import { DAMAGE_KEY, STABLE } from '../../storage/stable-record.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { SimDisk } from './disk.ts'
 import type { InForce } from './electorate.ts'
@@ -94,6 +95,8 @@ export class Machine {
   readonly #network: SimNetwork
   readonly #random: Random
   readonly #events: MachineEvents
+  /** That its state is damaged stands on its disk since it said so, as a kill leaves it. */
+  isMarked = false
   #host: MachineHost | undefined
   #process: Process | undefined
   #cache: ObservedLog | undefined
@@ -133,7 +136,13 @@ export class Machine {
       },
       events: {
         fatal: (reason) => this.die(reason),
-        landing: (environment, operations) => events.landing(this, environment, operations),
+        landing: (environment, operations) => {
+          for (const operation of operations) {
+            if (operation.type !== 'put' || operation.database !== STABLE) continue
+            this.isMarked ||= Buffer.compare(operation.key, DAMAGE_KEY) === 0
+          }
+          events.landing(this, environment, operations)
+        },
       },
     })
     const argv = [
@@ -305,6 +314,7 @@ export class Machine {
       this.threw(new CorruptStateError(what))
       return
     }
+    this.isMarked = false
     this.#events.differs(this, what)
     const { log, replica } = process
     const { clusterId = '' } = log.identity()

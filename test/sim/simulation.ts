@@ -471,7 +471,7 @@ class World implements MachineEvents {
   }
 
   #isServing(): boolean {
-    if (this.#machines.some(differs)) return false
+    if (!this.#differing.hasSpread && this.#machines.some(differs)) return false
     return this.#isCalm() && this.#probes.every((probe) => probe.isDone)
   }
 
