@@ -56,6 +56,8 @@ export class DifferingStates {
   readonly #world: DifferingWorld
   /** Those that know that their state differs, until they have another one. */
   readonly #found = new Map<Machine, Found>()
+  /** Of these, those that have ended all but their process. */
+  readonly #silent = new Set<Machine>()
   #victim: Machine | undefined
   /** Everybody has to be there, or the victim need not be found. */
   #members: readonly Machine[] = []
@@ -128,8 +130,9 @@ export class DifferingStates {
     if (this.#killed || random() >= KILLED_CHANCE) return
     this.#killed = true
     network.time.after(random() * KILLED_WITHIN_MS, () => {
-      // Before it could write that down, it is as if it had not known.
-      if (!machine.isUp || !machine.isMarked || !this.#found.has(machine)) return
+      // Before it could write that down, which it has to before it ends, it is as if it had not known.
+      const hasHadTime = machine.isMarked || this.#silent.has(machine)
+      if (!machine.isUp || !hasHadTime || !this.#found.has(machine)) return
       marks.reach('a node that differed was killed before it had another state')
       machine.kill()
       network.time.after(STARTED_AFTER_MS, () => machine.start())
@@ -138,6 +141,7 @@ export class DifferingStates {
 
   /** It serves nobody any more, and its stores are about to be closed. */
   silent(machine: Machine): void {
+    this.#silent.add(machine)
     const { at, led } = this.#found.get(machine) ?? { at: this.#now, led: false }
     const { role, established } = machine.status() ?? {}
     const leads = role === 'leader' && established === true
@@ -152,6 +156,7 @@ export class DifferingStates {
   opened(machine: Machine, reinstalled: boolean): void {
     if (!reinstalled) return
     this.#found.delete(machine)
+    this.#silent.delete(machine)
     if (this.#spread) return
     hold(!differs(machine), 'I22 a state that differs is replaced', () => {
       return `${machine.name} has got another state, and it differs as well`

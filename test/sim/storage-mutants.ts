@@ -215,7 +215,7 @@ export const storageMutants: readonly Mutant[] = [
     changes: [
       // As if it were made from where the node lives.
       [
-        logStore,
+        'storage/stable-record.js',
         `const stable = newborn(FIRST_STATE_NUMBER);`,
         `const nodeId = Buffer.from(location).toString('hex').slice(-40).padStart(40, '0');
          const stable = { ...newborn(FIRST_STATE_NUMBER), nodeId };`,
