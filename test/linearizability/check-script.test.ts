@@ -73,7 +73,7 @@ test('1 for one that is not, with key, window and picture of each', () => {
 test('2, and one line, for what is no history', () => {
   const open = { process: 1, type: 'invoke', f: 'get', key: 'k' }
   const runs: readonly (readonly [readonly string[], RegExp])[] = [
-    [[], /^check: usage: npm run check -- HISTORY\.jsonl\n$/],
+    [[], /^npm run check: one HISTORY\.jsonl is checked at a time, not 0\n/],
     [['a', 'b'], /^check: usage/],
     [['--help'], /^check: usage/],
     [[join(folder, 'missing')], /^check: .*missing": ENOENT.*\n$/],
