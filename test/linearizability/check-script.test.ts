@@ -74,8 +74,8 @@ test('2, and one line, for what is no history', () => {
   const open = { process: 1, type: 'invoke', f: 'get', key: 'k' }
   const runs: readonly (readonly [readonly string[], RegExp])[] = [
     [[], /^npm run check: one HISTORY\.jsonl is checked at a time, not 0\n/],
-    [['a', 'b'], /^check: usage/],
-    [['--help'], /^check: usage/],
+    [['a', 'b'], /^npm run check: one HISTORY/],
+    [['--wrong'], /^npm run check: .*--wrong/],
     [[join(folder, 'missing')], /^check: .*missing": ENOENT.*\n$/],
     [[folder], /^check: .*: .*(not a regular file|EISDIR).*\n$/],
     [[write('empty.jsonl', [])], /^check: .*: it holds no operation\n$/],
