@@ -25,7 +25,7 @@ const SEEDS_IN_CI = 25
 const SEEDS_IN_SEARCH = 200
 const FRESH_SEEDS = 2
 /** Fresh seeds are left out where this much time would not do; the rest of CI_SECONDS is for what must be. */
-const FRESH_SECONDS = 75
+const FRESH_SECONDS = 45
 const CI_SECONDS = 120
 /** A mutant may never come to an end by itself. */
 const RUN_TIMEOUT_MS = 180_000
