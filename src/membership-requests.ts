@@ -15,6 +15,7 @@ import {
   type LeaderView,
   type MembershipRequest,
   maintain,
+  type Newcomer,
 } from './membership-plan.ts'
 import type { Identity } from './peer-handshake.ts'
 import type { Note } from './peer-messages.ts'
@@ -124,15 +125,14 @@ export class MembershipRequests {
   joinAsked(node: Identity): string | undefined {
     const tooOld = this.#ports.whyTooOld(node)
     if (tooOld !== undefined) return tooOld
-    const { id, peerAddress, clientAddress, replaces } = node
-    const level = this.#ports.mayTellLevel() ? node.level : undefined
+    const { id } = node
     const known = this.#joiners.get(id)
     if (known === 'asked') return undefined
     if (known !== undefined && this.#ports.now() < known.until) return known.text
     this.#joiners.delete(id)
     if (this.#joiners.size >= limits.membershipRequestsMax) return 'too many nodes ask to join'
     this.#joiners.set(id, 'asked')
-    const newcomer = { id, peerAddress, clientAddress, replaces, level }
+    const newcomer = newcomerOf(node, this.#ports.mayTellLevel() ? node.level : undefined)
     void this.submit({ type: 'admit', newcomer, learner: false }).then(({ ok, text }) => {
       if (ok) this.#joiners.delete(id)
       else this.#joiners.set(id, { text, until: this.#ports.now() + JOIN_REFUSED_MS })
@@ -220,9 +220,7 @@ export class MembershipRequests {
     const refusal = typeof found === 'string' ? found : this.#whyUnfit(found, address)
     if (refusal !== undefined) this.#finish(task, 'refused', refusal)
     else if (typeof found !== 'string') {
-      const { id, peerAddress, clientAddress, replaces, level } = found
-      const newcomer = { id, peerAddress, clientAddress, replaces, level }
-      task.request = { type: 'admit', newcomer, learner }
+      task.request = { type: 'admit', newcomer: newcomerOf(found, found.level), learner }
     }
   }
 
@@ -333,4 +331,9 @@ export class MembershipRequests {
       membersMax: limits.membersMax,
     }
   }
+}
+
+function newcomerOf(node: Identity, level: number | undefined): Newcomer {
+  const { id, peerAddress, clientAddress, replaces } = node
+  return { id, peerAddress, clientAddress, replaces, level }
 }

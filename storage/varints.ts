@@ -128,10 +128,8 @@ export function copyRange(
   offset: number,
   { bytes, start, end }: ByteRange,
 ): number {
-  const length = end - start
-  if (length > LOOP_COPY_BYTES_MAX) target.set(bytes.subarray(start, end), offset)
-  else for (let i = 0; i < length; i++) target[offset + i] = bytes[start + i] ?? 0
-  return offset + length
+  copyInto(target, offset, bytes.subarray(start, end))
+  return offset + end - start
 }
 
 /** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */

@@ -23,6 +23,13 @@ function stateFile({ dir }: NodeProcess): string {
   return join(dir, name, 'data.mdb')
 }
 
+/** The value is in the state that this node has on its disk. */
+async function store(cluster: Cluster, node: NodeProcess): Promise<void> {
+  successful(await node.ask('SET', 'precious', VALUE))
+  await cluster.caughtUp(node)
+  successful(await node.ask('SAVE'))
+}
+
 /** Anything but the value is an error. */
 async function seen(node: NodeProcess): Promise<string | undefined> {
   const reply = await node.ask('GET', 'precious').catch(() => undefined)
@@ -40,9 +47,7 @@ describe('a byte flips under a running node', () => {
         async () => {
           const victim = await (role === 'leader' ? cluster.leader() : cluster.follower())
           const before = await victim.status()
-          successful(await victim.ask('SET', 'precious', VALUE))
-          await cluster.caughtUp(victim)
-          successful(await victim.ask('SAVE'))
+          await store(cluster, victim)
           const workload = new Workload({ nodes: cluster.nodes, writersPerNode: 1, name: role })
           workload.start()
           context.after(() => workload.stop())
@@ -83,9 +88,7 @@ describe('a byte flips under a running node', () => {
       () => cluster,
       async () => {
         const victim = await cluster.follower()
-        successful(await victim.ask('SET', 'precious', VALUE))
-        await cluster.caughtUp(victim)
-        successful(await victim.ask('SAVE'))
+        await store(cluster, victim)
         const others = cluster.nodes.filter((node) => node !== victim)
         for (const node of others) node.signal('SIGSTOP')
         turnBit(stateFile(victim), VALUE)
