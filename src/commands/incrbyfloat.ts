@@ -12,14 +12,14 @@ import { addLongDouble, formatLongDouble, parseLongDouble } from './long-double.
 
 const notAFloat = new CommandError('ERR value is not a valid float')
 const notFinite = new CommandError('ERR increment would produce NaN or Infinity')
-const ZERO = '0'
+const ZERO = Buffer.from('0')
 
 function incrbyfloat(db: Database, args: Args): Reply {
   const key = keyOf(argument(args, 1))
   const old = db.get(key)
-  const before = parseLongDouble(old === undefined ? ZERO : keyOf(old.value))
+  const before = parseLongDouble(old?.value ?? ZERO)
   if (before === undefined) throw notAFloat
-  const by = parseLongDouble(keyOf(argument(args, 2)))
+  const by = parseLongDouble(argument(args, 2))
   if (by === undefined) throw notAFloat
   if (before === 'infinity' || by === 'infinity') throw notFinite
   const sum = addLongDouble(before, by)

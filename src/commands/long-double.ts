@@ -2,7 +2,12 @@
  * The arithmetic of INCRBYFLOAT: Redis computes with C's long double, which on x86 is a float with a mantissa of 64
  * bits. Here it is exact integers, rounded once per step to the nearest such float (ties to even), so that every
  * node gets the same digits and they are those that Redis prints. Infinities are told apart, NaN never arises.
+ * A number near 1e4900 has 16,000 bits; so that a thousand of them hold up nobody, a long text is read by its first
+ * digits and a bound for the others, and exactly only when these leave open to which float it is nearest.
  */
+
+import { keyOf } from './arguments.ts'
+import { decimalDigits } from './decimal-digits.ts'
 
 /** |value| = mantissa * 2 ** exponent; the mantissa has at most 64 bits. */
 export interface LongDouble {
@@ -21,18 +26,37 @@ const DECIMAL_EXPONENT_MIN = -4_970
 /** Redis reads a number from a buffer of 5 KiB. */
 const TEXT_LENGTH_MAX = 5 * 1024 - 1
 const FRACTION_DIGITS = 17
+/** Up to so many digits, and so large a power of ten, exact arithmetic is cheap. */
+const FEW_DIGITS = 40
+const POWER_STEP = 128
+/** Of the powers of ten that are kept as bounds. */
+const POWER_BITS = 256
+/** From such a distance on the smaller of two numbers is less than an eighth of the larger one's last bit. */
+const FAR_APART = MANTISSA_BITS + 2
 const ZERO: LongDouble = { negative: false, mantissa: 0n, exponent: 0 }
+
+/** 10 ** i, exact, for i < POWER_STEP. */
+const smallPowers = Array.from({ length: POWER_STEP }, (_, power) => 10n ** BigInt(power))
+/** 10 ** (i * POWER_STEP), made when first needed: DECIMAL_EXPONENT_MIN to DECIMAL_EXPONENT_MAX are some 120. */
+const largePowers = new Map<number, Bounds>()
+
+/** A number that is at least floor * 2 ** exponent and less than (floor + 1) * 2 ** exponent. */
+interface Bounds {
+  readonly floor: bigint
+  readonly exponent: number
+}
 
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i
 const HEXADECIMAL = /^([+-]?)0x([\da-f]*)(?:\.([\da-f]*))?(?:p([+-]?\d+))?$/i
 const INFINITE = /^[+-]?inf(?:inity)?$/i
 
 /**
- * The number that `text` spells by the rules of C's strtold; undefined when it spells none, or one that overflows or
+ * The number that the text spells by the rules of C's strtold; undefined when it spells none, or one that overflows or
  * vanishes.
  */
-export function parseLongDouble(text: string): LongDouble | 'infinity' | undefined {
-  if (text.length > TEXT_LENGTH_MAX) return undefined
+export function parseLongDouble(bytes: Uint8Array): LongDouble | 'infinity' | undefined {
+  if (bytes.length > TEXT_LENGTH_MAX) return undefined
+  const text = keyOf(bytes)
   if (INFINITE.test(text)) return 'infinity'
   const decimal = DECIMAL.exec(text)
   if (decimal !== null) return fromDigits(decimal, 10)
@@ -47,23 +71,65 @@ function fromDigits(match: RegExpExecArray, base: 10 | 16): LongDouble | undefin
   const digits = written.replace(/^0+/, '')
   const negative = sign === '-'
   if (digits === '') return { ...ZERO, negative }
-  const value = BigInt(base === 10 ? digits : `0x${digits}`)
   const exponent = Number(power) - fraction.length * (base === 10 ? 1 : 4)
   if (base === 16) {
     // Far outside every range, and Number may have made Infinity of it.
     const magnitude = exponent + digits.length * 4
     if (magnitude > EXPONENT_MAX * 2 || magnitude < EXPONENT_MIN * 2) return undefined
-    return rounded(negative, value, 1n, exponent)
+    return rounded(negative, BigInt(`0x${digits}`), 1n, exponent)
   }
   const magnitude = exponent + digits.length
   if (magnitude > DECIMAL_EXPONENT_MAX || magnitude < DECIMAL_EXPONENT_MIN) return undefined
+  const few = digits.length <= FEW_DIGITS && Math.abs(exponent) < POWER_STEP
+  const near = few ? 'open' : nearest(negative, digits, exponent)
+  return near === 'open' ? exact(negative, digits, exponent) : near
+}
+
+function exact(negative: boolean, digits: string, exponent: number): LongDouble | undefined {
+  const value = BigInt(digits)
   return exponent >= 0
     ? rounded(negative, value * 10n ** BigInt(exponent), 1n, 0)
     : rounded(negative, value, 10n ** BigInt(-exponent), 0)
 }
 
+/** digits * 10 ** exponent from its first digits; 'open' when its bounds are not nearest to the same float. */
+function nearest(
+  negative: boolean,
+  digits: string,
+  exponent: number,
+): LongDouble | undefined | 'open' {
+  const left = Math.max(0, digits.length - FEW_DIGITS)
+  const first = BigInt(digits.slice(0, FEW_DIGITS))
+  const power = exponent + left
+  const steps = Math.floor(power / POWER_STEP)
+  const large = largePower(steps)
+  const small = smallPowers[power - steps * POWER_STEP] as bigint
+  const below = rounded(negative, first * small * large.floor, 1n, large.exponent)
+  const end = (left === 0 ? first : first + 1n) * small * (large.floor + 1n)
+  const above = rounded(negative, end, 1n, large.exponent)
+  const same = below?.mantissa === above?.mantissa && below?.exponent === above?.exponent
+  return same ? below : 'open'
+}
+
+function largePower(steps: number): Bounds {
+  let bounds = largePowers.get(steps)
+  if (bounds === undefined) {
+    const power = 10n ** BigInt(Math.abs(steps) * POWER_STEP)
+    const exponent = (steps >= 0 ? bitLength(power) : -bitLength(power)) - POWER_BITS
+    const floor = steps >= 0 ? shifted(power, -exponent) : (1n << BigInt(-exponent)) / power
+    bounds = { floor, exponent }
+    largePowers.set(steps, bounds)
+  }
+  return bounds
+}
+
 /** The sum, rounded; undefined when it is infinite. */
 export function addLongDouble(a: LongDouble, b: LongDouble): LongDouble | undefined {
+  if (a.mantissa !== 0n && b.mantissa !== 0n) {
+    // The larger one has all 64 bits, because the other one has room below it: it is further from its neighbours.
+    if (a.exponent - b.exponent > FAR_APART) return a
+    if (b.exponent - a.exponent > FAR_APART) return b
+  }
   const exponent = Math.min(a.exponent, b.exponent)
   const sum =
     signed(a) * 2n ** BigInt(a.exponent - exponent) +
@@ -74,9 +140,10 @@ export function addLongDouble(a: LongDouble, b: LongDouble): LongDouble | undefi
 
 /** What C's "%.17Lf" prints, without the zeros at its end; never "-0". */
 export function formatLongDouble({ negative, mantissa, exponent }: LongDouble): string {
-  const scaled = mantissa * 10n ** BigInt(FRACTION_DIGITS)
-  const units =
-    exponent >= 0 ? scaled << BigInt(exponent) : divideToEven(scaled, 1n << BigInt(-exponent))
+  if (mantissa !== 0n && exponent >= 0) {
+    return `${negative ? '-' : ''}${decimalDigits(mantissa, exponent)}`
+  }
+  const units = divideToEven(mantissa * 10n ** BigInt(FRACTION_DIGITS), 1n << BigInt(-exponent))
   const digits = String(units).padStart(FRACTION_DIGITS + 1, '0')
   const fraction = digits.slice(-FRACTION_DIGITS).replace(/0+$/, '')
   const number = digits.slice(0, -FRACTION_DIGITS) + (fraction === '' ? '' : `.${fraction}`)
@@ -126,6 +193,11 @@ function divideToEven(numerator: bigint, denominator: bigint): bigint {
   return up ? quotient + 1n : quotient
 }
 
+function shifted(value: bigint, left: number): bigint {
+  return left >= 0 ? value << BigInt(left) : value >> BigInt(-left)
+}
+
 function bitLength(value: bigint): number {
-  return value === 0n ? 0 : value.toString(2).length
+  const hex = value.toString(16)
+  return value === 0n ? 0 : hex.length * 4 - Math.clz32(Number.parseInt(hex.charAt(0), 16)) + 28
 }

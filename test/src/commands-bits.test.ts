@@ -170,8 +170,12 @@ test('a sum that does not fit wraps, saturates or fails', () => {
   )
 })
 
+function parsed(digits: string): ReturnType<typeof parseLongDouble> {
+  return parseLongDouble(Buffer.from(digits, 'latin1'))
+}
+
 function float(digits: string): LongDouble {
-  const value = parseLongDouble(digits)
+  const value = parsed(digits)
   assert.ok(value !== undefined && value !== 'infinity', digits)
   return value
 }
@@ -204,13 +208,79 @@ test('long doubles hold 64 bits of mantissa and round to even', () => {
     '1e-5000',
     '--1',
   ]) {
-    assert.equal(parseLongDouble(refused), undefined, refused)
+    assert.equal(parsed(refused), undefined, refused)
   }
-  assert.equal(parseLongDouble('-INF'), 'infinity')
+  assert.equal(parsed('-INF'), 'infinity')
   const sum = addLongDouble(float('0.1'), float('0.2'))
   assert.ok(sum !== undefined)
   assert.equal(formatLongDouble(sum), '0.3')
   assert.equal(addLongDouble(float('1.18973149535723176502e4932'), float('1e4932')), undefined)
+})
+
+/** Any float: few exponents are near the ends, where the last bits go, so these come more often. */
+const floats = fc
+  .tuple(
+    fc.bigInt(2n ** 63n, 2n ** 64n - 1n),
+    fc.oneof(fc.integer({ min: -16_445, max: 16_320 }), fc.integer({ min: -80, max: 80 })),
+    fc.constantFrom(0, 1, 63),
+  )
+  .map(([mantissa, exponent, zeros]) => ({
+    negative: false,
+    mantissa: (mantissa >> BigInt(zeros)) << BigInt(zeros),
+    exponent,
+  }))
+
+test('a long double is printed exactly, and its neighbourhood is read as what is nearest', () => {
+  const examples = { numRuns: 60 }
+  const printed = fc.property(floats, ({ mantissa, exponent }) => {
+    const whole = exponent >= 0 ? mantissa << BigInt(exponent) : undefined
+    const text = formatLongDouble({ negative: true, mantissa, exponent })
+    if (whole !== undefined) assert.equal(text, `-${whole}`)
+  })
+  fc.assert(printed, examples)
+  // Halfway between two floats, and one digit beyond it: the first digits leave open which one it is.
+  const read = fc.property(
+    floats,
+    fc.constantFrom(-1n, 0n, 1n),
+    ({ mantissa, exponent }, beside) => {
+      const halves = 2n * mantissa + 1n
+      const ten = exponent > 0 ? 0 : Math.min(1 - exponent, 2400)
+      const scaled =
+        exponent > 0
+          ? halves << BigInt(exponent - 1)
+          : (halves * 10n ** BigInt(ten)) >> BigInt(1 - exponent)
+      const digits = scaled + beside
+      if (digits <= 0n) return
+      const given = parsed(`${digits}e-${ten}`)
+      if (given === undefined) return assert.ok(exponent > 16_300 || exponent < -16_300)
+      assert.ok(given !== 'infinity')
+      assertNearest(given, digits, 10n ** BigInt(ten))
+    },
+  )
+  fc.assert(read, examples)
+})
+
+/** numerator / denominator lies within half of the last bit; exactly half only beside an even float. */
+function assertNearest(float: LongDouble, numerator: bigint, denominator: bigint): void {
+  const { mantissa, exponent } = float
+  assert.ok(mantissa < 2n ** 64n && (mantissa >= 2n ** 63n || exponent === -16_445))
+  const ulp = exponent >= 0 ? denominator << BigInt(exponent) : denominator
+  const value = exponent >= 0 ? numerator : numerator << BigInt(-exponent)
+  const off = 2n * (value > mantissa * ulp ? value - mantissa * ulp : mantissa * ulp - value)
+  assert.ok(mantissa % 2n === 0n ? off <= ulp : off < ulp, `${numerator} / ${denominator}`)
+}
+
+test('of numbers far apart the sum is the larger one, as exact sums are', () => {
+  const exactly = ({ mantissa, exponent }: LongDouble) => mantissa << BigInt(exponent + 16_445)
+  fc.assert(
+    fc.property(floats, fc.integer({ min: 60, max: 70 }), fc.boolean(), (large, gap, negative) => {
+      const small = { ...large, exponent: Math.max(large.exponent - gap, -16_445), negative }
+      const sum = addLongDouble(large, small)
+      const exact = exactly(large) + (negative ? -1n : 1n) * exactly(small)
+      if (sum !== undefined && exact > 0n) assertNearest(sum, exact, 2n ** 16_445n)
+    }),
+    { numRuns: 60 },
+  )
 })
 
 test('a DUMP payload gives its value back, and a damaged one is found', () => {
