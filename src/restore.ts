@@ -32,7 +32,7 @@ export async function restore(
     if (engine.list().length > 0) {
       throw new OperatorError(
         'RESTORE',
-        `${directory} holds data already: restore into an empty one`,
+        `${directory} holds data already, or what a restore has left that was cut off: empty it, or restore into another one`,
       )
     }
     const clusterId = randomBytes(CLUSTER_ID_BYTES).toString('hex')

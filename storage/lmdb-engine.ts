@@ -123,6 +123,8 @@ export class LmdbEngine implements Engine {
   }
 
   async drop(name: string): Promise<void> {
+    // The directory itself is made by the first environment in it.
+    if (!existsSync(this.location)) return
     // Off this thread: the blocks of a large file are not given back in a moment.
     await promises.rm(this.#path(name), { recursive: true, force: true })
     syncDirectory(this.location)

@@ -39,6 +39,20 @@ import {
 import { TermRuns } from './term-runs.ts'
 
 export const LOG_ENVIRONMENT = 'log'
+const STATE_ENVIRONMENT = 'state-'
+
+/** What the environment is called that holds the state of that number. */
+export function stateName(number: number): string {
+  return `${STATE_ENVIRONMENT}${number}`
+}
+
+/** Of all states on the disk, finished or not. */
+export function stateNumbers(engine: Pick<Engine, 'list'>): readonly number[] {
+  return engine
+    .list()
+    .filter((name) => name.startsWith(STATE_ENVIRONMENT))
+    .map((name) => Number(name.slice(STATE_ENVIRONMENT.length)))
+}
 
 /** The switch to a state that was received: see LogStore of raft/ports.ts, SnapshotSink. */
 export interface StateSwitch {
@@ -104,9 +118,11 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     try {
       const { nodeId, clusterId, stateNumber } = await loadStable(environment, engine.location)
       const before = clusterId === undefined ? replacedBy(environment) : nodeId
+      // What a state that was being received or built has left behind must not pass for that of the new node.
+      const number = Math.max(stateNumber, ...stateNumbers(engine)) + 1
       const operations: Operation[] = [
         { type: 'clear', database: LOG },
-        putStable(newborn(stateNumber + 1)),
+        putStable(newborn(number)),
         { type: 'remove', database: STABLE, key: FORCED_KEY },
         { type: 'remove', database: STABLE, key: DAMAGE_KEY },
       ]

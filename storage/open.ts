@@ -5,7 +5,7 @@
  */
 
 import type { Engine } from './engine.ts'
-import { DiskLogStore, LOG_ENVIRONMENT } from './log-store.ts'
+import { DiskLogStore, LOG_ENVIRONMENT, stateName, stateNumbers } from './log-store.ts'
 import { ReceivedState } from './received-state.ts'
 import { CorruptStateError } from './record.ts'
 import { CorruptLogError } from './stable-record.ts'
@@ -20,15 +20,29 @@ export interface Storage {
   readonly logDropped: boolean
 }
 
+/** There is a state that no log has ever named: neither this node's nor anybody's to remove. */
+export class NamelessStateError extends Error {
+  override readonly name = 'NamelessStateError'
+  readonly code = 'NAMELESS_STATE'
+
+  constructor(location: string) {
+    super(
+      `${location} holds a state, but no log that names it: a restore into it was cut off, or its log was removed. ` +
+        'Empty the directory; then restore into it again, or start the node with --join',
+    )
+  }
+}
+
 /**
- * Opens both environments, or creates them. Throws CorruptLogError, CorruptStateError or FormatVersionError, after
- * closing what was opened.
+ * Opens both environments, or creates them. Throws CorruptLogError, CorruptStateError, FormatVersionError or
+ * NamelessStateError, after closing what was opened.
  */
 export async function openStorage(engine: Engine, options: StateStoreOptions): Promise<Storage> {
   const log = await DiskLogStore.open(engine)
   let state: StateStore | undefined
   try {
-    const name = `state-${log.stateNumber()}`
+    refuseNameless(log, engine)
+    const name = stateName(log.stateNumber())
     for (const other of engine.list()) {
       // Left behind by a switch to another state that did not finish, or did finish just before a crash.
       if (other !== LOG_ENVIRONMENT && other !== name) await engine.drop(other)
@@ -43,6 +57,13 @@ export async function openStorage(engine: Engine, options: StateStoreOptions): P
     await log.close()
     throw error
   }
+}
+
+/** Only a node with a cluster builds another state beside its own: an unbound one would begin with no data at all. */
+function refuseNameless(log: DiskLogStore, engine: Engine): void {
+  if (log.identity().clusterId !== undefined) return
+  const highest = Math.max(...stateNumbers(engine), 0)
+  if (highest > log.stateNumber()) throw new NamelessStateError(engine.location)
 }
 
 /** Whether the log had to be dropped because it does not contain the entry at which the state stands. */

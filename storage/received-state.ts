@@ -7,7 +7,7 @@
 import { assert } from '../raft/assert.ts'
 import type { HardState, SnapshotMeta } from '../raft/types.ts'
 import type { Chunk, Engine, StateBuilder, StateEnvironment } from './engine.ts'
-import type { SwitchingLog } from './log-store.ts'
+import { type SwitchingLog, stateName } from './log-store.ts'
 import { DamagedStreamError } from './state-build.ts'
 import { STATE_DATABASES, type StateMeta } from './state-meta.ts'
 import { readMeta, type StateStore } from './state-store.ts'
@@ -91,7 +91,7 @@ export class ReceivedState {
       () =>
         `the received state stands at ${complete?.snapshot.last.index}, not at ${snapshot.last.index}`,
     )
-    const old = `state-${this.#number}`
+    const old = stateName(this.#number)
     await log.switchState({ stateNumber: this.#number + 1, last: snapshot.last, hardState })
     this.#number++
     this.#complete = undefined
@@ -112,6 +112,6 @@ export class ReceivedState {
   }
 
   get #next(): string {
-    return `state-${this.#number + 1}`
+    return stateName(this.#number + 1)
   }
 }

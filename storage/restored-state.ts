@@ -1,13 +1,14 @@
 /*
  * A data directory made from a stream of a whole state: a node that has never run, and stands where the state does.
- * It is built beside the empty state of a new node, verified, and named by the one transaction that binds the node to
- * its cluster; a crash before that leaves an unbound node, whose next start removes what was built. In the same way
+ * The state is built and verified first, and named by the one transaction that binds a new log to its cluster. What a
+ * crash before that leaves is refused by a start, which would otherwise begin with no data (open.ts). In the same way
  * the state of a node that lives is replaced when it is damaged.
  */
 
 import type { Entry, HardState, NodeId, SnapshotMeta } from '../raft/types.ts'
 import type { Chunk, Engine } from './engine.ts'
-import { DiskLogStore } from './log-store.ts'
+import { DiskLogStore, stateName } from './log-store.ts'
+import { FIRST_STATE_NUMBER } from './stable-record.ts'
 import { DamagedStreamError } from './state-build.ts'
 import { STATE_DATABASES } from './state-meta.ts'
 import { readMeta } from './state-store.ts'
@@ -42,10 +43,11 @@ async function restore(
   chunks: AsyncIterable<Chunk>,
   born: (nodeId: NodeId, state: SnapshotMeta) => Birth,
 ): Promise<SnapshotMeta> {
+  // Before the log: whenever this ends early, there is a state that no log names, and a start tells of it (open.ts).
+  const stateNumber = FIRST_STATE_NUMBER + 1
+  const state = await build(engine, stateName(stateNumber), chunks)
   const log = await DiskLogStore.open(engine)
   try {
-    const stateNumber = log.stateNumber() + 1
-    const state = await build(engine, `state-${stateNumber}`, chunks)
     const birth = born(log.identity().nodeId, state)
     await log.bind({ ...birth, state: { stateNumber, last: state.last } })
     return state
@@ -68,7 +70,7 @@ export async function reinstallState(
   const log = await DiskLogStore.open(engine)
   try {
     const stateNumber = log.stateNumber() + 1
-    const state = await build(engine, `state-${stateNumber}`, chunks)
+    const state = await build(engine, stateName(stateNumber), chunks)
     const { last } = state
     if (last.index < log.base().index) {
       const begins = `the log begins after entry ${log.base().index}`

@@ -66,7 +66,8 @@ export const DAMAGE_KEY: Uint8Array = Buffer.from('damage')
 const DAMAGE_FORMAT_VERSION = 1
 const DAMAGE_CHARS_MAX = 1024
 const ID_LENGTH_MAX = 64
-const FIRST_STATE_NUMBER = 1
+/** Of the state that a new node begins with; the ones that take its place are counted on. */
+export const FIRST_STATE_NUMBER = 1
 
 export async function loadStable(environment: LogEnvironment, location: string): Promise<Stable> {
   const bytes = environment.get(STABLE, STABLE_KEY)

@@ -10,10 +10,11 @@ import type { Entry } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
 import type { Chunk, Engine } from '../../storage/engine.ts'
 import { LmdbEngine } from '../../storage/lmdb-engine.ts'
-import { openStorage } from '../../storage/open.ts'
+import { DiskLogStore } from '../../storage/log-store.ts'
+import { NamelessStateError, openStorage } from '../../storage/open.ts'
 import { type Birth, reinstallState, restoreState } from '../../storage/restored-state.ts'
 import { DamagedStreamError } from '../../storage/state-build.ts'
-import { DATABASES } from '../../storage/state-meta.ts'
+import { DATABASES, STATE_DATABASES } from '../../storage/state-meta.ts'
 import type { StateStore } from '../../storage/state-store.ts'
 import { MemoryEngine } from './memory-engine.ts'
 import { scratchDirectory } from './scratch.ts'
@@ -136,15 +137,46 @@ for (const [name, create] of engines) {
   })
 }
 
-it('stands for nothing before its last step: a start after a crash finds an unbound node', async () => {
+it('stands for nothing before its last step: a start after a crash refuses what is left', async () => {
   const engine = new MemoryEngine()
+  let built: readonly string[] = []
   const attempt = restoreState(engine, iterated(await chunksOf()), () => {
     // Here everything is built and verified; whoever starts now must not take it for a state.
-    assert.deepEqual([...engine.list()].sort(), ['log', 'state-2'])
+    built = [...engine.list()].sort()
     throw new Error('as if it had ended here')
   })
   await assert.rejects(attempt, /as if/)
+  assert.deepEqual(built, ['log', 'state-2'])
   assert.deepEqual(engine.list(), [])
+  // At each step: the state is begun; it is whole; the log is there and binds nobody.
+  const builder = await engine.buildState('state-2', STATE_DATABASES)
+  const begun = (await chunksOf())[0] ?? assert.fail('no chunk')
+  await builder.add(begun)
+  engine.crash()
+  await assert.rejects(openStorage(engine, OPTIONS), NamelessStateError)
+  // The log that this start has made changes nothing: nor does the next one begin without data.
+  assert.deepEqual([...engine.list()].sort(), ['log', 'state-2'])
+  await assert.rejects(openStorage(engine, OPTIONS), {
+    name: 'NamelessStateError',
+    message: /memory holds a state, but no log.*a restore into it was cut off.*Empty the directory/,
+  })
+})
+
+it('a node that begins anew does not begin with what was left half-built beside its damaged log', async () => {
+  const engine = new MemoryEngine()
+  const { log, state } = await openStorage(engine, OPTIONS)
+  await log.bind({ clusterId: 'c', hardState: { term: 1, vote: 'v' }, entries: [] })
+  const { nodeId } = log.identity()
+  await state.close()
+  await log.close()
+  // Another member's state was on its way when the process was killed.
+  const builder = await engine.buildState('state-2', STATE_DATABASES)
+  for (const chunk of await chunksOf()) await builder.add(chunk)
+  engine.crash()
+  assert.equal(await DiskLogStore.startOver(engine), nodeId)
+  const anew = await openStorage(engine, OPTIONS)
+  assert.deepEqual(contents(anew.state), [])
+  assert.deepEqual([...engine.list()].sort(), ['log', 'state-3'])
 })
 
 describe('a state that replaces a damaged one', () => {
