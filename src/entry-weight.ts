@@ -10,24 +10,25 @@ import { assert } from '../raft/assert.ts'
 import type { Call } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import { keysOf } from './commands/command.ts'
+import { limits } from './config.ts'
 
 interface Expected {
   length: number
-  /** Calls on their way that rewrite it. */
+  /** Calls on their way that make a value for it. */
   calls: number
 }
 
-/** What a call on its way rewrites. */
+/** What a call on its way makes values for. */
 export interface Rewrite {
-  /** Its database and key. */
-  readonly name: string
+  /** Databases and keys; one may stand there several times. */
+  readonly names: readonly string[]
   /** That it will be given and make. */
   readonly bytes: number
 }
 
 export class EntryWeight {
   readonly #valueLength: (database: number, key: string) => number
-  /** Of the keys that calls on their way rewrite. */
+  /** Of the keys that calls on their way make values for. */
   readonly #expected = new Map<string, Expected>()
 
   /** `valueLength`: of a key's value in what is applied, 0 without one. */
@@ -35,33 +36,47 @@ export class EntryWeight {
     this.#valueLength = valueLength
   }
 
-  /** Keys that calls on their way rewrite. */
+  /** Keys that calls on their way make values for. */
   get keys(): number {
     return this.#expected.size
   }
 
   /** The call is on its way, until done(). undefined: it handles no whole value, and there is nothing to end. */
-  begin({ command, args, database }: Call): Rewrite | undefined {
-    if (command.kind !== 'write' || command.lengthAfter === undefined) return undefined
-    const [bytes] = keysOf(command, args)
-    if (bytes === undefined) return undefined
-    const key = keyOf(bytes)
-    const name = `${database} ${key}`
-    let expected = this.#expected.get(name)
-    if (expected === undefined) {
-      expected = { length: this.#valueLength(database, key), calls: 0 }
-      this.#expected.set(name, expected)
+  begin({ command, args, database, bytes }: Call): Rewrite | undefined {
+    if (command.kind !== 'write') return undefined
+    const nameOf = (key: Uint8Array): string => `${database} ${keyOf(key)}`
+    if (command.foresee !== undefined) {
+      const { key, length, bytes } = command.foresee(args, (key) => {
+        return this.#expected.get(nameOf(key))?.length ?? this.#valueLength(database, keyOf(key))
+      })
+      const name = nameOf(key)
+      this.#expect(name, length)
+      return { names: [name], bytes }
     }
-    const before = expected.length
-    expected.length = command.lengthAfter(args, before)
-    expected.calls++
-    return { name, bytes: before + expected.length }
+    // A large value on its way to its key: calls behind it will be given it.
+    if (bytes <= limits.lightValueBytesMax) return undefined
+    const length = args.reduce((most, arg) => Math.max(most, arg.length), 0)
+    if (length <= limits.lightValueBytesMax) return undefined
+    const names = keysOf(command, args).map(nameOf)
+    for (const name of names) this.#expect(name, length)
+    return { names, bytes: 0 }
+  }
+
+  #expect(name: string, length: number): void {
+    const expected = this.#expected.get(name)
+    if (expected === undefined) this.#expected.set(name, { length, calls: 1 })
+    else {
+      expected.length = length
+      expected.calls++
+    }
   }
 
   /** What begin() told of was applied, or never will be. */
-  done({ name }: Rewrite): void {
-    const expected = this.#expected.get(name)
-    assert(expected !== undefined, () => `nothing is on its way that rewrites ${name}`)
-    if (--expected.calls === 0) this.#expected.delete(name)
+  done({ names }: Rewrite): void {
+    for (const name of names) {
+      const expected = this.#expected.get(name)
+      assert(expected !== undefined, () => `nothing is on its way that rewrites ${name}`)
+      if (--expected.calls === 0) this.#expected.delete(name)
+    }
   }
 }

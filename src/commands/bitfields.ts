@@ -9,7 +9,7 @@ import { argument, type Int64, isWord, keyOf, parseInt64, textOf } from './argum
 import { badOffset, bitOffset, writableCopy } from './bitmaps.ts'
 import { addToField, type FieldType, type Overflow, readField, writeField } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, sameLength, syntaxError } from './command.ts'
+import { CommandError, keepsLength, notAnInteger, syntaxError } from './command.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 type Operation = {
@@ -188,7 +188,7 @@ export const bitfieldCommands: readonly Command[] = [
       ...keys,
       notes: 'This command allows both access and modification of the key',
     },
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Reads and writes integers of any width inside a string.',
       since: '3.2.0',

@@ -6,8 +6,8 @@
 import type { Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import { type BitOperation, bitAt, combineBits, countBits, findBit, setBitAt } from './bits.ts'
-import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, syntaxError } from './command.ts'
+import type { Args, ArgumentDoc, Command, Database, Foreseen, ReadonlyDatabase } from './command.ts'
+import { CommandError, notAnInteger, rewritesFirst, syntaxError } from './command.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 export const badOffset: CommandError = new CommandError(
@@ -153,10 +153,22 @@ function bitop(db: Database, args: Args): Reply {
   const destination = keyOf(argument(args, 2))
   const sources = args.slice(3).map((name) => db.get(keyOf(name))?.value ?? NO_BYTES)
   if (sources.reduce((sum, source) => sum + source.length, 0) > COMBINED_BYTES_MAX) throw tooMuch
+  db.room(Math.max(...sources.map((source) => source.length)))
   const result = combineBits(operation, sources)
   if (result.length === 0) db.delete(destination)
   else db.put(destination, result)
   return result.length
+}
+
+/** What is refused is refused before it takes memory. */
+function foreseeBitop(args: Args, lengthOf: (key: Uint8Array) => number): Foreseen {
+  const lengths = args.slice(3).map(lengthOf)
+  const length = lengths.reduce((most, each) => Math.max(most, each), 0)
+  const given = lengths.reduce((sum, each) => sum + each, 0)
+  const key = argument(args, 2)
+  return given > COMBINED_BYTES_MAX
+    ? { key, length: lengthOf(key), bytes: 0 }
+    : { key, length, bytes: given + length }
 }
 
 function operationOf(bytes: Uint8Array): BitOperation {
@@ -230,6 +242,7 @@ export const bitmapCommands: readonly Command[] = [
         { ...key, multiple: true },
       ],
     },
+    foresee: foreseeBitop,
     kind: 'write',
     run: bitop,
   },
@@ -283,7 +296,7 @@ export const bitmapCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['bitmap'],
     keys: { first: 1, last: 1, step: 1, access: ['RW', 'access', 'update'] },
-    lengthAfter: lengthAfterSetbit,
+    foresee: rewritesFirst(lengthAfterSetbit),
     doc: {
       summary: 'Sets or clears one bit of a string and returns what it was.',
       since: '2.2.0',

@@ -281,11 +281,8 @@ export interface Spec {
   readonly keys?: KeySpec | readonly KeySpec[]
   /** Runs at once also inside MULTI, where every other command is queued. */
   readonly immediate?: true
-  /**
-   * Of a write that handles the whole value of its first key, however little it changes of it: how many bytes that has
-   * afterwards, as far as the arguments tell.
-   */
-  readonly lengthAfter?: (args: Args, before: number) => number
+  /** Of a write that handles whole values, however little it changes of them: what its arguments tell beforehand. */
+  readonly foresee?: Foresight
   /** The error that every call gets, before it may run or be queued. */
   readonly refusal?: CommandError
   /** How it differs from Redis 7.2, for docs/compatibility.md. */
@@ -317,9 +314,34 @@ export function keysOf(command: Pick<Spec, 'keys'>, args: Args): readonly Uint8A
   })
 }
 
-/** Spec.lengthAfter of what leaves the value as it is, or is about to drop it. */
-export function sameLength(_: Args, before: number): number {
-  return before
+/** `lengthOf` tells how many bytes the value of a key has before the write, 0 without one. */
+export type Foresight = (args: Args, lengthOf: (key: Uint8Array) => number) => Foreseen
+
+export interface Foreseen {
+  /** The key that the write makes a value for, and how many bytes that will have. */
+  readonly key: Uint8Array
+  readonly length: number
+  /** That the write will be given and make. */
+  readonly bytes: number
+}
+
+/** Of a write that rewrites the value of its first key, which then has lengthAfter() bytes. */
+export function rewritesFirst(lengthAfter: (args: Args, before: number) => number): Foresight {
+  return (args, lengthOf) => {
+    const key = argument(args, 1)
+    const before = lengthOf(key)
+    const length = lengthAfter(args, before)
+    return { key, length, bytes: before + length }
+  }
+}
+
+/** Of a write that leaves the value of its first key as long as it is, or is about to drop it. */
+export const keepsLength: Foresight = rewritesFirst((_, before) => before)
+
+/** Of a write that gives its second key the value of the first. */
+export function handsOn(args: Args, lengthOf: (key: Uint8Array) => number): Foreseen {
+  const length = lengthOf(argument(args, 1))
+  return { key: argument(args, 2), length, bytes: 2 * length }
 }
 
 /** A command that can run. */
@@ -333,7 +355,7 @@ export type CalledCommand = Pick<Spec, 'name' | 'keys'> &
   (
     | Extract<Run, { kind: 'read' }>
     /** It runs from what is logged, under the name that stands there. */
-    | (Pick<Spec, 'lengthAfter'> & { readonly kind: 'write' })
+    | (Pick<Spec, 'foresee'> & { readonly kind: 'write' })
   )
 export type CalledRead = Extract<CalledCommand, { kind: 'read' }>
 

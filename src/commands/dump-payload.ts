@@ -47,6 +47,12 @@ export function isIntactDump(payload: Uint8Array): boolean {
   return bytes.readUInt32LE(footer + 2) === low && bytes.readUInt32LE(footer + 6) === high
 }
 
+/** How long that string says that it is, before anything of it is read; 0 without one. */
+export function dumpLength(payload: Uint8Array): number {
+  if (payload[0] !== TYPE_STRING) return 0
+  return new StringReader(asBuffer(payload).subarray(1)).length() ?? 0
+}
+
 /**
  * The string in an intact payload; undefined when it holds another type, is malformed, or would be longer than
  * `lengthMax`.
@@ -108,6 +114,13 @@ class StringReader {
     if (first >= ENCODED) return this.#encoded(first, lengthMax)
     const length = this.#length()
     return length === undefined || length > lengthMax ? undefined : this.#take(length)
+  }
+
+  /** Of the string, when it is not a short integer. */
+  length(): number | undefined {
+    if (this.#bytes[this.#at] !== ENCODED_LZF) return this.#length()
+    this.#at++
+    return this.#length() === undefined ? undefined : this.#length()
   }
 
   #encoded(encoding: number, lengthMax: number): Uint8Array | undefined {

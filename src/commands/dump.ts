@@ -7,7 +7,7 @@ import { OK, type Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
 import { CommandError, notAnInteger, syntaxError } from './command.ts'
-import { decodeDump, encodeDump, isIntactDump } from './dump-payload.ts'
+import { decodeDump, dumpLength, encodeDump, isIntactDump } from './dump-payload.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 const busyKey = new CommandError('BUSYKEY Target key name already exists.')
@@ -32,6 +32,7 @@ function restore(db: Database, args: Args): Reply {
   if (ttl < 0) throw badTtl
   const payload = argument(args, 3)
   if (!isIntactDump(payload)) throw badChecksum
+  db.room(dumpLength(payload))
   const value = decodeDump(payload, STRING_BYTES_MAX)
   if (value === undefined) throw badFormat
   const expireAt = ttl === 0 || absolute ? ttl : db.now + ttl
@@ -96,6 +97,10 @@ export const dumpCommands: readonly Command[] = [
     categories: ['keyspace', 'dangerous'],
     keys: { first: 1, last: 1, step: 1, access: ['OW', 'update'] },
     differs: 'Payloads of strings only.',
+    foresee: (args) => {
+      const length = Math.min(dumpLength(argument(args, 3)), STRING_BYTES_MAX)
+      return { key: argument(args, 1), length, bytes: length }
+    },
     doc: {
       summary: 'Makes a key from what DUMP returned.',
       since: '2.6.0',

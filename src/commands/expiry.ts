@@ -7,7 +7,7 @@
 import type { Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, quoted } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { CommandError, keyDoc, oneKey, sameLength, tokenDoc } from './command.ts'
+import { CommandError, keepsLength, keyDoc, oneKey, tokenDoc } from './command.ts'
 import {
   expireAtOf,
   MILLISECONDS,
@@ -116,7 +116,7 @@ function setter(
     flags: ['fast'],
     categories: ['keyspace'],
     keys: oneKey(['RW', 'update']),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary,
       since,
@@ -165,7 +165,7 @@ export const expiryCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['keyspace'],
     keys: oneKey(['RW', 'update']),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Lets a key never expire.',
       since: '2.2.0',

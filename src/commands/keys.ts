@@ -10,11 +10,12 @@ import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase, Slices } f
 import {
   CommandError,
   everyKey,
+  handsOn,
   inOneGo,
+  keepsLength,
   keyDoc,
   oneKey,
   SLICE_WORK,
-  sameLength,
   syntaxError,
   tokenDoc,
 } from './command.ts'
@@ -110,7 +111,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['keyspace'],
     keys: [...oneKey(['RO', 'access'], 1), ...oneKey(['OW', 'update'], 2)],
-    lengthAfter: sameLength,
+    foresee: handsOn,
     doc: {
       summary: 'Copies the value of a key and when it expires to another key.',
       since: '6.2.0',
@@ -165,7 +166,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['keyspace'],
     keys: oneKey(['RW', 'access', 'update']),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Moves a key to another database, if it does not exist there.',
       since: '1.0.0',
@@ -182,7 +183,7 @@ export const keyCommands: readonly Command[] = [
     flags: [],
     categories: ['keyspace'],
     keys: [...oneKey(['RW', 'access', 'delete'], 1), ...oneKey(['OW', 'update'], 2)],
-    lengthAfter: sameLength,
+    foresee: handsOn,
     doc: {
       summary: 'Gives a key another name and replaces what had it.',
       since: '1.0.0',
@@ -202,7 +203,7 @@ export const keyCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['keyspace'],
     keys: [...oneKey(['RW', 'access', 'delete'], 1), ...oneKey(['OW', 'insert'], 2)],
-    lengthAfter: sameLength,
+    foresee: handsOn,
     doc: {
       summary: 'Gives a key another name that no key has.',
       since: '1.0.0',

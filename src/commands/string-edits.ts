@@ -16,7 +16,7 @@ import {
   parseInt64,
 } from './arguments.ts'
 import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { CommandError, keyDoc, notAnInteger, oneKey } from './command.ts'
+import { CommandError, keyDoc, notAnInteger, oneKey, rewritesFirst } from './command.ts'
 
 /**
  * The longest value that a command makes. A constant, not `proto-max-bulk-len`: apply must decide
@@ -154,7 +154,7 @@ export const stringEditCommands: readonly Command[] = [
     flags: ['denyoom', 'fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'insert']),
-    lengthAfter: (args, before) => before + argument(args, 2).length,
+    foresee: rewritesFirst((args, before) => before + argument(args, 2).length),
     doc: {
       summary: 'Appends to the value of a key, or sets it where there is none.',
       since: '2.0.0',
@@ -191,7 +191,7 @@ export const stringEditCommands: readonly Command[] = [
     flags: ['denyoom'],
     categories: ['string'],
     keys: oneKey(['RW', 'update']),
-    lengthAfter: (args, before) => reaching(before, args, argument(args, 3).length),
+    foresee: rewritesFirst((args, before) => reaching(before, args, argument(args, 3).length)),
     doc: {
       summary: 'Overwrites a part of a value, which grows where it must.',
       since: '2.2.0',

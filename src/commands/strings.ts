@@ -10,10 +10,10 @@ import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase, Slices } f
 import {
   everyKey,
   inOneGo,
+  keepsLength,
   keyDoc,
   oneKey,
   SLICE_WORK,
-  sameLength,
   syntaxError,
   tokenDoc,
   wrongArity,
@@ -207,7 +207,7 @@ export const stringCommands: readonly Command[] = [
     flags: ['fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'access', 'delete']),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Returns the value of a key and deletes it.',
       since: '6.2.0',
@@ -227,7 +227,7 @@ export const stringCommands: readonly Command[] = [
       ...spec,
       notes: 'RW and UPDATE because it changes the TTL',
     })),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Returns the value of a key and changes when it expires.',
       since: '6.2.0',
@@ -252,7 +252,7 @@ export const stringCommands: readonly Command[] = [
     flags: ['denyoom', 'fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'access', 'update']),
-    lengthAfter: sameLength,
+    foresee: keepsLength,
     doc: {
       summary: 'Sets the value of a key and returns the one before.',
       since: '1.0.0',

@@ -587,7 +587,7 @@ export class FakeServer implements LocalServer {
 }
 
 /** The read or write command that these words call. */
-export function dataCommand(words: readonly string[]): ReadCommand | WriteCommand {
+export function dataCommand(words: readonly (string | Uint8Array)[]): ReadCommand | WriteCommand {
   const command = resolve(argv(words))
   assert.ok(!(command instanceof ErrorReply) && command.kind !== 'local')
   return command
@@ -596,7 +596,7 @@ export function dataCommand(words: readonly string[]): ReadCommand | WriteComman
 /** A batch of these commands that writes down every answer. */
 export function batchOf(
   term: number,
-  lines: readonly (readonly string[])[],
+  lines: readonly (readonly (string | Uint8Array)[])[],
 ): Batch & { readonly answers: (readonly [string, Index])[] } {
   const answers: (readonly [string, Index])[] = []
   const batch = {

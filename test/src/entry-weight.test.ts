@@ -6,6 +6,7 @@ import { ErrorReply } from '../../resp/encoder.ts'
 import { Call, Stream } from '../../src/call.ts'
 import { STRING_BYTES_MAX } from '../../src/commands/string-edits.ts'
 import { resolve } from '../../src/commands/table.ts'
+import { limits } from '../../src/config.ts'
 import { EntryWeight, type Rewrite } from '../../src/entry-weight.ts'
 
 const stream = new Stream()
@@ -50,6 +51,11 @@ test('what a write is given and makes, by its arguments', () => {
     'GETEX n EX 5': 200,
     'EXPIRE o 5': 200,
     'PERSIST p': 200,
+    'BITOP NOT u v': 200,
+    'BITOP AND u v w x': 400,
+    // What is on its way counts, as of g above: 100 and 201 are given, 201 made.
+    'BITOP OR y b g': 502,
+    'RESTORE z 0 \0\x05hello': 5,
     'SET q 1': 0,
     'INCR r': 0,
     'DEL s': 0,
@@ -82,4 +88,26 @@ test('what is on its way counts until it is done, and nothing is remembered afte
   assert.equal(begun(weight, called('APPEND log x')).bytes, 1, 'it is asked for anew')
   weight.done(elsewhere)
   assert.throws(() => weight.done(elsewhere), /nothing is on its way/)
+})
+
+test('a large value on its way to its key is counted where the calls behind it are given it', () => {
+  const { weight } = weighing(0)
+  const size = limits.lightValueBytesMax
+  assert.equal(weight.begin(called(`SET light ${'x'.repeat(size)}`)), undefined)
+  const value = 'x'.repeat(size + 1)
+  const set = begun(weight, called(`SET large ${value}`))
+  assert.equal(set.bytes, 0, 'its bytes are those of the entry')
+  const steps = ['BITOP NOT a large', 'COPY a b', 'APPEND b x', 'BITCOUNT b'].map((words) =>
+    weight.begin(called(words)),
+  )
+  const given = size + 1
+  const expected = [2 * given, 2 * given, 2 * given + 1, undefined]
+  assert.deepEqual(
+    steps.map((step) => step?.bytes),
+    expected,
+  )
+  const many = begun(weight, called(`MSET c ${value} d 1`))
+  assert.equal(weight.keys, 5)
+  for (const rewrite of [set, many, ...steps]) if (rewrite !== undefined) weight.done(rewrite)
+  assert.equal(weight.keys, 0)
 })

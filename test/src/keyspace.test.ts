@@ -14,6 +14,7 @@ import {
   type ReadCommand,
   type WriteCommand,
 } from '../../src/commands/command.ts'
+import { encodeDump } from '../../src/commands/dump-payload.ts'
 import { limits } from '../../src/config.ts'
 import { ClockBehind } from '../../src/database-view.ts'
 import { FEATURE_LEVEL, firstLevel } from '../../src/feature-level.ts'
@@ -132,7 +133,10 @@ const TOO_HEAVY =
   '-ERR too many bytes of values were rewritten in one go; this command was not executed\r\n'
 
 /** The replies to the commands of one entry. */
-function inOneEntry(db: Applied, ...lines: readonly (readonly string[])[]): string[] {
+function inOneEntry(
+  db: Applied,
+  ...lines: readonly (readonly (string | Uint8Array)[])[]
+): string[] {
   const entry = db.entries.commands(lines.filter((line) => dataCommand(line).kind === 'write'))
   const batch = batchOf(1, lines)
   db.keyspace.expect(entry.index, batch)
@@ -154,6 +158,9 @@ test('an entry that has rewritten as many bytes as it may refuses large values, 
     ['BITFIELD', 'a', 'SET', 'u8', `${light * 8}`, '1'],
     ['APPEND', 'large', 'x'],
     ['COPY', 'large', 'a'],
+    ['BITOP', 'NOT', 'a', 'last'],
+    ['RESTORE', 'a', '0', encodeDump(new Uint8Array(light + 1))],
+    ['RESTORE', 'short', '0', encodeDump(new Uint8Array(light)), 'REPLACE'],
     ['SETBIT', 'light', `${light * 8 - 1}`, '1'],
     ['SET', 'small', 'v'],
     ['APPEND', 'small', 'w'],
@@ -161,8 +168,8 @@ test('an entry that has rewritten as many bytes as it may refuses large values, 
     ['EXISTS', 'a'],
     ['DEL', 'large'],
   )
-  const refused = Array(5).fill(TOO_HEAVY)
-  const others = [':0\r\n', '+OK\r\n', ':2\r\n', '$2\r\nvw\r\n', ':0\r\n', ':1\r\n']
+  const refused = Array(7).fill(TOO_HEAVY)
+  const others = ['+OK\r\n', ':0\r\n', '+OK\r\n', ':2\r\n', '$2\r\nvw\r\n', ':0\r\n', ':1\r\n']
   const made = [most, light + 1, light].map((length) => `:${length}\r\n`)
   assert.deepEqual(replies, [...made, ...refused, ...others])
   assert.deepEqual(inOneEntry(db, ['SETRANGE', 'a', `${light}`, 'x']), [`:${light + 1}\r\n`])
