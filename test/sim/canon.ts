@@ -296,6 +296,7 @@ export class Canon {
       case 'holdfast.hash-key':
       case 'holdfast.fence':
       case 'holdfast.digest':
+      case 'holdfast.feature-level':
         return '+OK\r\n'
       default:
         throw new Error(`the reference model does not know ${name}`)

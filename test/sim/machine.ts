@@ -51,6 +51,8 @@ export interface MachineEvents extends Observer {
   died(machine: Machine, reason: string): void
   /** It runs on its old disk now; nothing was told to anybody yet. */
   opened(machine: Machine, how: Opening): void
+  /** The feature level that the build knows with which it starts. */
+  build(machine: Machine): number | undefined
   /** Its state is not that of the majority, it says: it will serve no more, and has then fallen silent. */
   differs(machine: Machine, what: string): void
   silent(machine: Machine): void
@@ -88,6 +90,8 @@ export class Machine {
   /** Why it can never start again. */
   lost: string | undefined
   wallError = 0
+  /** What its build knows: src/feature-level.ts. */
+  level: number | undefined
   /** Chains of its log by index; what lies behind its last entry means nothing. */
   readonly chains: number[] = [0]
   /** Behind each entry of its log, as far as it is on its disk, in the same way. */
@@ -203,6 +207,7 @@ export class Machine {
       failed: (error) => this.threw(error),
     })
     this.#host = host
+    this.level = this.#events.build(this)
     this.doomed = false
     this.disk.attach((ms, action) => void host.after(ms, action))
     this.#open(host).catch((error: unknown) => {
@@ -263,6 +268,7 @@ export class Machine {
       id: nodeId,
       clusterId,
       incarnation: log.boots(),
+      level: this.level,
       list: readClusterList(config.get('cluster'), config.get('peer-announce')),
       disk: log,
       openLog: () => {

@@ -71,6 +71,7 @@ export const markNames = [
   'a node that differed re-installed',
   'a leader that differed stepped down first',
   'a node that differed was killed before it had another state',
+  'feature level raised',
 ] as const
 
 export type Mark = (typeof markNames)[number]

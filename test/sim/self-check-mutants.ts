@@ -1,5 +1,6 @@
 /*
- * Bugs in how replicas compare themselves, and in what becomes of the one that differs: see test/sim/mutants.ts.
+ * Bugs in how replicas compare themselves, in what becomes of the one that differs, and in how they agree on what all
+ * of them understand: see test/sim/mutants.ts.
  */
 
 import type { Mutant } from './mutation.ts'
@@ -88,6 +89,19 @@ export const selfCheckMutants: readonly Mutant[] = [
         damage,
         `const marked = damage === undefined ? undefined : log.markDamaged(damage);`,
         `const marked = undefined;`,
+      ],
+    ],
+  },
+  {
+    id: 'x33',
+    name: 'the feature level is raised to what the leader knows',
+    breaks: 'a member is told what its build cannot read',
+    invariants: ['I23'],
+    changes: [
+      [
+        'src/feature-level.js',
+        `level = Math.min(level, known(id) ?? FEATURE_LEVEL_FIRST);`,
+        `if (known === undefined) level = FEATURE_LEVEL_FIRST;`,
       ],
     ],
   },

@@ -21,6 +21,7 @@ import { DifferingStates, differs } from './differing-states.ts'
 import { Electorate, votersOf } from './electorate.ts'
 import { Faults } from './faults.ts'
 import { ClientJudge } from './judge.ts'
+import { Levels } from './levels.ts'
 import {
   CLIENT_PORT,
   DIGEST_INTERVAL_MS,
@@ -140,6 +141,7 @@ class World implements MachineEvents {
   readonly #invariants: Invariants
   readonly #faults: Faults
   readonly #differing: DifferingStates
+  readonly #levels: Levels
   /** When the state of a node begins to differ, in simulated ms; undefined: none does. */
   #differsAt: number | undefined
   readonly #chaos: Random
@@ -163,6 +165,10 @@ class World implements MachineEvents {
     this.#network = new SimNetwork(this.#time, random(2), { delayMs, splitChance, pieceBytesMax })
     this.#chaos = random(3)
     this.#repeats = random(4)
+    this.#levels = new Levels({
+      ...{ canon: this.#canon, electorate: this.#electorate, marks: this.#marks },
+      random: random(7),
+    })
     const names = Array.from({ length: size }, (_, i) => `127.0.0.${i + 1}`)
     const cluster = names.map((host) => `${host}:${PEER_PORT}`).join(',')
     this.#machines = this.#swarm.nodes.map((own, index) => {
@@ -523,6 +529,10 @@ class World implements MachineEvents {
     this.#differing.opened(machine, how === 'state re-installed')
   }
 
+  build(machine: Machine): number | undefined {
+    return this.#levels.build(machine)
+  }
+
   differs(machine: Machine, what: string): void {
     this.#trace.note(machine.name, 'differs', [], () => what)
     this.#judging(() => this.#differing.found(machine, what))
@@ -567,6 +577,7 @@ class World implements MachineEvents {
     const { index, term } = change.end
     this.#trace.note(machine.name, 'applies', [index, term], () => `${index}@${term}`)
     this.#invariants.applied(machine, change)
+    this.#levels.applied(machine, index)
   }
 
   read(machine: Machine, from: Index, entries: readonly Entry[]): void {
