@@ -17,6 +17,7 @@ import {
   type Watched,
 } from './commands/command.ts'
 import { limits } from './config.ts'
+import type { KeyspaceCounts } from './keyspace-counts.ts'
 import { DATABASES } from './session.ts'
 
 /** What handlers read: the state store, or a view of one moment of it. */
@@ -116,10 +117,17 @@ export function versionOf(index: Index, place: number): Version {
 export class Views {
   readonly #running = newRunning()
   readonly #views: readonly ReadView[]
+  readonly #counts: KeyspaceCounts
+  readonly #random: () => number
+  /** Before the read that runs. */
+  #hitsBefore = 0
+  #missesBefore = 0
 
-  constructor(store: ReadableStore, random: () => number) {
+  constructor(store: ReadableStore, random: () => number, counts: KeyspaceCounts) {
+    this.#random = random
+    this.#counts = counts
     this.#views = everyDatabase(
-      (index, views) => new ReadView(store, this.#running, index, { views, random }),
+      (index, views) => new ReadView(store, this.#running, index, { views, random, counts }),
     )
   }
 
@@ -135,7 +143,20 @@ export class Views {
   /** The database in which a read begins. */
   begin(database: number, moment: Moment): ReadDatabase {
     this.#running.moment = moment
+    this.#hitsBefore = this.#counts.hits
+    this.#missesBefore = this.#counts.misses
     return numbered(this.#views, database)
+  }
+
+  /** The same over another store, such as one moment of this one; lookups are counted together. */
+  over(store: ReadableStore): Views {
+    return new Views(store, this.#random, this.#counts)
+  }
+
+  /** The read that began last will begin anew: what it looked up counts only then. */
+  again(): void {
+    this.#counts.hits = this.#hitsBefore
+    this.#counts.misses = this.#missesBefore
   }
 }
 
@@ -234,6 +255,11 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
   }
 
   get(key: string): StoredValue | undefined {
+    return this.present(key)
+  }
+
+  /** The same, and counts as no lookup. */
+  protected present(key: string): StoredValue | undefined {
     const value = this.stored(key)
     return value === undefined || this.isDue(value) ? undefined : value
   }
@@ -246,13 +272,13 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
   }
 
   watched(key: string): Watched {
-    const value = this.get(key)
+    const value = this.present(key)
     if (value !== undefined) return { version: value.version, isMissing: false }
     return { version: this.store.newestKey, isMissing: true }
   }
 
   isAsWatched(key: string, { version, isMissing }: Watched): boolean {
-    const value = this.get(key)
+    const value = this.present(key)
     if (!isMissing) return value?.version === version
     return value === undefined && !this.store.createdSince(this.index, key, version)
   }
@@ -287,20 +313,33 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
 class ReadView extends View<ReadableStore> implements ReadDatabase {
   readonly random: () => number
   readonly #all: readonly ReadView[]
+  readonly #counts: KeyspaceCounts
 
   constructor(
     store: ReadableStore,
     running: Running,
     index: number,
-    { views, random }: { views: readonly ReadView[]; random: () => number },
+    {
+      views,
+      random,
+      counts,
+    }: { views: readonly ReadView[]; random: () => number; counts: KeyspaceCounts },
   ) {
     super(store, running, index)
     this.#all = views
+    this.#counts = counts
     this.random = random
   }
 
   get bytesRead(): number {
     return this.running.valueBytes
+  }
+
+  override get(key: string): StoredValue | undefined {
+    const value = this.present(key)
+    if (value === undefined) this.#counts.misses++
+    else this.#counts.hits++
+    return value
   }
 
   database(index: number): ReadDatabase {

@@ -36,7 +36,9 @@ import { resolve } from './commands/table.ts'
 import { limits } from './config.ts'
 import { factsOf } from './database-facts.ts'
 import { ClockBehind, type Moment, Overlays, storeOf, Views, versionOf } from './database-view.ts'
+import { DueRemoval } from './due-removal.ts'
 import { knownLevel, LEVEL_NAME } from './feature-level.ts'
+import { KeyspaceCounts } from './keyspace-counts.ts'
 import { LateRiders } from './late-riders.ts'
 import { LongRead, type LongReads } from './long-reads.ts'
 import { isOfThisNode } from './node-faults.ts'
@@ -141,9 +143,6 @@ export type ReadOutcome = Reply | LongRead | ClockBehind | typeof NO_ROOM
 /** As many long reads run as there may be. */
 export const NO_ROOM: unique symbol = Symbol('no room for another long read')
 
-/** An entry removes no more keys that are due, so that a million of them hold up nobody; the next one goes on. */
-const REMOVED_PER_ENTRY = 256
-
 const internalError = new ErrorReply('ERR internal error')
 const tooManyLongReads = new ErrorReply('ERR too many long reads are running; try again later')
 const viewClosed = new ErrorReply('ERR the read took too long for one view of the data; use SCAN')
@@ -157,8 +156,10 @@ export class Keyspace implements StateMachine {
   #last: { readonly index: Index; readonly term: Term }
   readonly #longReads: LongReads
   readonly #random: Random
+  readonly counts: KeyspaceCounts = new KeyspaceCounts()
   readonly #views: Views
   readonly #overlays: Overlays
+  readonly #due: DueRemoval
   /** What was read by riders before this entry. */
   #readBefore = 0
   /** Where the entry is now, riders join these. */
@@ -186,8 +187,9 @@ export class Keyspace implements StateMachine {
     this.#last = { index: store.appliedIndex(), term: 0 }
     this.#longReads = longReads
     this.#random = random
-    this.#views = new Views(store, random)
+    this.#views = new Views(store, random, this.counts)
     this.#overlays = new Overlays(store)
+    this.#due = new DueRemoval(store, this.counts)
   }
 
   appliedIndex(): Index {
@@ -249,7 +251,7 @@ export class Keyspace implements StateMachine {
     if (payload.type === 'commands') {
       const { at, commands, forwarded } = decodeCommands(payload.data)
       const now = Math.max(this.clock(), at)
-      this.#removeDue(now)
+      this.#due.remove(now)
       const running = { index, now, commands }
       if (batch !== undefined) this.#runBatch(running, batch)
       else this.#run(running, forwarded)
@@ -298,8 +300,11 @@ export class Keyspace implements StateMachine {
       if (first.done !== true) return this.#beginLong(moment, command, database, args)
       return 'reply' in first.value ? first.value.reply : first.value.elements
     } catch (error) {
-      if (error instanceof ClockBehind) return error
-      return this.#failure(error, this.#views, this.appliedIndex(), command.name)
+      if (!(error instanceof ClockBehind)) {
+        return this.#failure(error, this.#views, this.appliedIndex(), command.name)
+      }
+      this.#views.again()
+      return error
     }
   }
 
@@ -309,13 +314,14 @@ export class Keyspace implements StateMachine {
     database: number,
     args: Args,
   ): ReadOutcome {
+    this.#views.again()
     const nextExpiry = this.#store.nextExpiry(database)
     if (applied !== undefined && now > applied && nextExpiry !== undefined && nextExpiry <= now) {
       return new ClockBehind(now)
     }
     const view = this.#store.view()
     if (view === undefined) return NO_ROOM
-    const views = new Views(storeOf(view, this.#store, nextExpiry), this.#random)
+    const views = this.#views.over(storeOf(view, this.#store, nextExpiry))
     const slices = command.slices?.(views.begin(database, { now, applied: undefined }), args)
     assert(slices !== undefined, () => `${command.name} is no long read`)
     const index = this.appliedIndex()
@@ -383,22 +389,13 @@ export class Keyspace implements StateMachine {
   #rideLater(item: BatchItem, command: CalledRead, { index, now }: RunningEntry): boolean {
     const view = this.#late === undefined ? this.#store.view() : undefined
     if (view !== undefined) {
-      const views = new Views(storeOf(view, this.#store, this.#store.nextExpiry()), this.#random)
+      const views = this.#views.over(storeOf(view, this.#store, this.#store.nextExpiry()))
       const failure = (error: unknown, name: string): Reply =>
         this.#failure(error, views, index, name)
       this.#late = new LateRiders({ views, view, index, now, failure }, this.#longReads)
     }
     this.#late?.add(item, command)
     return this.#late !== undefined
-  }
-
-  /** Keys that are due leave the state in the order of their time, some with every entry that brings a clock. */
-  #removeDue(now: number): void {
-    const next = this.#store.nextExpiry()
-    if (next === undefined || next > now) return
-    for (const { database, key } of this.#store.dueKeys(now, REMOVED_PER_ENTRY)) {
-      this.#store.delete(database, key)
-    }
   }
 
   /** One logged command. `wanted`: somebody here waits for its reply. */

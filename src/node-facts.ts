@@ -89,6 +89,7 @@ export class NodeFacts implements LocalServer {
 
   resetStats(): void {
     this.observer.reset()
+    this.#options.replica.keyspace.counts.reset()
     this.#options.frontend().resetStats()
     this.#options.memory.resetPeak()
   }
@@ -160,6 +161,8 @@ export class NodeFacts implements LocalServer {
     const cache = logCache()
     const matches = new Map(status?.peers.map(({ id, match }) => [id, match]))
     const leads = status?.role === 'leader'
+    // All hear the leader again and again, and it hears all; others speak to one another only when they vote.
+    const hears = (id: string): boolean => id !== nodeId && (leads || id === status?.leader)
     return {
       nodeId,
       clusterId: replica.clusterId ?? '',
@@ -175,7 +178,7 @@ export class NodeFacts implements LocalServer {
           member,
           connected: self || members.isUp(member.id),
           match: leads ? (self ? status.durable : matches.get(member.id)) : undefined,
-          silentForMs: leads && !self ? members.silentForMs(member.id) : undefined,
+          silentForMs: hears(member.id) ? members.silentForMs(member.id) : undefined,
         }
       }),
       commit: status?.commit ?? 0,
@@ -242,6 +245,7 @@ export class NodeFacts implements LocalServer {
       residentFileBytes: memory.residentFile,
       ...frontend.stats,
       ...frontend.rates,
+      keyspace: replica.keyspace.counts,
       systemSeconds: system / 1e6,
       userSeconds: user / 1e6,
       databases: Array.from({ length: DATABASES }, (_, database) =>

@@ -103,7 +103,7 @@ async function nodes(_session: Session, _args: Args, server: LocalServer): Promi
   const all = parts(raft)
   const owner = all[0]?.owner === true ? all[0].status.member.id : '-'
   const lines = all.map((part) => {
-    const { member, connected } = part.status
+    const { member, connected, silentForMs } = part.status
     const flags = [
       ...(member.id === raft.nodeId ? ['myself'] : []),
       part.owner ? 'master' : 'slave',
@@ -115,8 +115,9 @@ async function nodes(_session: Session, _args: Args, server: LocalServer): Promi
       `${part.host}:${part.port}@${busPort}`,
       flags.join(','),
       part.owner ? '-' : owner,
+      // No ping is waited for; when it was last heard is known of whoever is heard regularly.
       0,
-      0,
+      silentForMs === undefined ? 0 : Math.floor(server.wall() - silentForMs),
       raft.term,
       connected ? 'connected' : 'disconnected',
       ...(part.owner ? [`0-${HASH_SLOTS - 1}`] : []),

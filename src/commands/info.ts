@@ -5,7 +5,13 @@
  */
 
 import type { Observer } from '../observer.ts'
-import type { InfoFacts, LocalServer, RaftStatus, StorageFacts } from './local-server.ts'
+import type {
+  InfoFacts,
+  LocalServer,
+  MemberStatus,
+  RaftStatus,
+  StorageFacts,
+} from './local-server.ts'
 import { REDIS_VERSION } from './local-server.ts'
 import { clientHost, type Field, known, memberFields, statusFields } from './status.ts'
 
@@ -169,6 +175,11 @@ function statFields(facts: Facts): readonly Field[] {
     ['instantaneous_output_kbps', (facts.outputBytesPerSecond / 1024).toFixed(2)],
     ['rejected_connections', facts.connectionsRejected],
     ['evicted_clients', facts.connectionsEvicted],
+    ['expired_keys', facts.keyspace.expired],
+    // What has no room in memory is read from disk.
+    ['evicted_keys', 0],
+    ['keyspace_hits', facts.keyspace.hits],
+    ['keyspace_misses', facts.keyspace.misses],
     ['total_error_replies', facts.observer.errorReplies],
     ['cache_hits', facts.storage.cacheHits],
     ['cache_misses', facts.storage.cacheMisses],
@@ -189,6 +200,7 @@ function replicationFields({ raft }: Facts): readonly Field[] {
       ['master_host', master?.host],
       ['master_port', master?.port],
       ['master_link_status', link?.connected ? 'up' : 'down'],
+      ['master_last_io_seconds_ago', secondsSilent(link) ?? -1],
       ['slave_repl_offset', raft.applied],
       ['connected_slaves', 0],
       ['master_repl_offset', raft.applied],
@@ -200,17 +212,24 @@ function replicationFields({ raft }: Facts): readonly Field[] {
   return [
     ['role', 'master'],
     ['connected_slaves', replicas.length],
-    ...replicas.map(({ member, match, silentForMs }, i): Field => {
-      const { host, port } = clientHost(member)
-      const lag =
-        silentForMs === undefined ? [] : [['lag', Math.floor(silentForMs / 1000)] as const]
-      return [
-        `slave${i}`,
-        inLine([['ip', host], ['port', port], ['state', 'online'], ['offset', match], ...lag]),
-      ]
+    ...replicas.map((one, i): Field => {
+      const { host, port } = clientHost(one.member)
+      const lag = secondsSilent(one)
+      const fields = [
+        ['ip', host],
+        ['port', port],
+        ['state', 'online'],
+        ['offset', one.match],
+      ] as const
+      return [`slave${i}`, inLine([...fields, ['lag', lag]])]
     }),
     ['master_repl_offset', raft.applied],
   ]
+}
+
+function secondsSilent(member: MemberStatus | undefined): number | undefined {
+  const ms = member?.connected ? member.silentForMs : undefined
+  return ms === undefined ? undefined : Math.floor(ms / 1000)
 }
 
 function raftFields({ raft }: Facts): readonly Field[] {

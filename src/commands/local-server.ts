@@ -8,6 +8,7 @@
 import type { Index, Member, NodeId, Role, Slowest, Term } from '../../raft/types.ts'
 import type { Reply } from '../../resp/encoder.ts'
 import type { StateMetrics } from '../../storage/state-store.ts'
+import type { KeyspaceCounts } from '../keyspace-counts.ts'
 import type { MembershipRequest } from '../membership-plan.ts'
 import type { RequestOutcome } from '../membership-requests.ts'
 import type { Observer } from '../observer.ts'
@@ -117,7 +118,7 @@ export interface MemberStatus {
   readonly connected: boolean
   /** Of the leader only: up to where the member's log is known to be durable and equal. */
   readonly match: Index | undefined
-  /** Of the leader only: ms since the member last answered. */
+  /** Ms since the member was last heard: of every other one at the leader, at the others of the leader. */
   readonly silentForMs: number | undefined
 }
 
@@ -222,6 +223,7 @@ export interface InfoFacts {
   readonly commandsProcessed: number
   readonly inputBytes: number
   readonly outputBytes: number
+  readonly keyspace: Pick<KeyspaceCounts, 'hits' | 'misses' | 'expired'>
   /** In the last second. */
   readonly commandsPerSecond: number
   readonly inputBytesPerSecond: number

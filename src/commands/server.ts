@@ -272,7 +272,8 @@ export const serverCommands: readonly TableEntry[] = [
     arity: -1,
     flags: ['loading', 'stale'],
     categories: ['dangerous'],
-    differs: 'Only fields that this server can tell; a section `raft` besides.',
+    differs:
+      'Only fields that this server can tell; a section `raft` besides. `keyspace_hits` and `keyspace_misses` count the reads of this node, not writes that return a value, such as GETDEL.',
     doc: {
       summary: 'Tells about this node, by section.',
       since: '1.0.0',

@@ -261,8 +261,25 @@ describe('INFO', () => {
       )
       await moves(
         leader,
+        () => client.call('MGET', 'a', 'b', 'missing'),
+        (then, now) => {
+          const moved = (name: string) => number(now, name) - number(then, name)
+          return moved('keyspace_hits') === 2 && moved('keyspace_misses') === 1
+        },
+      )
+      await moves(leader, () => client.call('PEXPIRE', 'b', 1), grew('expired_keys'))
+      await moves(
+        leader,
         () => client.call('FLUSHDB'),
         (_, now) => !now.has('db7'),
+      )
+      await moves(
+        leader,
+        () => client.call('CONFIG', 'RESETSTAT'),
+        (_, now) => {
+          const names = ['keyspace_hits', 'keyspace_misses', 'expired_keys', 'evicted_keys']
+          return names.every((name) => number(now, name) === 0)
+        },
       )
       client.close()
     }),
@@ -291,6 +308,7 @@ describe('INFO', () => {
       assert.match(first.get('slave0') ?? '', /^ip=127\.0\.0\.1,port=\d+,state=online,.*lag=\d/)
       assert.equal(number(second, 'master_port'), leader.port)
       assert.equal(second.get('master_link_status'), 'up')
+      assert.ok([0, 1].includes(number(second, 'master_last_io_seconds_ago')))
       await moves(
         leader,
         () => follower.kill(),

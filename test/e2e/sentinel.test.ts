@@ -119,7 +119,10 @@ describe('a cluster that answers as Sentinels and as a Redis Cluster', () => {
         assert.equal(lines.length, 3)
         const [myself, ...more] = lines.filter((line) => line.includes('myself'))
         assert.ok(more.length === 0 && myself?.includes(`127.0.0.1:${node.port}@`))
-        assert.match(lines[0] ?? '', /master - 0 0 \d+ connected 0-16383$/)
+        assert.match(lines[0] ?? '', /master - 0 \d+ \d+ connected 0-16383$/)
+        const pong = Number(lines[0]?.split(' ')[5])
+        if (node === leader) assert.equal(pong, 0)
+        else assert.ok(Math.abs(Date.now() - pong) < 60_000, `a pong at ${pong}`)
         assert.match(textOf(await node.ask('CLUSTER', 'INFO')), /cluster_state:ok\r\n/)
       }
     }),

@@ -351,11 +351,20 @@ export const following: RaftStatus = {
   role: 'follower',
   leader: members[1],
   lastLeader: members[1],
-  members: leading.members.map((one) => ({ ...one, match: undefined, silentForMs: undefined })),
+  members: leading.members.map((one, at) => ({
+    ...one,
+    match: undefined,
+    silentForMs: at === 1 ? 1500 : undefined,
+  })),
 }
 
 /** Node a knows no leader. */
-export const leaderless: RaftStatus = { ...following, role: 'candidate', leader: undefined }
+export const leaderless: RaftStatus = {
+  ...following,
+  role: 'candidate',
+  leader: undefined,
+  members: following.members.map((one) => ({ ...one, silentForMs: undefined })),
+}
 
 export const facts: InfoFacts = {
   holdfastVersion: '0.1.0',
@@ -383,6 +392,7 @@ export const facts: InfoFacts = {
   commandsProcessed: 1234,
   inputBytes: 5000,
   outputBytes: 6000,
+  keyspace: { hits: 8, misses: 4, expired: 2 },
   commandsPerSecond: 12.4,
   inputBytesPerSecond: 2048,
   outputBytesPerSecond: 1024,

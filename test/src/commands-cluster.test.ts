@@ -90,12 +90,12 @@ for (const protocol of [2, 3] as const) {
   test(`CLUSTER NODES in RESP${protocol}: one line each, slots at the leader only`, async () => {
     const whole = text(
       `${A} 10.0.0.1:6379@16379 myself,master - 0 0 7 connected 0-16383\n` +
-        `${B} ::1:6380@16380 slave ${A} 0 0 7 connected\n` +
-        `${C} 10.0.0.3:6381@16381 slave,fail ${A} 0 0 7 disconnected\n`,
+        `${B} ::1:6380@16380 slave ${A} 0 1699999998623 7 connected\n` +
+        `${C} 10.0.0.3:6381@16381 slave,fail ${A} 0 1699999910123 7 disconnected\n`,
     )
     assert.equal(await asked(leading, protocol, 'NODES'), whole)
     const followers = text(
-      `${B} ::1:6380@16380 master - 0 0 7 connected 0-16383\n` +
+      `${B} ::1:6380@16380 master - 0 1699999998623 7 connected 0-16383\n` +
         `${A} 10.0.0.1:6379@16379 myself,slave ${B} 0 0 7 connected\n` +
         `${C} 10.0.0.3:6381@16381 slave,fail ${B} 0 0 7 disconnected\n`,
     )

@@ -126,6 +126,10 @@ test('INFO has what clients and tools look for', () => {
     'instantaneous_ops_per_sec:12',
     'instantaneous_input_kbps:2.00',
     'evicted_clients:0',
+    'expired_keys:2',
+    'evicted_keys:0',
+    'keyspace_hits:8',
+    'keyspace_misses:4',
     'mem_clients_normal:512',
     'maxmemory_clients:1048576',
     'used_cpu_sys:0.250000',
@@ -260,6 +264,7 @@ test('INFO replication of a follower names its master, and none while it knows n
       'master_host:::1',
       'master_port:6380',
       'master_link_status:up',
+      'master_last_io_seconds_ago:1',
       'slave_repl_offset:41',
       'connected_slaves:0',
       'master_repl_offset:41',
@@ -269,7 +274,7 @@ test('INFO replication of a follower names its master, and none while it knows n
   server.status = leaderless
   assert.equal(
     info(run, 'replication'),
-    '# Replication\r\nrole:slave\r\nmaster_link_status:down\r\nslave_repl_offset:41\r\nconnected_slaves:0\r\nmaster_repl_offset:41\r\n',
+    '# Replication\r\nrole:slave\r\nmaster_link_status:down\r\nmaster_last_io_seconds_ago:-1\r\nslave_repl_offset:41\r\nconnected_slaves:0\r\nmaster_repl_offset:41\r\n',
   )
 })
 

@@ -567,6 +567,33 @@ test('a read at a later moment waits where an entry has not said yet that a key 
   assert.equal(at(2000, undefined), '$-1\r\n')
 })
 
+test('a lookup of a read counts once, also where the read begins anew, and one of WATCH or of a write does not', () => {
+  const db = new Applied()
+  const { counts } = db.keyspace
+  db.run('SET', 'k', 'v', 'PX', '1000')
+  db.run('INCR', 'n')
+  db.run('MGET', 'k', 'n', 'missing')
+  assert.deepEqual([counts.hits, counts.misses], [2, 1])
+  const read = (now: number, applied: number, ...words: string[]) => {
+    const command = dataCommand(words)
+    assert.ok(command.kind === 'read')
+    return db.keyspace.readAt({ now, applied }, command, 0, argv(words))
+  }
+  const keys = Array.from({ length: 3000 }, (_, at) => `none${at}`)
+  const long = read(db.time, db.time, 'EXISTS', 'n', ...keys)
+  assert.ok(long instanceof LongRead)
+  long.start(2, () => {})
+  for (let turn = 0; turn < 10; turn++) db.longReads.work()
+  assert.deepEqual([counts.hits, counts.misses], [3, 3001])
+  db.time += 1000
+  assert.ok(read(db.time, db.time - 1, 'EXISTS', 'n', 'k') instanceof ClockBehind)
+  assert.deepEqual([counts.hits, counts.misses, counts.expired], [3, 3001, 0])
+  db.keyspace.apply(db.entries.commands([], db.time))
+  assert.equal(counts.expired, 1)
+  counts.reset()
+  assert.deepEqual([counts.hits, counts.misses, counts.expired], [0, 0, 0])
+})
+
 test('every command gives a key it changes a version of its own', () => {
   const db = new Applied()
   const versions = new Set<number>()
