@@ -46,6 +46,7 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
       nodes: spared === undefined ? cluster.nodes : [spared],
       writersPerNode: spared === undefined ? WRITERS_PER_NODE : WRITERS_THROUGH,
       name: 'failover',
+      paceMs: 0,
     })
     workload.start()
     const times: number[] = []

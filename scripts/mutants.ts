@@ -3,7 +3,7 @@
  * a seed that is clean without it, by an invariant that it is named for: a crash proves nothing.
  *
  *   (nothing)              what CI runs: the recorded seed of each, others where the code has changed since and that
- *                          seed does not do any more, and a few that nobody has chosen
+ *                          seed does not do any more, and one that nobody has chosen, as long as there is time
  *   -- --search            finds the seeds anew and writes docs/mutants.md
  *   -- --only 8,x3         these mutants, alone or with --search
  *   -- --only 8 --seed 3   one run, with its transcript
@@ -23,10 +23,9 @@ import { simulate } from '../test/sim/simulation.ts'
 const WORKERS = 2
 const SEEDS_IN_CI = 25
 const SEEDS_IN_SEARCH = 200
-const FRESH_SEEDS = 2
-/** Fresh seeds are left out where this much time would not do; the rest of CI_SECONDS is for what must be. */
-const FRESH_SECONDS = 45
 const CI_SECONDS = 120
+/** No fresh seed is begun later than this. */
+const FRESH_SECONDS = 110
 /** A mutant may never come to an end by itself. */
 const RUN_TIMEOUT_MS = 180_000
 const LINES_SHOWN = 60
@@ -133,9 +132,6 @@ interface Plan {
   readonly recorded: ReadonlyMap<string, Conviction>
   /** The most seeds that each mutant gets. */
   readonly seedsMax: number
-  readonly fresh: readonly number[]
-  /** Whether there is time for fresh seeds. */
-  readonly hasTime: () => boolean
 }
 
 /** Not those that end in 0: they take ten times as long (scripts/simulate.ts). */
@@ -166,16 +162,23 @@ function codeOf(invariant: string): string {
 }
 
 async function tryMutant(mutant: Mutant, plan: Plan): Promise<Trial> {
-  let build: Build
   try {
-    build = new Build(mutant)
+    return await simulating(mutant, (simulator) => new Court(mutant, simulator, plan).trial())
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     return { mutant, conviction: undefined, notes: [why] }
   }
+}
+
+/** Throws when the mutant does not fit. */
+async function simulating<T>(
+  mutant: Mutant,
+  act: (simulator: Simulator) => Promise<T>,
+): Promise<T> {
+  const build = new Build(mutant)
   const simulator = new Simulator(build.path('scripts/mutants.js'))
   try {
-    return await new Court(mutant, simulator, plan).trial()
+    return await act(simulator)
   } finally {
     simulator.stop()
     build.remove()
@@ -211,7 +214,6 @@ class Court {
         : undefined
     const isDone = seed !== undefined && (mutant.stale !== true || historySeed !== undefined)
     if (!isDone) return { mutant, conviction: undefined, notes: this.#notes }
-    await this.#tryFresh()
     return { mutant, conviction: { invariant, seed, historySeed }, notes: this.#notes }
   }
 
@@ -240,17 +242,6 @@ class Court {
     this.#notes.push(...others.slice(0, 3).map((other) => `seed ${other}`))
     return undefined
   }
-
-  async #tryFresh(): Promise<void> {
-    let caught = 0
-    let tried = 0
-    for (const seed of this.#plan.fresh) {
-      if (!this.#plan.hasTime()) break
-      tried++
-      if (convicts(this.#mutant, await this.#simulator.run({ seed, history: false }))) caught++
-    }
-    if (tried > 0) this.#notes.push(`on ${caught} of ${tried} fresh seeds`)
-  }
 }
 
 function lineOf({ mutant, conviction, notes }: Trial): string {
@@ -267,28 +258,64 @@ function lineOf({ mutant, conviction, notes }: Trial): string {
   return `${head}\n      ${[outcome, ...notes].join('\n      ')}\n`
 }
 
-async function runAll(chosen: readonly Mutant[], plan: Plan): Promise<readonly Trial[]> {
-  const trials: Trial[] = []
+/** Each mutant in turn, as many at a time as there are workers. */
+async function forEach(
+  chosen: readonly Mutant[],
+  act: (mutant: Mutant) => Promise<void>,
+): Promise<void> {
   const waiting = [...chosen]
   const work = async (): Promise<void> => {
     for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-      const trial = await tryMutant(mutant, plan)
-      trials.push(trial)
-      process.stdout.write(lineOf(trial))
+      await act(mutant)
     }
   }
-  const checked = plan.fresh.map((seed) => plan.clean.isClean({ seed, history: false }))
-  await Promise.all([...checked, ...Array.from({ length: WORKERS }, work)])
+  await Promise.all(Array.from({ length: WORKERS }, work))
+}
+
+async function tryAll(chosen: readonly Mutant[], plan: Plan): Promise<readonly Trial[]> {
+  const trials: Trial[] = []
+  await forEach(chosen, async (mutant) => {
+    const trial = await tryMutant(mutant, plan)
+    trials.push(trial)
+    process.stdout.write(lineOf(trial))
+  })
   return trials
+}
+
+/**
+ * A seed that nobody has chosen, which has to be clean without a mutant, and as many mutants on it as there is time
+ * for, drawn by lot: how many of them such a seed catches says how much the recorded ones were chosen.
+ */
+async function tryFresh(
+  chosen: readonly Mutant[],
+  clean: CleanSeeds,
+  hasTime: () => boolean,
+): Promise<void> {
+  if (!hasTime()) {
+    process.stdout.write('no time was left for a seed that nobody has chosen\n')
+    return
+  }
+  const [seed = 1] = take(1, shortSeeds(1000 + Math.floor(Math.random() * 2 ** 30)))
+  const checked = clean.isClean({ seed, history: false })
+  let tried = 0
+  const caught: string[] = []
+  const lots = chosen.map((mutant) => ({ mutant, lot: Math.random() }))
+  const drawn = lots.sort((a, b) => a.lot - b.lot).map(({ mutant }) => mutant)
+  await forEach(drawn, async (mutant) => {
+    if (!hasTime()) return
+    tried++
+    const ending = await simulating(mutant, (simulator) => simulator.run({ seed, history: false }))
+    if (convicts(mutant, ending)) caught.push(mutant.id)
+  })
+  await checked
+  process.stdout.write(
+    `seed ${seed}, chosen by nobody, catches ${caught.length} of ${tried}: ${caught.join(' ')}\n`,
+  )
 }
 
 /** One run of one mutant, to be read. */
 async function runOne(mutant: Mutant, seed: number): Promise<number> {
-  const build = new Build(mutant)
-  const simulator = new Simulator(build.path('scripts/mutants.js'))
-  const ending = await simulator.run({ seed, history: false })
-  simulator.stop()
-  build.remove()
+  const ending = await simulating(mutant, (simulator) => simulator.run({ seed, history: false }))
   const lines = ending.transcript.split('\n').slice(-LINES_SHOWN).join('\n')
   process.stdout.write(`${lines}\n\n${ending.message ?? 'nothing broke'}\n`)
   const isCaught = convicts(mutant, ending)
@@ -327,23 +354,19 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number | u
   const seconds = (): number => (performance.now() - startedAt) / 1000
   const recorded = existsSync(TABLE) ? readTable(readFileSync(TABLE, 'utf8')) : new Map()
   const clean = new CleanSeeds()
-  let begun = 0
-  const trials = await runAll(chosen, {
+  const trials = await tryAll(chosen, {
     clean,
     recorded: values.search ? new Map() : recorded,
     seedsMax: values.search ? SEEDS_IN_SEARCH : SEEDS_IN_CI,
-    fresh: values.search
-      ? []
-      : take(FRESH_SEEDS, shortSeeds(1000 + Math.floor(Math.random() * 2 ** 30))),
-    hasTime: () => seconds() < (FRESH_SECONDS * ++begun) / (FRESH_SEEDS * chosen.length),
   })
-  clean.stop()
   const caught = trials.filter(({ conviction }) => conviction !== undefined)
   if (values.search) {
     const found = caught.map(({ mutant, conviction }) => [mutant.id, conviction] as const)
     const others = only === undefined ? [] : recorded
     writeFileSync(TABLE, tableOf(new Map([...others, ...found])))
   }
+  if (!values.search) await tryFresh(chosen, clean, () => seconds() < FRESH_SECONDS)
+  clean.stop()
   for (const broken of clean.broken) process.stdout.write(`FAILED without a mutant: ${broken}\n`)
   process.stdout.write(`${Math.round(seconds())} s, meant are ${CI_SECONDS} s on 2 cores\n`)
   const failed = trials.length - caught.length + clean.broken.length

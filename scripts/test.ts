@@ -12,7 +12,8 @@ import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { type CommandLine, calledWrongly, runScript } from '../test/command-line.ts'
 
-const CONCURRENCY = 2
+/** More than the processors that CI has: many files mostly wait, for disks, elections and children. */
+const CONCURRENCY = 3
 /** A test file that hangs must fail with its name, not the whole run without one. */
 const FILE_TIMEOUT_MS = 300_000
 const COMPILED = fileURLToPath(new URL('../test', import.meta.url))

@@ -33,7 +33,12 @@ export async function growAndShrink(
   const gaps = new Gaps()
   const write = (node: NodeProcess): void => {
     const name = `growth${workloads.length}`
-    const workload = new Workload({ nodes: [node], writersPerNode: WRITERS_PER_NODE, name })
+    const workload = new Workload({
+      nodes: [node],
+      writersPerNode: WRITERS_PER_NODE,
+      name,
+      paceMs: 0,
+    })
     workloads.push(workload)
     gaps.watch(workload)
     workload.start()

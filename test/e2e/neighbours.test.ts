@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, describe, type TestContext, test } from 'node:test'
-import { Child, lapse, until } from '../processes.ts'
+import { Child, until } from '../processes.ts'
 import { Cluster, type NodeProcess, showingLogs } from './cluster.ts'
 import { RespClient, request, textOf } from './resp-client.ts'
 
@@ -18,9 +18,8 @@ const PROBE = new URL('../measure/loop-probe.js', import.meta.url)
 const KEYS = 100_000
 /** No longer may a loop stand still. */
 const STOP_MS_MAX = 50
-/** How long a bad client goes on at least, and how long it is quiet in between. */
+/** How long a bad client goes on at least. */
 const TORMENT_MS = 1000
-const QUIET_MS = 300
 const PATIENCE_MS = 120_000
 /** A process that gets no processor on a busy machine must not look like one that a client holds up. */
 const ELECTION_MS = 3000
@@ -120,23 +119,16 @@ function all(...commands: readonly (readonly (string | Buffer | number)[])[]): P
   return raw(Buffer.concat(bytes), /all is answered\r\n$/)
 }
 
-/** The p99 of one that is alone. */
-async function quiet(context: TestContext): Promise<number> {
-  return p99(await neighbour(context, () => lapse(QUIET_MS)))
-}
-
 /** A bad client does its worst; meanwhile and afterwards all is well with everybody else. */
 const beside = (torment: () => Promise<unknown>) =>
   showingLogs(
     () => cluster,
     async (context) => {
-      const before = await quiet(context)
       for (const node of cluster.nodes) await longestStop(node)
       const taken = await neighbour(context, torment)
       const stops = await Promise.all(cluster.nodes.map(longestStop))
-      const quietMs = Math.max(before, await quiet(context))
       const stopMs = Math.max(...stops)
-      const figures = `p99 ${p99(taken).toFixed(1)} ms of ${taken.length}, alone ${quietMs.toFixed(1)} ms; longest stop ${stopMs.toFixed(1)} ms`
+      const figures = `p99 ${p99(taken).toFixed(1)} ms of ${taken.length}; longest stop ${stopMs.toFixed(1)} ms`
       context.diagnostic(figures)
       assert.equal(await cluster.term(), term, 'nobody was elected')
       assert.ok(stopMs <= STOP_MS_MAX, figures)

@@ -146,6 +146,22 @@ describe('redis-cli', needs('redis-cli'), () => {
     }),
   )
 
+  test(
+    '--scan names every key once that the pattern and the type ask for',
+    logs(async () => {
+      const node = await cluster.follower()
+      const names = Array.from({ length: 1000 }, (_, at) => `scan:${at}`)
+      await node.ask('MSET', ...names.flatMap((name) => [name, 'x']))
+      const all = await redisCli(node, ['--scan', '--pattern', 'scan:*'])
+      assert.equal(all.code, 0)
+      assert.deepEqual(all.output.trimEnd().split('\n').toSorted(), names.toSorted())
+      const few = await redisCli(node, ['-3', '--scan', '--pattern', 'scan:99?'])
+      assert.equal(few.output.trimEnd().split('\n').length, 10)
+      const typed = await redisCli(node, ['-n', '7', '--scan'])
+      assert.deepEqual(typed, { code: 0, output: '' })
+    }),
+  )
+
   for (const who of ['leader', 'follower'] as const) {
     test(
       `--pipe of 100,000 commands through the ${who}, RESP and inline`,
@@ -167,22 +183,6 @@ describe('redis-cli', needs('redis-cli'), () => {
       }),
     )
   }
-
-  test(
-    '--scan names every key once that the pattern and the type ask for',
-    logs(async () => {
-      const node = await cluster.follower()
-      const names = Array.from({ length: 1000 }, (_, at) => `scan:${at}`)
-      await node.ask('MSET', ...names.flatMap((name) => [name, 'x']))
-      const all = await redisCli(node, ['--scan', '--pattern', 'scan:*'])
-      assert.equal(all.code, 0)
-      assert.deepEqual(all.output.trimEnd().split('\n').toSorted(), names.toSorted())
-      const few = await redisCli(node, ['-3', '--scan', '--pattern', 'scan:99?'])
-      assert.equal(few.output.trimEnd().split('\n').length, 10)
-      const typed = await redisCli(node, ['-n', '7', '--scan'])
-      assert.deepEqual(typed, { code: 0, output: '' })
-    }),
-  )
 
   test(
     '--bigkeys and --memkeys find the largest value, in the database they are sent to',
@@ -282,7 +282,7 @@ describe('redis-benchmark', needs('redis-benchmark'), () => {
         `runs clean through the ${who}${flags.length === 0 ? '' : ' in RESP3'}`,
         logs(async () => {
           const node = await cluster[who]()
-          const args = ['-n', '5000', '-c', '50', '-r', '1000', '-t', TESTS.join(','), '--csv']
+          const args = ['-n', '2000', '-c', '50', '-r', '1000', '-t', TESTS.join(','), '--csv']
           for (const pipeline of [[], ['-P', '16']]) {
             const tool = new Tool('redis-benchmark', node, [...flags, ...args, ...pipeline])
             const { code, output } = await tool.end(BENCHMARK_MS)

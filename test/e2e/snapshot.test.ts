@@ -15,7 +15,7 @@ import { type Verdict, Workload } from './workload.ts'
 const SOUND: Verdict = { lost: [], happened: [], counter: [] }
 /** As little log as the options allow, so that one member is soon too far behind. */
 const FLAGS = ['--log-retain-max', '1mb', '--memtable-size', '2mb']
-const VALUES = 300
+const VALUES = 150
 const VALUE_BYTES = 200_000
 const PATIENCE_MS = 60_000
 
@@ -23,7 +23,7 @@ let cluster: Cluster
 
 const logs = (body: () => Promise<void>) => showingLogs(() => cluster, body)
 
-/** A state of 60 MB, of which every round changes each value. */
+/** A state of 30 MB, of which every round changes each value. */
 async function fill(round: number): Promise<void> {
   const leader = await cluster.leader()
   const client = await RespClient.connect(leader.port)

@@ -4,7 +4,7 @@
  * server and nothing else: OK means for ever, CLUSTERDOWN means never, everything else may mean either.
  */
 
-import { until } from '../processes.ts'
+import { lapse, until } from '../processes.ts'
 import type { NodeProcess } from './cluster.ts'
 import {
   ConnectionClosedError,
@@ -16,6 +16,8 @@ import {
 
 /** Every so many writes of a writer, one is an INCR of the shared counter. */
 const INCREMENT_EVERY = 5
+/** Between two commands of a writer: some hundred a second load a cluster, and leave it processors for what is tested. */
+const PACE_MS = 5
 /** A node may stay away for the length of a test. */
 const ABSENCE_MS_MAX = 600_000
 const READ_BATCH = 500
@@ -44,6 +46,8 @@ export interface WorkloadOptions {
   readonly writersPerNode: number
   /** Part of every key, so that several workloads may share a cluster. */
   readonly name: string
+  /** Between a reply and the writer's next command; 0: it follows at once. */
+  readonly paceMs?: number
 }
 
 export class Workload {
@@ -125,8 +129,10 @@ export class Workload {
 
   /** One writer: one command at a time, on a connection that it makes again whenever it ends. */
   async #write(node: NodeProcess, prefix: string): Promise<void> {
+    const { paceMs = PACE_MS } = this.#options
     let client: RespClient | undefined
     for (let sequence = 0; !this.#stopping; sequence++) {
+      if (paceMs > 0) await lapse(paceMs)
       client = await this.#connection(node, client)
       if (client === undefined) break
       const isIncrement = sequence % INCREMENT_EVERY === 0

@@ -23,6 +23,7 @@ export const transfer: Measurement = {
       nodes: cluster.nodes,
       writersPerNode: WRITERS_PER_NODE,
       name: 'transfer',
+      paceMs: 0,
     })
     try {
       workload.start()
