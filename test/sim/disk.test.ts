@@ -130,3 +130,20 @@ test('a flipped bit changes what is read, silently', async () => {
   assert.match(bench.disk.flip() ?? '', /^log\/log\//)
   assert.notEqual(bench.read(log), 'one')
 })
+
+test('what a killed process still asks for is never answered, and touches nothing', async () => {
+  const bench = new Bench(false)
+  await bench.open()
+  bench.disk.kill()
+  let answered = 0
+  const asked = [
+    bench.disk.buildState('state-2', ['meta']),
+    bench.disk.openState('state-1', ['meta']),
+    bench.disk.drop('log'),
+  ]
+  for (const one of asked) void one.then(() => answered++)
+  await bench.time.runFor(100)
+  assert.equal(answered, 0)
+  assert.deepEqual(bench.disk.list(), ['log'])
+  await bench.open()
+})

@@ -84,7 +84,8 @@ export class SimDisk implements Engine {
   slowness = 1
   readonly #stored = new Map<string, Stored>()
   readonly #open = new Map<string, SimEnvironment>()
-  #process: RunInProcess = () => {}
+  /** undefined: it was killed, and whatever it still asks for is never answered. */
+  #process: RunInProcess | undefined
   #fault: { environment: string; fault: DiskFault } | undefined
 
   constructor(options: DiskOptions) {
@@ -103,6 +104,7 @@ export class SimDisk implements Engine {
   }
 
   async drop(name: string): Promise<void> {
+    if (this.#process === undefined) return never()
     assert(!this.#open.has(name), () => `${name} is open`)
     this.#stored.delete(name)
   }
@@ -121,6 +123,7 @@ export class SimDisk implements Engine {
   /** Each chunk is a commit of its own, so a crash leaves any part of it. */
   async buildState(name: string, databases: readonly string[]): Promise<StateBuilder> {
     await this.drop(name)
+    if (this.#process === undefined) return never()
     this.building = name
     const environment = this.#create(name, databases)
     let operations: Operation[] = []
@@ -166,6 +169,7 @@ export class SimDisk implements Engine {
     this.building = undefined
     for (const environment of this.#open.values()) environment.kill()
     this.#open.clear()
+    this.#process = undefined
   }
 
   /** The power fails, after a kill: of what was not flushed any number of last batches is gone. */
@@ -225,11 +229,13 @@ export class SimDisk implements Engine {
   }
 
   #openEnvironment(name: string, databases: readonly string[]): Promise<SimEnvironment> {
-    return this.#create(name, databases).boot()
+    return this.#process === undefined ? never() : this.#create(name, databases).boot()
   }
 
   #create(name: string, databases: readonly string[]): SimEnvironment {
     assert(!this.#open.has(name), () => `${name} is open already`)
+    const process = this.#process
+    assert(process !== undefined, () => `a process that was killed opens ${name}`)
     const stored = this.#stored.get(name) ?? { databases: new Map(), unflushed: [] }
     this.#stored.set(name, stored)
     for (const database of [BOOT, ...databases]) {
@@ -240,7 +246,7 @@ export class SimDisk implements Engine {
       latency: (range) => this.#latency(range),
       slowness: () => this.slowness,
       takeFault: () => this.#takeFault(name),
-      process: this.#process,
+      process,
       closed: () => this.#open.delete(name),
     })
     this.#open.set(name, environment)
@@ -257,6 +263,10 @@ export class SimDisk implements Engine {
     this.#fault = undefined
     return pending.fault
   }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {})
 }
 
 /** One environment on the platters: what readers see, and how to undo what is not flushed, oldest first. */
