@@ -112,10 +112,6 @@ async function openServer(options: ServerOptions): Promise<Life> {
   const storage = isComingBack
     ? await openOrStartOver({ engine: watched, open, log: logger })
     : await open()
-  if (storage.logDropped) {
-    const at = storage.state.durableAt().index
-    logger.warn({ at }, 'the log did not reach the state and was dropped')
-  }
   const { forceNewCluster: isForced = false } = options
   const damage = knownDamage(storage)
   // The one survivor of a cluster that is lost has nobody to ask.

@@ -305,19 +305,12 @@ export class DiskLogStore implements SwitchingLog, StableStore {
     } else {
       const { term } = stable.hardState
       assert(term >= last.term, () => `a log of term ${last.term}, the hard state is of ${term}`)
-      await this.#restart({ ...stable, base: last }, this.#undamaged())
+      const anew = { ...stable, base: last }
+      const operations = [putStable(anew), ...this.#undamaged()]
+      await this.#transact([{ type: 'clear', database: LOG }, ...operations], 0)
+      this.#stable = anew
+      this.#terms = new TermRuns(last)
     }
-  }
-
-  /** Forgets the whole log and starts it anew after `base`, in one transaction; everything else stays. */
-  async reset(base: Position): Promise<void> {
-    await this.#restart({ ...this.#stable, base })
-  }
-
-  async #restart(stable: Stable, also: readonly Operation[] = []): Promise<void> {
-    await this.#transact([{ type: 'clear', database: LOG }, putStable(stable), ...also], 0)
-    this.#stable = stable
-    this.#terms = new TermRuns(stable.base)
   }
 
   /** How often this node has been started, this time included. */

@@ -16,8 +16,6 @@ export interface Storage {
   readonly log: DiskLogStore
   readonly state: StateStore
   readonly received: ReceivedState
-  /** True when the stored log did not fit the state and was dropped: the node catches up from its leader. */
-  readonly logDropped: boolean
 }
 
 /** There is a state that no log has ever named: neither this node's nor anybody's to remove. */
@@ -49,9 +47,9 @@ export async function openStorage(engine: Engine, options: StateStoreOptions): P
     }
     const environment = await engine.openState(name, STATE_DATABASES)
     state = StateStore.open(environment, options)
-    const logDropped = await reconcile(log, state, engine.location)
+    reconcile(log, state, engine.location)
     const received = new ReceivedState(engine, state, log.stateNumber())
-    return { log, state, received, logDropped }
+    return { log, state, received }
   } catch (error) {
     await state?.close()
     await log.close()
@@ -66,8 +64,12 @@ function refuseNameless(log: DiskLogStore, engine: Engine): void {
   if (highest > log.stateNumber()) throw new NamelessStateError(engine.location)
 }
 
-/** Whether the log had to be dropped because it does not contain the entry at which the state stands. */
-async function reconcile(log: DiskLogStore, state: StateStore, location: string): Promise<boolean> {
+/**
+ * Throws unless the log reaches back to where the state stands, and contains that entry. Only what is durable in the log
+ * is applied, and a switch to another state is one transaction with what the log needs for it: a log that ends before
+ * the state has lost entries that the node acknowledged, and nobody knows how many came after them.
+ */
+function reconcile(log: DiskLogStore, state: StateStore, location: string): void {
   const durable = state.durableAt()
   if (durable.index > 0 && log.identity().clusterId === undefined) {
     throw new CorruptLogError('there is a state, but the log belongs to no cluster', location)
@@ -78,7 +80,12 @@ async function reconcile(log: DiskLogStore, state: StateStore, location: string)
       `the state ends at entry ${durable.index}, but the log begins after entry ${base.index}`,
     )
   }
-  if (log.term(durable.index) === durable.term) return false
-  await log.reset(durable)
-  return true
+  const term = log.term(durable.index)
+  if (term === durable.term) return
+  const what =
+    term === undefined
+      ? `the log ends at entry ${log.lastIndex()}`
+      : `entry ${durable.index} of the log has term ${term}`
+  const stands = `the state stands at entry ${durable.index} of term ${durable.term}`
+  throw new CorruptLogError(`${what}, but ${stands}`, location)
 }

@@ -154,8 +154,7 @@ class Judgement {
 
   /** Up to where it is the one log. */
   log(): number {
-    const { base, last, entries, logDropped } = this.#found
-    if (logDropped) this.#add('log', 'it did not reach the state, and was dropped')
+    const { base, last, entries } = this.#found
     for (const [at, { term, bytes }] of entries.entries()) {
       const index = base.index + 1 + at
       const expected = this.#reference.entryAt(index)

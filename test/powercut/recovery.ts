@@ -42,7 +42,6 @@ export interface Found {
   readonly base: Position
   readonly last: number
   readonly lastTerm: number
-  readonly logDropped: boolean
   /** Every entry's term and bytes in latin1, from base + 1 on. */
   readonly entries: readonly { readonly term: number; readonly bytes: string }[]
   /** As the last checkpoint left it. */
@@ -81,7 +80,7 @@ export async function recover(directory: string): Promise<Found> {
   }
 }
 
-async function look({ log, state, logDropped }: Storage, disk: Environment): Promise<Found> {
+async function look({ log, state }: Storage, disk: Environment): Promise<Found> {
   const base = log.base()
   const last = log.lastIndex()
   const entries = log.entries(base.index + 1, last + 1, ENTRIES_BYTES_MAX)
@@ -107,7 +106,6 @@ async function look({ log, state, logDropped }: Storage, disk: Environment): Pro
     base,
     last,
     lastTerm: log.term(last) ?? 0,
-    logDropped,
     entries: entries.map((entry) => ({ term: entry.term, bytes: latin1(encodeEntry(entry)) })),
     state: onDisk,
     replayed: stateFound(state, disk),

@@ -62,7 +62,7 @@ export interface MachineEvents extends Observer {
 }
 
 /** What became of its disk before. */
-export type Opening = 'as it was' | 'log dropped' | 'state re-installed'
+export type Opening = 'as it was' | 'state re-installed'
 
 interface Process {
   readonly host: MachineHost
@@ -235,7 +235,7 @@ export class Machine {
       views: limits.stateViews,
       now: () => host.ownClock.monotonic(),
     })
-    const { log, state, received, logDropped } = storage
+    const { log, state, received } = storage
     const damage = knownDamage(storage)
     if (damage !== undefined) {
       this.id = log.identity().nodeId
@@ -306,8 +306,7 @@ export class Machine {
     })
     replica.attach(frontend)
     this.#process = { host, log, state, replica, frontend, incarnation: log.boots() }
-    const how = logDropped ? 'log dropped' : 'as it was'
-    this.#events.opened(this, isReinstalled ? 'state re-installed' : how)
+    this.#events.opened(this, isReinstalled ? 'state re-installed' : 'as it was')
     await frontend.open([this.name], config.get('port'))
     await replica.open([this.name], config.get('peer-port'))
     await replica.start()

@@ -174,20 +174,6 @@ describe('a durable log', () => {
     assert.equal(again.lastIndex(), 1000)
     assert.equal(again.entries(again.base().index + 1, 1001, 1e9).length, 1000 - again.base().index)
   })
-
-  it('starts anew after a reset, and keeps its hard state and identity', async () => {
-    const engine = await engineWithLog()
-    const store = await DiskLogStore.open(engine)
-    await store.reset({ index: 50, term: 4 })
-    await store.persist({ hardState: undefined, entries: [entryOf(51, 4)] })
-    const { nodeId } = store.identity()
-    await store.close()
-    const again = await DiskLogStore.open(engine)
-    assert.deepEqual(again.identity(), { nodeId, clusterId: 'c1' })
-    assert.deepEqual(again.hardState(), { term: 2, vote: 'v' })
-    assert.deepEqual(again.base(), { index: 50, term: 4 })
-    assert.equal(again.lastIndex(), 51)
-  })
 })
 
 describe('what is wrong with the state in force', () => {

@@ -49,8 +49,7 @@ async function close({ log, state }: Storage): Promise<void> {
 describe('a start', () => {
   it('on nothing makes an unbound node with an empty state', async () => {
     const engine = new MemoryEngine()
-    const { log, state, logDropped } = await openStorage(engine, OPTIONS)
-    assert.equal(logDropped, false)
+    const { log, state } = await openStorage(engine, OPTIONS)
     assert.equal(log.identity().clusterId, undefined)
     assert.deepEqual(state.durableAt(), { index: 0, term: 0 })
     assert.deepEqual([...engine.list()].sort(), ['log', 'state-1'])
@@ -61,8 +60,7 @@ describe('a start', () => {
     const storage = await startedStorage(engine, 90, 60)
     await storage.log.compact(50)
     await close(storage)
-    const { log, state, logDropped } = await openStorage(engine, OPTIONS)
-    assert.equal(logDropped, false)
+    const { log, state } = await openStorage(engine, OPTIONS)
     assert.equal(state.appliedIndex(), 60)
     assertState(state)
     for (const entry of log.entries(61, 91, 1e9)) applyTo(state, entry)
@@ -74,8 +72,7 @@ describe('a start', () => {
     const storage = await startedStorage(engine, 60, 60)
     await storage.log.compact(60)
     await close(storage)
-    const { log, logDropped } = await openStorage(engine, OPTIONS)
-    assert.equal(logDropped, false)
+    const { log } = await openStorage(engine, OPTIONS)
     assert.deepEqual(log.base(), { index: 60, term: entryAt(60).term })
   })
 
@@ -88,31 +85,6 @@ describe('a start', () => {
     const { state } = await openStorage(engine, OPTIONS)
     assert.deepEqual([...engine.list()].sort(), ['log', 'state-1'])
     assert.equal(state.appliedIndex(), 10)
-  })
-
-  it('drops a log that ends before the checkpoint, and keeps the vote', async () => {
-    const engine = new MemoryEngine()
-    await close(await startedStorage(engine, 50, 50))
-    for (let index = 30; index <= 50; index++) engine.tamper('log', 'log', key(index), undefined)
-    const storage = await openStorage(engine, OPTIONS)
-    assert.equal(storage.logDropped, true)
-    assert.deepEqual(storage.log.base(), { index: 50, term: entryAt(50).term })
-    assert.equal(storage.log.lastIndex(), 50)
-    assert.deepEqual(storage.log.hardState(), { term: 9, vote: 'v' })
-    await storage.log.persist({ hardState: undefined, entries: [entryAt(51)] })
-    await close(storage)
-    assert.equal((await openStorage(engine, OPTIONS)).logDropped, false)
-  })
-
-  it('drops a log that has another term at the checkpoint', async () => {
-    const engine = new MemoryEngine()
-    const storage = await startedStorage(engine, 50, 50)
-    const entries = [50, 51].map((index) => ({ ...entryAt(index), term: 8 }))
-    await storage.log.persist({ hardState: undefined, entries })
-    await close(storage)
-    const { log, logDropped } = await openStorage(engine, OPTIONS)
-    assert.equal(logDropped, true)
-    assert.deepEqual(log.base(), { index: 50, term: entryAt(50).term })
   })
 })
 
@@ -132,6 +104,31 @@ describe('a start is refused', () => {
     // Everything is closed again.
     await engine.drop('log')
     await engine.drop('state-1')
+  })
+
+  it('when the log ends before the state: who knows what else was in it', async () => {
+    const engine = new MemoryEngine()
+    await close(await startedStorage(engine, 50, 50))
+    engine.tamper('log', 'log', key(50), undefined)
+    const refused = {
+      name: 'CorruptLogError',
+      message: /the log ends at entry 49, but the state stands at entry 50 .*must not vote again/,
+    }
+    await assert.rejects(openStorage(engine, OPTIONS), refused)
+    // It is not made whole by asking again.
+    await assert.rejects(openStorage(engine, OPTIONS), refused)
+  })
+
+  it('when the log has another entry where the state stands', async () => {
+    const engine = new MemoryEngine()
+    const storage = await startedStorage(engine, 50, 50)
+    const entries = [50, 51].map((index) => ({ ...entryAt(index), term: 8 }))
+    await storage.log.persist({ hardState: undefined, entries })
+    await close(storage)
+    await assert.rejects(openStorage(engine, OPTIONS), {
+      name: 'CorruptLogError',
+      message: /entry 50 of the log has term 8, but the state stands at entry 50 of term/,
+    })
   })
 
   it('when the state belongs to a cluster and the log is a new one', async () => {
