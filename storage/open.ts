@@ -37,7 +37,7 @@ export class NamelessStateError extends Error {
  */
 export async function openStorage(engine: Engine, options: StateStoreOptions): Promise<Storage> {
   const log = await DiskLogStore.open(engine)
-  let state: StateStore | undefined
+  let opened: { close(): Promise<void> } | undefined
   try {
     refuseNameless(log, engine)
     const name = stateName(log.stateNumber())
@@ -46,12 +46,14 @@ export async function openStorage(engine: Engine, options: StateStoreOptions): P
       if (other !== LOG_ENVIRONMENT && other !== name) await engine.drop(other)
     }
     const environment = await engine.openState(name, STATE_DATABASES)
-    state = StateStore.open(environment, options)
+    opened = environment
+    const state = StateStore.open(environment, options)
+    opened = state
     reconcile(log, state, engine.location)
     const received = new ReceivedState(engine, state, log.stateNumber())
     return { log, state, received }
   } catch (error) {
-    await state?.close()
+    await opened?.close()
     await log.close()
     throw error
   }

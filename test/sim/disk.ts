@@ -60,6 +60,8 @@ export interface DiskOptions {
   /** The disk's own time; runs on whatever happens to the process. */
   readonly after: (ms: number, action: () => void) => void
   readonly events: DiskEvents
+  /** A disk whose machine will never run again: this one holds what that one held, which then holds nothing. */
+  readonly before?: SimDisk | undefined
 }
 
 export interface DiskEvents {
@@ -91,6 +93,11 @@ export class SimDisk implements Engine {
   constructor(options: DiskOptions) {
     this.location = options.location
     this.options = options
+    const { before } = options
+    if (before === undefined) return
+    assert(before.#open.size === 0, () => 'a disk is taken from a process that runs')
+    for (const [name, stored] of before.#stored) this.#stored.set(name, stored)
+    before.#stored.clear()
   }
 
   /** A new process opens the disk; the last one was killed. */
@@ -211,8 +218,8 @@ export class SimDisk implements Engine {
     return this.#stored.get(environment)?.databases.get(database)?.get(keyText(key))
   }
 
-  /** Turns one bit of one record somewhere; undefined: there is nothing. */
-  flip(): string | undefined {
+  /** Turns one bit of one record somewhere, or of an entry of the log; undefined: there is nothing. */
+  flip(where: 'anywhere' | 'log' = 'anywhere'): string | undefined {
     const { random } = this.options
     const places = [...this.#stored].flatMap(([name, { databases }]) =>
       [...databases].flatMap(([database, table]) =>
@@ -222,7 +229,8 @@ export class SimDisk implements Engine {
     // An entry of the log is one record of many, and yet the one that every other node may be sent.
     const entries = places.find(({ name, database }) => name === 'log' && database === 'log')
     const anywhere = places[Math.floor(random() * places.length)]
-    const place = random() < 0.3 ? (entries ?? anywhere) : anywhere
+    const isOfEntry = random() < 0.3 || where === 'log'
+    const place = isOfEntry ? (entries ?? anywhere) : anywhere
     if (place === undefined) return undefined
     const key = place.table.flip(random)
     return `${place.name}/${place.database}/${Buffer.from(key, 'latin1').toString('hex')}`

@@ -23,12 +23,15 @@ function machine(network: SimNetwork, index: number): Machine {
   const ignore = (): void => {}
   const events = {
     ...{ touched: ignore, died: ignore, opened: ignore, differs: ignore, silent: ignore },
-    build: (): undefined => undefined,
+    ...{ build: (): undefined => undefined, cameBack: ignore },
     ...{ landing: ignore, broken: ignore, applied: ignore, read: ignore, persisting: ignore },
     ...{ compacting: ignore, switching: ignore, switched: ignore },
   }
   const name = `127.0.0.${index + 1}`
-  const made = new Machine({ index, name, contacts: [], own, seed: 1, swarm, network, events })
+  const made = new Machine({
+    ...{ index, name, contacts: [], own, seed: 1, swarm, network, events },
+    takesOver: undefined,
+  })
   made.id = id(index)
   return made
 }

@@ -4,7 +4,7 @@
  */
 
 import type { Random } from '../../raft/ports.ts'
-import type { Message } from '../../raft/types.ts'
+import type { Message, NodeId } from '../../raft/types.ts'
 import type { Canon } from './canon.ts'
 import type { DifferingStates } from './differing-states.ts'
 import type { DiskFault } from './disk.ts'
@@ -110,6 +110,26 @@ export class Faults {
     this.injected++
     this.counts[name] = (this.counts[name] ?? 0) + 1
     this.#say('world', name)
+  }
+
+  /** An entry in the log of some member is no more what was written, which its next start finds. */
+  damageLog(random: Random): boolean {
+    const members = this.#wholeMembers
+    const victim = members[Math.floor(random() * members.length)]
+    if (this.#now < this.quietUntil || victim === undefined) return false
+    const isDone = this.#flip(victim, 'log')
+    if (isDone) this.#begun('log damaged')
+    return isDone
+  }
+
+  /** Its removal was asked for. */
+  wasAskedToGo(id: NodeId): boolean {
+    return this.#changes.wasAskedToGo(id)
+  }
+
+  /** It comes back some time later. */
+  kill(machine: Machine): void {
+    this.#kill(machine)
   }
 
   /** Everything works again, except what is lost for ever. */
@@ -472,11 +492,11 @@ export class Faults {
   }
 
   /** Only of so few disks that a majority stays whole. */
-  #flip(machine: Machine): boolean {
+  #flip(machine: Machine, where: 'anywhere' | 'log' = 'anywhere'): boolean {
     const isMember = this.#world.electorate.isNamed(machine)
     if (machine.damaged !== undefined || !isMember) return false
     if (!this.#changes.survivesWithout(machine)) return false
-    const place = machine.disk.flip()
+    const place = machine.disk.flip(where)
     if (place === undefined) return false
     machine.damaged = place
     this.#say(machine.name, `a bit flips in ${place}`)

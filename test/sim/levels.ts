@@ -20,20 +20,24 @@ const NEWER_CHANCE = { first: 0.7, later: 0.9 }
 
 export class Levels {
   readonly #world: { canon: Canon; electorate: Electorate; marks: Marks; random: Random }
-  readonly #isUpgrade: boolean
+  readonly isUpgrade: boolean
   /** Of the cluster, as the entries have raised it, and the last one that did. */
-  #reached = FEATURE_LEVEL_FIRST
+  #reached: number = FEATURE_LEVEL_FIRST
   #raisedAt: Index = 0
 
   constructor(world: { canon: Canon; electorate: Electorate; marks: Marks; random: Random }) {
     this.#world = world
-    this.#isUpgrade = world.random() < UPGRADE_CHANCE
+    this.isUpgrade = world.random() < UPGRADE_CHANCE
+  }
+
+  get reached(): number {
+    return this.#reached
   }
 
   /** What the build knows that a machine starts with; undefined: it says nothing, as the oldest ones do. */
   build(machine: Machine): number | undefined {
     const { level } = machine
-    if (!this.#isUpgrade || level === NEWER) return level
+    if (!this.isUpgrade || level === NEWER) return level
     const chance = machine.id === '' ? NEWER_CHANCE.first : NEWER_CHANCE.later
     return this.#world.random() < chance ? NEWER : undefined
   }

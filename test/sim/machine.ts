@@ -20,6 +20,7 @@ import type { Logger } from '../../src/logger.ts'
 import type { Cancel, Clock, Timers } from '../../src/network.ts'
 import { NodeFacts } from '../../src/node-facts.ts'
 import { ProcessMemory } from '../../src/process-memory.ts'
+import { openOrStartOver } from '../../src/rejoin.ts'
 import { Replica } from '../../src/replica.ts'
 import type { Operation } from '../../storage/engine.ts'
 import { LogCache } from '../../storage/log-cache.ts'
@@ -49,6 +50,8 @@ export interface MachineEvents extends Observer {
   touched(machine: Machine): void
   /** Its process ended by itself. */
   died(machine: Machine, reason: string): void
+  /** It begins as a new node, on the disk that the node `old` has had. */
+  cameBack(machine: Machine, old: NodeId): void
   /** It runs on its old disk now; nothing was told to anybody yet. */
   opened(machine: Machine, how: Opening): void
   /** The feature level that the build knows with which it starts. */
@@ -104,6 +107,8 @@ export class Machine {
   #host: MachineHost | undefined
   #process: Process | undefined
   #cache: ObservedLog | undefined
+  /** Whose disk it is to give up, until it has: it is started with --rejoin. */
+  #takesOver: Machine | undefined
   /** What it does with its state, once, within the next entry that it applies. */
   #applyWrongly: ((state: StateStore) => void) | undefined
 
@@ -116,9 +121,12 @@ export class Machine {
     swarm: Swarm
     network: SimNetwork
     events: MachineEvents
+    takesOver: Machine | undefined
   }) {
     const { index, name, contacts, own, seed, swarm, network, events } = options
     this.contacts = contacts
+    this.#takesOver = options.takesOver
+    this.damaged = options.takesOver?.damaged
     this.index = index
     this.name = name
     this.swarm = own
@@ -126,6 +134,7 @@ export class Machine {
     this.#events = events
     this.#random = seededRandom(seed * 31 + index)
     this.disk = new SimDisk({
+      before: options.takesOver?.disk,
       location: `the disk of ${name}`,
       random: seededRandom(seed * 37 + index),
       commitMs: own.commitMs,
@@ -229,12 +238,18 @@ export class Machine {
 
   async #open(host: MachineHost, isReinstalled = false): Promise<void> {
     const { config, swarm } = this
-    const storage = await openStorage(this.disk, {
-      memtableBytes: swarm.memtableBytes,
-      cacheBytes: CACHE_BYTES,
-      views: limits.stateViews,
-      now: () => host.ownClock.monotonic(),
-    })
+    const open = (): Promise<Storage> =>
+      openStorage(this.disk, {
+        memtableBytes: swarm.memtableBytes,
+        cacheBytes: CACHE_BYTES,
+        views: limits.stateViews,
+        now: () => host.ownClock.monotonic(),
+      })
+    const storage =
+      this.#takesOver === undefined
+        ? await open()
+        : await openOrStartOver({ engine: this.disk, open, log: silentLogger() })
+    if (this.#takesOver !== undefined && !this.#hasTakenOver(storage, this.#takesOver)) return
     const { log, state, received } = storage
     const damage = knownDamage(storage)
     if (damage !== undefined) {
@@ -268,6 +283,7 @@ export class Machine {
       id: nodeId,
       clusterId,
       incarnation: log.boots(),
+      replaces: log.replaces(),
       level: this.level,
       list: readClusterList(config.get('cluster'), config.get('peer-announce')),
       disk: log,
@@ -310,6 +326,21 @@ export class Machine {
     await frontend.open([this.name], config.get('port'))
     await replica.open([this.name], config.get('peer-port'))
     await replica.start()
+  }
+
+  /** False: what is damaged is not found by a start, so the flag was not followed, and the node ends again. */
+  #hasTakenOver({ log }: Storage, before: Machine): boolean {
+    const { nodeId, clusterId } = log.identity()
+    if (clusterId !== undefined) {
+      this.lost = 'what is damaged is not found by a start'
+      this.kill()
+      return false
+    }
+    this.#takesOver = undefined
+    this.damaged = undefined
+    this.id = nodeId
+    this.#events.cameBack(this, before.id)
+    return true
   }
 
   /** As the server does it: src/server.ts, src/lasting-server.ts. */

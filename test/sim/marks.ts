@@ -72,6 +72,8 @@ export const markNames = [
   'a leader that differed stepped down first',
   'a node that differed was killed before it had another state',
   'feature level raised',
+  'a damaged node came back in the place of the old one',
+  'crash while a damaged disk is given up',
 ] as const
 
 export type Mark = (typeof markNames)[number]

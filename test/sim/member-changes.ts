@@ -6,7 +6,7 @@
  */
 
 import type { Random } from '../../raft/ports.ts'
-import type { Member } from '../../raft/types.ts'
+import type { Member, NodeId } from '../../raft/types.ts'
 import type { Electorate } from './electorate.ts'
 import { CLIENT_PORT, type Machine, PEER_PORT } from './machine.ts'
 import type { Marks } from './marks.ts'
@@ -50,6 +50,7 @@ export class MemberChanges {
   /** When a machine was given its disk. */
   readonly #placedAt = new Map<Machine, number>()
   #serial = 0
+  readonly #askedToGo = new Set<NodeId>()
 
   constructor(world: ChangesWorld) {
     this.#world = world
@@ -58,6 +59,11 @@ export class MemberChanges {
   /** Nothing that was asked for can still happen. */
   get isIdle(): boolean {
     return this.#open.length === 0
+  }
+
+  /** Its removal was asked for at any time. */
+  wasAskedToGo(id: NodeId): boolean {
+    return this.#askedToGo.has(id)
   }
 
   begin(name: Exclude<ChangeName, 'struck in a change'>): boolean {
@@ -140,6 +146,7 @@ export class MemberChanges {
       const isWhole = electorate.machine(member.id)?.damaged === undefined
       if (!this.survivesWithout(undefined, this.#shrinks + (isWhole ? 1 : 0))) return false
     }
+    if (word === 'REMOVE') this.#askedToGo.add(member.id)
     return this.#ask(['RAFT', word, member.id], shrinks)
   }
 

@@ -1,11 +1,12 @@
 /*
  * All mutants, and the record of where each was caught: the table in docs/mutants.md, which `npm run mutants` reads
- * and `npm run mutants -- --search` writes. To add a mutant: an entry in one of the four lists, and a search for it.
+ * and `npm run mutants -- --search` writes. To add a mutant: an entry in one of the five lists, and a search for it.
  */
 
 import { commandMutants } from './command-mutants.ts'
 import type { Mutant } from './mutation.ts'
 import { raftMutants } from './raft-mutants.ts'
+import { rejoinMutants } from './rejoin-mutants.ts'
 import { selfCheckMutants } from './self-check-mutants.ts'
 import { storageMutants } from './storage-mutants.ts'
 
@@ -14,6 +15,7 @@ export const mutants: readonly Mutant[] = [
   ...storageMutants,
   ...commandMutants,
   ...selfCheckMutants,
+  ...rejoinMutants,
 ].sort((a, b) => rank(a.id) - rank(b.id) || (a.id < b.id ? -1 : 1))
 
 /** Where a mutant was caught. */

@@ -8,8 +8,9 @@ import assert from 'node:assert/strict'
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 import type { Random } from '../../raft/ports.ts'
-import type { Entry, Index, Message } from '../../raft/types.ts'
+import type { Entry, Index, Message, NodeId } from '../../raft/types.ts'
 import { limits } from '../../src/config.ts'
+import { REPLACE_LEVEL } from '../../src/feature-level.ts'
 import type { Peers } from '../../src/peers.ts'
 import type { ToReceiver } from '../../src/snapshot-messages.ts'
 import type { Operation as Write } from '../../storage/engine.ts'
@@ -35,10 +36,12 @@ import { SimNetwork, SimTime, seededRandom } from './network.ts'
 import type { Applied } from './observed.ts'
 import { Probe } from './probe.ts'
 import { Recorder } from './recorder.ts'
+import { Rejoins } from './rejoins.ts'
 import { SimClient } from './sim-client.ts'
 import { Invariants } from './sim-invariants.ts'
 import {
   type DrawnFault,
+  drawDamage,
   drawDiffering,
   drawSwarm,
   type NodeSwarm,
@@ -142,6 +145,10 @@ class World implements MachineEvents {
   readonly #faults: Faults
   readonly #differing: DifferingStates
   readonly #levels: Levels
+  readonly #rejoins: Rejoins
+  readonly #ofRejoins: Random
+  /** When the log of a node is to be damaged; undefined: it was, or no node comes back in this run. */
+  #damagesAt: number | undefined
   /** When the state of a node begins to differ, in simulated ms; undefined: none does. */
   #differsAt: number | undefined
   readonly #chaos: Random
@@ -165,6 +172,7 @@ class World implements MachineEvents {
     this.#network = new SimNetwork(this.#time, random(2), { delayMs, splitChance, pieceBytesMax })
     this.#chaos = random(3)
     this.#repeats = random(4)
+    this.#ofRejoins = random(8)
     this.#levels = new Levels({
       ...{ canon: this.#canon, electorate: this.#electorate, marks: this.#marks },
       random: random(7),
@@ -192,6 +200,7 @@ class World implements MachineEvents {
       electorate: this.#electorate,
       marks: this.#marks,
     })
+    if (this.#levels.isUpgrade) this.#damagesAt = drawDamage(this.#ofRejoins, this.#swarm)
     const ofDiffering = random(6)
     this.#differsAt = drawDiffering(ofDiffering, this.#swarm)
     this.#differing = new DifferingStates({
@@ -214,18 +223,32 @@ class World implements MachineEvents {
       canon: this.#canon,
       place: (name, contacts) => this.#place(name, contacts),
     })
+    this.#rejoins = new Rejoins({
+      ...{ canon: this.#canon, network: this.#network, marks: this.#marks },
+      ...{ random: this.#ofRejoins, swarm: this.#swarm },
+      takeOver: (name, contacts) => this.#place(name, contacts, true),
+      isInPlace: (machine) => this.#phase === 'faults' && this.#machines.includes(machine),
+      kill: (machine) => this.#faults.kill(machine),
+      wasAskedToGo: (id) => this.#faults.wasAskedToGo(id),
+      say: (who, text) => this.#trace.note(who, 'fault', [text.length], () => text),
+    })
     this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i, random(100 + i)))
   }
 
-  #machine(name: string, own: NodeSwarm, contacts: readonly string[]): Machine {
+  #machine(
+    name: string,
+    own: NodeSwarm,
+    contacts: readonly string[],
+    takesOver?: Machine,
+  ): Machine {
     return new Machine({
-      ...{ index: this.#made++, name, contacts, own },
+      ...{ index: this.#made++, name, contacts, own, takesOver },
       ...{ seed: this.#options.seed, swarm: this.#swarm, network: this.#network, events: this },
     })
   }
 
-  /** A machine with an empty disk, where another one may have been. */
-  #place(name: string, contacts: readonly string[]): Machine {
+  /** A machine with an empty disk, where another one may have been, or with the disk of that one. */
+  #place(name: string, contacts: readonly string[], takesOver = false): Machine {
     const { spares, spareNodes, nodes } = this.#swarm
     const at = this.#machines.findIndex((machine) => machine.name === name)
     const [before] = at < 0 ? [] : this.#machines.splice(at, 1)
@@ -236,7 +259,7 @@ class World implements MachineEvents {
     }
     const own = before?.swarm ?? spareNodes[spares.indexOf(name)] ?? nodes[0]
     hold(own !== undefined, 'the world', () => `no machine has the address ${name}`)
-    const machine = this.#machine(name, own, contacts)
+    const machine = this.#machine(name, own, contacts, takesOver ? before : undefined)
     this.#machines.push(machine)
     if (this.#phase === 'healing') this.#probe(machine)
     return machine
@@ -426,6 +449,7 @@ class World implements MachineEvents {
   #nextFault(): void {
     if (this.#phase !== 'faults') return
     this.#letDiffer()
+    this.#damageLog()
     const name = this.#drawFault()
     if (name !== undefined) this.#faults.inject(name)
     this.#time.after(this.#chaos() * 2 * this.#swarm.faultEveryMs, () => this.#nextFault())
@@ -437,6 +461,13 @@ class World implements MachineEvents {
     if (this.#differing.hasBegun || now < (this.#differsAt ?? Number.POSITIVE_INFINITY)) return
     this.#differsAt = now + this.#swarm.electionMs * DIFFERS_AGAIN_ELECTIONS
     this.#faults.letDiffer()
+  }
+
+  /** Once, when every member knows how a place is taken. */
+  #damageLog(): void {
+    const isDue = this.#time.now >= (this.#damagesAt ?? Number.POSITIVE_INFINITY)
+    if (!isDue || this.#levels.reached < REPLACE_LEVEL) return
+    if (this.#faults.damageLog(this.#ofRejoins)) this.#damagesAt = undefined
   }
 
   #drawFault(): DrawnFault | undefined {
@@ -529,6 +560,11 @@ class World implements MachineEvents {
     this.#differing.opened(machine, how === 'state re-installed')
   }
 
+  cameBack(machine: Machine, old: NodeId): void {
+    this.#trace.note(machine.name, 'comes back', [], () => `as ${machine.id}, it was ${old}`)
+    this.#rejoins.opened(machine, old)
+  }
+
   build(machine: Machine): number | undefined {
     return this.#levels.build(machine)
   }
@@ -556,6 +592,7 @@ class World implements MachineEvents {
     } else if (/full/.test(reason)) this.#marks.reach('disk full')
     else if (/rejected/.test(reason)) this.#marks.reach('rejected commit')
     if (lost === undefined) this.#faults.revive(machine)
+    else if (this.#levels.isUpgrade) this.#rejoins.lost(machine)
   }
 
   landing(machine: Machine, environment: string, operations: readonly Write[]): void {
@@ -578,6 +615,7 @@ class World implements MachineEvents {
     this.#trace.note(machine.name, 'applies', [index, term], () => `${index}@${term}`)
     this.#invariants.applied(machine, change)
     this.#levels.applied(machine, index)
+    this.#rejoins.look()
   }
 
   read(machine: Machine, from: Index, entries: readonly Entry[]): void {

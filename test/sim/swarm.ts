@@ -90,7 +90,7 @@ export type ChangeName = (typeof changeNames)[number]
 /** Those that are drawn again and again. */
 export type DrawnFault = (typeof faultNames)[number] | ChangeName | 'deposed in a snapshot'
 /** The others come at moments of their own, so that whoever does not meet them remains the same run. */
-export type FaultName = DrawnFault | 'state differs'
+export type FaultName = DrawnFault | 'state differs' | 'log damaged'
 
 /** What these lead to is rare even when they come, so they come in every seed. */
 const STAGED: ReadonlySet<FaultName> = new Set([
@@ -144,6 +144,12 @@ export function drawDiffering(random: Random, { durationMs }: Swarm): number | u
 }
 
 const DIFFERING_CHANCE = 0.2
+
+/** When the log of a node is damaged that is to come back, in simulated ms. */
+export function drawDamage(random: Random, { durationMs }: Swarm): number {
+  return durationMs * (0.1 + random() * 0.5)
+}
+
 export const DURATION_MS = 60_000
 export const LONG_DURATION_MS = 600_000
 

@@ -8,7 +8,9 @@ import { describe, it } from 'node:test'
 import { limits } from '../../src/config.ts'
 import { openOrStartOver } from '../../src/rejoin.ts'
 import { openStorage, type Storage } from '../../storage/open.ts'
+import { CorruptStateError } from '../../storage/record.ts'
 import { CorruptLogError } from '../../storage/stable-record.ts'
+import { META_DATABASE, META_KEY } from '../../storage/state-meta.ts'
 import { entriesOf } from '../storage/log-store-conformance.ts'
 import { MemoryEngine } from '../storage/memory-engine.ts'
 
@@ -76,6 +78,16 @@ describe('a damaged directory', () => {
     const hardState = { term: 0, vote: undefined }
     await again.storage.log.bind({ clusterId: CLUSTER, hardState, entries: [] })
     assert.equal(again.storage.log.replaces(), undefined)
+  })
+
+  it('gives up a state that does not say what it is, and nothing of it stays open', async () => {
+    const engine = new MemoryEngine()
+    const old = await member(engine)
+    engine.tamper('state-1', META_DATABASE, META_KEY, Buffer.from('not what was written'))
+    await assert.rejects(open(engine), CorruptStateError)
+    const { storage } = await rejoined(engine)
+    assert.equal(storage.log.replaces(), old)
+    assert.deepEqual([...engine.list()].sort(), ['log', 'state-2'])
   })
 
   it('is as damaged as before when the disk did not finish', async () => {
