@@ -95,7 +95,11 @@ export class ClientConnection implements ConnectionHandler {
   received(bytes: Uint8Array): void {
     // What stands behind a QUIT or a broken protocol is nothing, and must not pile up while replies are due.
     if (this.#ended || this.session.closeAfterReply) return
-    this.#decoder.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+    // What a socket gives is one, and a view of its own per chunk would be one more object for each command.
+    const isBuffer = bytes instanceof Buffer
+    this.#decoder.push(
+      isBuffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    )
     this.#stats.inputBytes += bytes.length
     this.session.receivedBytes += bytes.length
     const locked = mustAuthenticate(this.session, this.#owner.server)

@@ -16,6 +16,8 @@ export interface ReplySlot {
 
 export class ReplyQueue {
   readonly #out = new ReplyBuffer()
+  /** For what is answered before it is its turn. */
+  readonly #encoder = new ReplyBuffer()
   /** Commands without a written reply, oldest first, from `#head` on. */
   #slots: (Call | ReplySlot)[] = []
   #head = 0
@@ -67,14 +69,15 @@ export class ReplyQueue {
 
   #fill(slot: ReplySlot, reply: Reply, protocol: Protocol): void {
     assert(slot.encoded === undefined, () => 'a command is answered twice')
-    slot.encoded = encoded(reply, protocol)
+    slot.encoded = this.#encoded(reply, protocol)
     this.#earlyBytes += slot.encoded.length
   }
 
   /** A call has its reply, whose memory may be used again after this. */
   answered(call: Call, reply: Reply): void {
     if (this.#slots[this.#head] !== call) {
-      const bytes = reply instanceof EncodedReply ? reply.bytes : encoded(reply, call.protocol)
+      const isEncoded = reply instanceof EncodedReply
+      const bytes = isEncoded ? reply.bytes : this.#encoded(reply, call.protocol)
       this.#early.set(call, bytes)
       this.#earlyBytes += bytes.length
       return
@@ -83,6 +86,11 @@ export class ReplyQueue {
     this.#head++
     this.#answered++
     this.#drain()
+  }
+
+  #encoded(reply: Reply, protocol: Protocol): Uint8Array {
+    this.#encoder.append(reply, protocol)
+    return this.#encoder.take()
   }
 
   /** What was answered early and is now next. */
@@ -97,7 +105,11 @@ export class ReplyQueue {
       this.#head++
       this.#answered++
     }
-    if (this.isEmpty || this.#head >= limits.openCommandsMax) {
+    if (this.isEmpty) {
+      // Popping keeps the array's memory for the next commands; cutting it off would make a new one for each turn.
+      while (this.#slots.length > 0) this.#slots.pop()
+      this.#head = 0
+    } else if (this.#head >= limits.openCommandsMax) {
       this.#slots.splice(0, this.#head)
       this.#head = 0
     }
@@ -116,10 +128,4 @@ export class ReplyQueue {
     const fitting = Math.max(1, Math.floor(limits.openReplyBytesMax / average))
     this.#openMax = Math.min(limits.openCommandsMax, this.#openMax * 2, fitting)
   }
-}
-
-function encoded(reply: Reply, protocol: Protocol): Uint8Array {
-  const buffer = new ReplyBuffer()
-  buffer.append(reply, protocol)
-  return buffer.take()
 }

@@ -155,6 +155,30 @@ test('length and take: bytes leave once, and belong to the taker', () => {
   assert.equal(buffer.take().length, 11 + 100_011)
 })
 
+test('what was taken is never written again, however small and wherever it lies', () => {
+  const buffer = new ReplyBuffer()
+  const taken: { readonly bytes: Uint8Array; readonly text: string }[] = []
+  for (let size = 0; size < 600; size++) {
+    const text = String.fromCharCode(97 + (size % 26)).repeat(size)
+    buffer.append(Buffer.from(text), 2)
+    taken.push({ bytes: buffer.take(), text: `$${size}\r\n${text}\r\n` })
+    assert.equal(buffer.length, 0)
+  }
+  for (const { bytes, text } of taken) assert.equal(Buffer.from(bytes).toString(), text)
+})
+
+test('small replies share memory instead of a copy each, and a slow client keeps little of it', () => {
+  const buffer = new ReplyBuffer()
+  const blocks = new Set<ArrayBufferLike>()
+  for (let i = 0; i < 1_000; i++) {
+    buffer.append(OK, 2)
+    const taken = buffer.take()
+    assert.ok(taken.buffer.byteLength <= 2_048)
+    blocks.add(taken.buffer)
+  }
+  assert.equal(blocks.size, Math.ceil(1_000 / Math.floor(2_048 / OK.encoded.length)))
+})
+
 test('a value may change once it is appended', () => {
   for (const size of [1, 100, 100_000]) {
     const buffer = new ReplyBuffer()
