@@ -375,7 +375,8 @@ export class Keyspace implements StateMachine {
 
   /** A read between the commands of an entry: it sees those before it and not those behind it. */
   #ride(item: BatchItem, command: CalledRead, entry: RunningEntry): void {
-    const mayBeLate = command.slices === undefined && this.#rideBytes >= limits.rideBytesMax
+    const isWhole = command.slices === undefined || command.ofOneValue
+    const mayBeLate = isWhole && this.#rideBytes >= limits.rideBytesMax
     if (mayBeLate && this.#rideLater(item, command, entry)) return
     const { index, now } = entry
     const outcome = this.readAt({ now, applied: undefined }, command, item.database, item.args)

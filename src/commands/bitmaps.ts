@@ -6,8 +6,16 @@
 import type { Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
 import { type BitOperation, bitAt, combineBits, countBits, findBit, setBitAt } from './bits.ts'
-import type { Args, ArgumentDoc, Command, Database, Foreseen, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, rewritesFirst, syntaxError } from './command.ts'
+import type {
+  Args,
+  ArgumentDoc,
+  Command,
+  Database,
+  Foreseen,
+  ReadonlyDatabase,
+  Slices,
+} from './command.ts'
+import { CommandError, notAnInteger, rewritesFirst, syntaxError, wholeValue } from './command.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 export const badOffset: CommandError = new CommandError(
@@ -21,6 +29,8 @@ const COMBINED_BYTES_MAX = 134_217_728
 const tooMuch = new CommandError(
   `ERR the sources of BITOP have more than ${COMBINED_BYTES_MAX} bytes together`,
 )
+/** Counted or searched in one go, in some 3 ms. */
+const BITS_PER_SLICE = 8 * 8_388_608
 const NO_BYTES = new Uint8Array(0)
 
 /** The offset of a bit that a string can have. */
@@ -115,14 +125,22 @@ function fromStart(index: bigint, total: bigint): bigint {
   return index + total < 0n ? 0n : index + total
 }
 
-function bitcount(db: ReadonlyDatabase, args: Args): Reply {
+function* bitcount(db: ReadonlyDatabase, args: Args): Slices {
   if (args.length === 3 || args.length > 5) throw syntaxError
   const range: Range = args.length === 2 ? { start: 0n, end: -1n, unit: 'byte' } : countRange(args)
   // Far beyond the beginning both would be clamped to the first byte.
-  if (range.start < 0n && range.end < 0n && range.start > range.end) return 0
+  if (range.start < 0n && range.end < 0n && range.start > range.end) return { reply: 0 }
   const bytes = db.get(keyOf(argument(args, 1)))?.value ?? NO_BYTES
   const bits = bitsOf(range, bytes.length)
-  return bits === undefined ? 0 : countBits(bytes, bits.first, bits.last)
+  if (bits === undefined) return { reply: 0 }
+  let count = 0
+  for (let { first } = bits; first <= bits.last; ) {
+    if (first > bits.first) yield []
+    const last = Math.min(bits.last, first + BITS_PER_SLICE - 1)
+    count += countBits(bytes, first, last)
+    first = last + 1
+  }
+  return { reply: count }
 }
 
 /** BITCOUNT, unlike BITPOS, reads its arguments from the left. */
@@ -132,19 +150,24 @@ function countRange(args: Args): Range {
   return { start, end, unit: args.length === 5 ? unitOf(argument(args, 4)) : 'byte' }
 }
 
-function bitpos(db: ReadonlyDatabase, args: Args): Reply {
+function* bitpos(db: ReadonlyDatabase, args: Args): Slices {
   const bit = parseInt64(argument(args, 2))
   if (bit === undefined) throw notAnInteger
   if (bit !== 0 && bit !== 1) throw badSearchedBit
   if (args.length > 6) throw syntaxError
   const range: Range = args.length === 3 ? { start: 0n, end: -1n, unit: 'byte' } : rangeAt(args, 3)
   const bytes = db.get(keyOf(argument(args, 1)))?.value
-  if (bytes === undefined) return bit === 1 ? -1 : 0
+  if (bytes === undefined) return { reply: bit === 1 ? -1 : 0 }
   const bits = bitsOf(range, bytes.length)
-  if (bits === undefined) return -1
-  const found = findBit(bytes, bit, bits)
+  if (bits === undefined) return { reply: -1 }
+  for (let { first } = bits; first <= bits.last; first += BITS_PER_SLICE) {
+    if (first > bits.first) yield []
+    const last = Math.min(bits.last, first + BITS_PER_SLICE - 1)
+    const found = findBit(bytes, bit, { first, last })
+    if (found >= 0) return { reply: found }
+  }
   // Without an end the string goes on with zeros for ever.
-  return found < 0 && bit === 0 && args.length < 5 ? bytes.length * 8 : found
+  return { reply: bit === 0 && args.length < 5 ? bytes.length * 8 : -1 }
 }
 
 function bitop(db: Database, args: Args): Reply {
@@ -211,7 +234,9 @@ export const bitmapCommands: readonly Command[] = [
       ],
     },
     kind: 'read',
-    run: bitcount,
+    run: (db, args) => wholeValue(bitcount(db, args)),
+    slices: bitcount,
+    ofOneValue: true,
   },
   {
     name: 'bitop',
@@ -272,7 +297,9 @@ export const bitmapCommands: readonly Command[] = [
       ],
     },
     kind: 'read',
-    run: bitpos,
+    run: (db, args) => wholeValue(bitpos(db, args)),
+    slices: bitpos,
+    ofOneValue: true,
   },
   {
     name: 'getbit',

@@ -117,6 +117,11 @@ export type Run =
        * one view of the state.
        */
       slices?(db: ReadDatabase, args: Args): Slices
+      /**
+       * Its slices are the parts of one value, which it holds from one to the next: the store changes none that is so
+       * large (write-blocks.ts). Where it runs in one go, the bytes of the value count.
+       */
+      readonly ofOneValue?: true
     }
   /** Runs on every replica, inside apply: reads nothing but arguments and database. */
   | { readonly kind: 'write'; run(db: Database, args: Args): Reply }
@@ -414,7 +419,9 @@ export class OneGo {
   /** Throws CommandError when there is too little left; one read alone may be given any value. */
   run(command: CalledRead, db: ReadDatabase, args: Args): Reply {
     if (this.#slices <= 0) throw tooMuchInOneGo
-    if (command.slices !== undefined) return this.finish(command.slices(db, args))
+    if (command.slices !== undefined && !command.ofOneValue) {
+      return this.finish(command.slices(db, args))
+    }
     const before = db.bytesRead
     const reply = command.run(db, args)
     this.#slices -= (db.bytesRead - before) / BYTES_PER_SLICE
@@ -438,6 +445,14 @@ export class OneGo {
 /** All slices at once. Throws CommandError when they are too many. */
 export function inOneGo(slices: Slices): Reply {
   return new OneGo().finish(slices)
+}
+
+/** The slices of a read that is ofOneValue. */
+export function wholeValue(slices: Slices): Reply {
+  for (;;) {
+    const step = slices.next()
+    if (step.done === true) return 'reply' in step.value ? step.value.reply : step.value.elements
+  }
 }
 
 /** Redis' text for a wrong number of arguments, of a command or subcommand by its full name. */

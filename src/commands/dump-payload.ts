@@ -15,6 +15,8 @@ const TYPE_STRING = 0
 const FOOTER_BYTES = 10
 const INTEGER_TEXT_MAX = 11
 const COMPRESS_BYTES_MIN = 21
+/** What is packed, copied or summed in one go: some milliseconds. */
+const SLICE_BYTES = 1_048_576
 
 /** The upper two bits of the first byte of a length. */
 const LENGTH_14 = 0x40
@@ -26,15 +28,38 @@ const ENCODED_INT16 = 0xc1
 const ENCODED_INT32 = 0xc2
 const ENCODED_LZF = 0xc3
 
-export function encodeDump(value: Uint8Array): Uint8Array {
-  const parts = [Buffer.of(TYPE_STRING), ...encodeString(value)]
-  const bytes = Buffer.concat([...parts, Buffer.alloc(FOOTER_BYTES)])
-  const footer = bytes.length - FOOTER_BYTES
-  bytes.writeUInt16LE(WRITTEN_VERSION, footer)
-  const { low, high } = crc64(bytes.subarray(0, footer + 2))
-  bytes.writeUInt32LE(low, footer + 2)
-  bytes.writeUInt32LE(high, footer + 6)
+/** The payload of a value, made in pieces of some milliseconds, each behind a yield. */
+export function* dumpSlices(value: Uint8Array): Generator<undefined, Uint8Array> {
+  const parts = [Buffer.of(TYPE_STRING), ...(yield* encodeString(value))]
+  const length = parts.reduce((sum, part) => sum + part.length, FOOTER_BYTES)
+  const bytes = length > SLICE_BYTES ? Buffer.allocUnsafeSlow(length) : Buffer.alloc(length)
+  let at = 0
+  for (const part of parts) {
+    for (let from = 0; from < part.length; from += SLICE_BYTES) {
+      const piece = part.subarray(from, from + SLICE_BYTES)
+      bytes.set(piece, at)
+      at += piece.length
+      if (from + SLICE_BYTES < part.length) yield
+    }
+  }
+  bytes.writeUInt16LE(WRITTEN_VERSION, at)
+  const crc = new Crc64()
+  for (let from = 0; from < at + 2; from += SLICE_BYTES) {
+    if (from > 0) yield
+    crc.add(bytes.subarray(from, Math.min(from + SLICE_BYTES, at + 2)))
+  }
+  bytes.writeUInt32LE(crc.low, at + 2)
+  bytes.writeUInt32LE(crc.high, at + 6)
   return bytes
+}
+
+/** The same at once. */
+export function encodeDump(value: Uint8Array): Uint8Array {
+  const slices = dumpSlices(value)
+  for (;;) {
+    const step = slices.next()
+    if (step.done === true) return step.value
+  }
 }
 
 /** Whether version and checksum say that the payload may be read. */
@@ -43,8 +68,9 @@ export function isIntactDump(payload: Uint8Array): boolean {
   const bytes = asBuffer(payload)
   const footer = bytes.length - FOOTER_BYTES
   if (bytes.readUInt16LE(footer) > READ_VERSION_MAX) return false
-  const { low, high } = crc64(bytes.subarray(0, footer + 2))
-  return bytes.readUInt32LE(footer + 2) === low && bytes.readUInt32LE(footer + 6) === high
+  const crc = new Crc64()
+  crc.add(bytes.subarray(0, footer + 2))
+  return bytes.readUInt32LE(footer + 2) === crc.low && bytes.readUInt32LE(footer + 6) === crc.high
 }
 
 /** How long that string says that it is, before anything of it is read; 0 without one. */
@@ -64,11 +90,11 @@ export function decodeDump(payload: Uint8Array, lengthMax: number): Uint8Array |
   return value !== undefined && value.length <= lengthMax ? value : undefined
 }
 
-function encodeString(value: Uint8Array): Uint8Array[] {
+function* encodeString(value: Uint8Array): Generator<undefined, Uint8Array[]> {
   const integer = value.length <= INTEGER_TEXT_MAX ? encodeInteger(value) : undefined
   if (integer !== undefined) return [integer]
   if (value.length >= COMPRESS_BYTES_MIN) {
-    const packed = compressLzf(value)
+    const packed = yield* compressLzf(value)
     if (packed !== undefined) {
       const head = [Buffer.of(ENCODED_LZF), encodeLength(packed.length), encodeLength(value.length)]
       return [...head, packed]
@@ -166,61 +192,94 @@ const LITERALS_MAX = 32
 const OFFSET_MAX = 8192
 const MATCH_MAX = 264
 const HASH_BITS = 14
+/** Between two places at which a match is looked for, and how many literals make it longer by one. */
+const STEP_MAX = 16
+const LITERALS_PER_STEP_BITS = 8
 
 /** undefined when the result would not be at least four bytes shorter, Redis' own threshold. */
-function compressLzf(input: Uint8Array): Uint8Array | undefined {
-  const { length } = input
-  const output = Buffer.allocUnsafe(length - 4)
-  const seen = new Int32Array(1 << HASH_BITS).fill(-1)
-  let out = 0
-  let literals = 0
-  /** Closes the run of literals before `at`. */
-  function flush(at: number): boolean {
-    for (let from = at - literals; from < at; from += LITERALS_MAX) {
+function* compressLzf(input: Uint8Array): Generator<undefined, Uint8Array | undefined> {
+  const packer = new LzfPacker(input)
+  while (packer.at < input.length) {
+    if (packer.at > 0) yield
+    if (!packer.pack(packer.at + SLICE_BYTES)) return undefined
+  }
+  return packer.finish()
+}
+
+class LzfPacker {
+  /** Everything before it is packed, or waits as literals. */
+  at = 0
+  readonly #input: Uint8Array
+  readonly #output: Uint8Array
+  /** Where three bytes of this hash stood last, plus one. */
+  readonly #seen = new Int32Array(1 << HASH_BITS)
+  #out = 0
+  /** Where the literals begin that wait for their length. */
+  #literals = 0
+
+  constructor(input: Uint8Array) {
+    this.#input = input
+    this.#output = Buffer.allocUnsafeSlow(input.length - 4)
+  }
+
+  /** Up to some place from `to` on, or to the end; false: there is no room. */
+  pack(to: number): boolean {
+    const input = this.#input
+    const output = this.#output
+    const seen = this.#seen
+    const last = Math.min(to, input.length - 2)
+    let at = this.at
+    while (at < last) {
+      const three =
+        (input[at] as number) | ((input[at + 1] as number) << 8) | ((input[at + 2] as number) << 16)
+      const slot = Math.imul(three, 0x9e3779b1) >>> (32 - HASH_BITS)
+      const candidate = (seen[slot] as number) - 1
+      seen[slot] = at + 1
+      const offset = at - candidate - 1
+      const count = candidate < 0 || offset >= OFFSET_MAX ? 0 : this.#equal(candidate, at)
+      if (count < 3) {
+        // Where nothing has come again for long, less is looked for: noise would take most of the time.
+        at += Math.min(STEP_MAX, 1 + ((at - this.#literals) >> LITERALS_PER_STEP_BITS))
+        continue
+      }
+      if (!this.#flush(at) || this.#out + 3 > output.length) return false
+      output[this.#out++] = (Math.min(count - 2, 7) << 5) | (offset >> 8)
+      if (count >= 9) output[this.#out++] = count - 9
+      output[this.#out++] = offset & 0xff
+      at += count
+      this.#literals = at
+    }
+    // The last two bytes are no beginning of three.
+    this.at = at < input.length - 2 ? at : input.length
+    return true
+  }
+
+  finish(): Uint8Array | undefined {
+    return this.#flush(this.#input.length) ? this.#output.subarray(0, this.#out) : undefined
+  }
+
+  #equal(candidate: number, at: number): number {
+    const input = this.#input
+    const most = Math.min(MATCH_MAX, input.length - at)
+    let count = 0
+    while (count < most && input[candidate + count] === input[at + count]) count++
+    return count
+  }
+
+  /** The literals before `at` in runs, each behind its length. */
+  #flush(at: number): boolean {
+    const input = this.#input
+    const output = this.#output
+    let out = this.#out
+    for (let from = this.#literals; from < at; ) {
       const count = Math.min(LITERALS_MAX, at - from)
       if (out + 1 + count > output.length) return false
       output[out++] = count - 1
-      output.set(input.subarray(from, from + count), out)
-      out += count
+      for (const end = from + count; from < end; ) output[out++] = input[from++] as number
     }
-    literals = 0
+    this.#out = out
     return true
   }
-  let at = 0
-  while (at < length) {
-    const match = at + 2 < length ? findMatch(input, at, seen) : 0
-    if (match === 0) {
-      at++
-      literals++
-      continue
-    }
-    const before = match >>> 16
-    const count = match & 0xffff
-    if (!flush(at) || out + 3 > output.length) return undefined
-    const offset = before - 1
-    if (count < 9) output[out++] = ((count - 2) << 5) | (offset >> 8)
-    else {
-      output[out++] = (7 << 5) | (offset >> 8)
-      output[out++] = count - 9
-    }
-    output[out++] = offset & 0xff
-    at += count
-  }
-  return flush(length) ? output.subarray(0, out) : undefined
-}
-
-/** How far back (upper bits) and how long (lower 16) an equal run at `at` is; 0 when there is none. */
-function findMatch(input: Uint8Array, at: number, seen: Int32Array): number {
-  const three = byteAt(input, at) | (byteAt(input, at + 1) << 8) | (byteAt(input, at + 2) << 16)
-  const slot = Math.imul(three, 0x9e3779b1) >>> (32 - HASH_BITS)
-  const candidate = seen[slot] ?? -1
-  seen[slot] = at
-  const before = at - candidate
-  if (candidate < 0 || before > OFFSET_MAX) return 0
-  const most = Math.min(MATCH_MAX, input.length - at)
-  let count = 0
-  while (count < most && input[candidate + count] === input[at + count]) count++
-  return count < 3 ? 0 : before * 65_536 + count
 }
 
 function decompressLzf(packed: Uint8Array, length: number): Uint8Array | undefined {
@@ -228,34 +287,31 @@ function decompressLzf(packed: Uint8Array, length: number): Uint8Array | undefin
   let out = 0
   let at = 0
   while (at < packed.length) {
-    const control = byteAt(packed, at++)
+    const control = packed[at++] as number
     if (control < LITERALS_MAX) {
-      const count = control + 1
-      if (at + count > packed.length || out + count > length) return undefined
-      output.set(packed.subarray(at, at + count), out)
-      at += count
-      out += count
+      const end = at + control + 1
+      if (end > packed.length || out + control >= length) return undefined
+      while (at < end) output[out++] = packed[at++] as number
       continue
     }
     let count = (control >> 5) + 2
-    if (count === 9) count += byteAt(packed, at++)
-    const from = out - (((control & 0x1f) << 8) | byteAt(packed, at)) - 1
+    if (count === 9) count += packed[at++] ?? 0
+    let from = out - (((control & 0x1f) << 8) | (packed[at] ?? 0)) - 1
     if (at++ >= packed.length || from < 0 || out + count > length) return undefined
+    const end = out + count
+    if (from === out - 1) output.fill(output[from] as number, out, end)
     // Byte by byte: the reference may reach into what it is writing.
-    for (let i = 0; i < count; i++) output[out++] = byteAt(output, from + i)
+    else while (out < end) output[out++] = output[from++] as number
+    out = end
   }
   return out === length ? output : undefined
-}
-
-function byteAt(bytes: Uint8Array, index: number): number {
-  return bytes[index] ?? 0
 }
 
 // ---- CRC64 as RDB has it: Jones' polynomial, reflected, starting from zero ------------------------------------------
 
 const POLYNOMIAL = 0x95ac9329ac4bc9b5n
-const SLICES = 4
-/** Low and high words: table[slice * 256 + byte] is the effect of the byte `slice` bytes before the end of four. */
+const SLICES = 8
+/** Low and high words: table[slice * 256 + byte] is the effect of the byte `slice` bytes before the end of eight. */
 const CRC_LOW = new Uint32Array(SLICES * 256)
 const CRC_HIGH = new Uint32Array(SLICES * 256)
 fillCrcTables()
@@ -275,34 +331,58 @@ function fillCrcTables(): void {
   }
 }
 
-/** Four bytes a step, because a value may be many megabytes. */
-function crc64(bytes: Uint8Array): { readonly low: number; readonly high: number } {
-  let low = 0
-  let high = 0
-  let at = 0
-  for (const end = bytes.length - 3; at < end; at += SLICES) {
-    const a = (low ^ (bytes[at] as number)) & 0xff
-    const b = ((low >>> 8) ^ (bytes[at + 1] as number)) & 0xff
-    const c = ((low >>> 16) ^ (bytes[at + 2] as number)) & 0xff
-    const d = ((low >>> 24) ^ (bytes[at + 3] as number)) & 0xff
-    low =
-      high ^
-      (CRC_LOW[768 + a] as number) ^
-      (CRC_LOW[512 + b] as number) ^
-      (CRC_LOW[256 + c] as number) ^
-      (CRC_LOW[d] as number)
-    high =
-      (CRC_HIGH[768 + a] as number) ^
-      (CRC_HIGH[512 + b] as number) ^
-      (CRC_HIGH[256 + c] as number) ^
-      (CRC_HIGH[d] as number)
+/** Eight bytes a step, because a value may be many megabytes. */
+class Crc64 {
+  #low = 0
+  #high = 0
+
+  get low(): number {
+    return this.#low >>> 0
   }
-  for (; at < bytes.length; at++) {
-    const byte = (low ^ (bytes[at] as number)) & 0xff
-    low = ((low >>> 8) | (high << 24)) ^ (CRC_LOW[byte] as number)
-    high = (high >>> 8) ^ (CRC_HIGH[byte] as number)
+
+  get high(): number {
+    return this.#high >>> 0
   }
-  return { low: low >>> 0, high: high >>> 0 }
+
+  add(bytes: Uint8Array): void {
+    let low = this.#low
+    let high = this.#high
+    let at = 0
+    for (const end = bytes.length - 7; at < end; at += SLICES) {
+      const first = low ^ word(bytes, at)
+      const second = high ^ word(bytes, at + 4)
+      const a = 1792 + (first & 0xff)
+      const b = 1536 + ((first >>> 8) & 0xff)
+      const c = 1280 + ((first >>> 16) & 0xff)
+      const d = 1024 + (first >>> 24)
+      const e = 768 + (second & 0xff)
+      const f = 512 + ((second >>> 8) & 0xff)
+      const g = 256 + ((second >>> 16) & 0xff)
+      const h = second >>> 24
+      low = fold(CRC_LOW, a, b, c, d) ^ fold(CRC_LOW, e, f, g, h)
+      high = fold(CRC_HIGH, a, b, c, d) ^ fold(CRC_HIGH, e, f, g, h)
+    }
+    for (; at < bytes.length; at++) {
+      const byte = (low ^ (bytes[at] as number)) & 0xff
+      low = ((low >>> 8) | (high << 24)) ^ (CRC_LOW[byte] as number)
+      high = (high >>> 8) ^ (CRC_HIGH[byte] as number)
+    }
+    this.#low = low
+    this.#high = high
+  }
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  return (
+    (bytes[at] as number) |
+    ((bytes[at + 1] as number) << 8) |
+    ((bytes[at + 2] as number) << 16) |
+    ((bytes[at + 3] as number) << 24)
+  )
+}
+
+function fold(table: Uint32Array, a: number, b: number, c: number, d: number): number {
+  return (table[a] as number) ^ (table[b] as number) ^ (table[c] as number) ^ (table[d] as number)
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

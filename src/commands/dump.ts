@@ -5,9 +5,9 @@
 
 import { OK, type Reply } from '../../resp/encoder.ts'
 import { argument, isWord, keyOf, parseInt64 } from './arguments.ts'
-import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase } from './command.ts'
-import { CommandError, notAnInteger, syntaxError } from './command.ts'
-import { decodeDump, dumpLength, encodeDump, isIntactDump } from './dump-payload.ts'
+import type { Args, ArgumentDoc, Command, Database, ReadonlyDatabase, Slices } from './command.ts'
+import { CommandError, notAnInteger, syntaxError, wholeValue } from './command.ts'
+import { decodeDump, dumpLength, dumpSlices, isIntactDump } from './dump-payload.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 const busyKey = new CommandError('BUSYKEY Target key name already exists.')
@@ -19,9 +19,15 @@ const badFormat = new CommandError('ERR Bad data format')
 const FREQUENCY_MAX = 255
 const INT64_SPAN = 2 ** 63
 
-function dump(db: ReadonlyDatabase, args: Args): Reply {
+function* dump(db: ReadonlyDatabase, args: Args): Slices {
   const value = db.get(keyOf(argument(args, 1)))?.value
-  return value === undefined ? null : encodeDump(value)
+  if (value === undefined) return { reply: null }
+  const slices = dumpSlices(value)
+  for (;;) {
+    const step = slices.next()
+    if (step.done === true) return { reply: step.value }
+    yield []
+  }
 }
 
 function restore(db: Database, args: Args): Reply {
@@ -88,7 +94,9 @@ export const dumpCommands: readonly Command[] = [
       arguments: [key],
     },
     kind: 'read',
-    run: dump,
+    run: (db, args) => wholeValue(dump(db, args)),
+    slices: dump,
+    ofOneValue: true,
   },
   {
     name: 'restore',
