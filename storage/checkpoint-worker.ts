@@ -16,7 +16,7 @@ import {
   type CheckpointWorkerData,
   LMDB_OPTIONS,
 } from './lmdb-engine.ts'
-import { LmdbReads } from './lmdb-reads.ts'
+import { LmdbReads, SmallRecords } from './lmdb-reads.ts'
 import { CorruptStateError } from './record.ts'
 import { type ScrubPosition, scrubStep } from './scrub.ts'
 import { buffersOf } from './slabs.ts'
@@ -24,17 +24,24 @@ import { buffersOf } from './slabs.ts'
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
 const { path, databases }: CheckpointWorkerData = workerData
-const root = open<Buffer, Uint8Array>({ ...LMDB_OPTIONS, path })
-const opened = new Map<string, Database<Buffer, Uint8Array>>()
+const root = open<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, path })
+const opened = new Map<string, Database<Uint8Array, Uint8Array>>()
 for (const name of databases) {
-  opened.set(name, root.openDB<Buffer, Uint8Array>({ ...LMDB_OPTIONS, name }))
+  opened.set(name, root.openDB<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, name }))
 }
+
+const small = new SmallRecords(databaseOf)
 
 /** Only used inside transactionSync, where every call takes effect at once. */
 const transaction: WriteTransaction = {
-  get: (database, key) => databaseOf(database).getBinary(key),
+  get: (database, key) => {
+    if (!small.areIn(database)) return databaseOf(database).getBinary(key)
+    // Into memory that the next read takes again: a copy per record would be most of this thread's garbage.
+    const bytes = databaseOf(database).getBinaryFast(key)
+    return bytes && new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+  },
   put: (database, key, value) => {
-    databaseOf(database).putSync(key, Buffer.from(value.buffer, value.byteOffset, value.length))
+    databaseOf(database).putSync(key, value)
   },
   remove: (database, key) => {
     databaseOf(database).removeSync(key)
@@ -57,6 +64,8 @@ port.on('message', (request: CheckpointRequest) => {
 reply({ type: 'ready' })
 
 function run(header: Uint8Array, chunks: readonly Chunk[]): CheckpointReply {
+  // As of the last one: what this one makes large is not read again by it.
+  small.forget()
   try {
     // Returns when the transaction is durable: overlapping sync is off.
     const summary = root.transactionSync(() => runCheckpoint(transaction, header, chunks))
@@ -87,7 +96,7 @@ function reply(message: CheckpointReply): void {
   port?.postMessage(message, message.type === 'done' ? [...message.memory] : [])
 }
 
-function databaseOf(name: string): Database<Buffer, Uint8Array> {
+function databaseOf(name: string): Database<Uint8Array, Uint8Array> {
   const database = opened.get(name)
   assert(database !== undefined, () => `there is no database ${name}`)
   return database

@@ -38,7 +38,7 @@ import {
   type Visitor,
 } from './engine.ts'
 import { readUint64, writeUint64 } from './integers.ts'
-import { LmdbReads } from './lmdb-reads.ts'
+import { LmdbReads, SmallRecords } from './lmdb-reads.ts'
 import { LmdbStateBuilder, LmdbStateStream } from './lmdb-streams.ts'
 import { CorruptStateError } from './record.ts'
 import type { ScrubPosition, ScrubStep } from './scrub.ts'
@@ -169,6 +169,7 @@ class LmdbEnvironment implements Environment {
   protected readonly report: OnFatal
   /** Reads as of now. */
   protected readonly read: LmdbReads
+  protected readonly small: SmallRecords = new SmallRecords((name) => this.database(name))
   readonly boots: number
   readonly #databases = new Map<string, Database<Buffer, Uint8Array>>()
 
@@ -236,7 +237,7 @@ class LmdbEnvironment implements Environment {
   protected reads(transaction: Transaction | undefined): LmdbReads {
     const failed = (error: unknown): void =>
       this.report(`reading ${this.path} failed: ${reasonOf(error)}`)
-    return new LmdbReads((name) => this.database(name), failed, transaction)
+    return new LmdbReads((name) => this.database(name), failed, transaction, this.small)
   }
 
   protected database(name: string): Database<Buffer, Uint8Array> {
@@ -414,6 +415,7 @@ class LmdbStateEnvironment extends LmdbEnvironment implements StateEnvironment {
           settle()
           // Until now this thread reads the state as it was; whoever hears of the commit must see it.
           this.root.resetReadTxn()
+          this.small.forget()
           resolve(reply)
         },
         reject: (error) => {

@@ -6,19 +6,50 @@
 import type { Database, Transaction } from 'lmdb'
 import type { EnvironmentView, Visitor } from './engine.ts'
 
+/**
+ * Which databases have small records only, so that one can be read into the memory that lmdb-js keeps for its reads: it
+ * grows to twice the largest record that it has seen, and stays. Asking LMDB takes a while, so its answer is kept.
+ */
+export class SmallRecords {
+  readonly #database: (name: string) => Database<Uint8Array, Uint8Array>
+  readonly #known = new Map<string, boolean>()
+
+  constructor(database: (name: string) => Database<Uint8Array, Uint8Array>) {
+    this.#database = database
+  }
+
+  /** Asked for every key that is read. */
+  areIn(name: string): boolean {
+    const known = this.#known.get(name)
+    if (known !== undefined) return known
+    // Whatever takes more than half a page lies on pages of its own. lmdb-js declares no type for its statistics.
+    const small = Reflect.get(this.#database(name).getStats(), 'overflowPages') === 0
+    this.#known.set(name, small)
+    return small
+  }
+
+  /** Something may have been written. */
+  forget(): void {
+    this.#known.clear()
+  }
+}
+
 /** Reads of an environment, as of now or within one read transaction. */
 export class LmdbReads implements EnvironmentView {
   readonly #database: (name: string) => Database<Uint8Array, Uint8Array>
   readonly #failed: (error: unknown) => void
+  readonly #small: SmallRecords
   readonly #options: { transaction: Transaction } | undefined
 
   constructor(
     database: (name: string) => Database<Uint8Array, Uint8Array>,
     failed: (error: unknown) => void,
     transaction: Transaction | undefined,
+    small: SmallRecords = new SmallRecords(database),
   ) {
     this.#database = database
     this.#failed = failed
+    this.#small = small
     this.#options = transaction && { transaction }
   }
 
@@ -29,7 +60,10 @@ export class LmdbReads implements EnvironmentView {
 
   has(database: string, key: Uint8Array): boolean {
     const from = this.#database(database)
-    return this.#read(() => from.get(key, this.#options) !== undefined)
+    return this.#read(() => {
+      const withoutCopy = this.#options === undefined && this.#small.areIn(database)
+      return withoutCopy ? from.doesExist(key) : from.get(key, this.#options) !== undefined
+    })
   }
 
   range(database: string, from: Uint8Array, visit: Visitor): void {

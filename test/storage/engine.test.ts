@@ -203,11 +203,19 @@ function runEngineConformance(name: string, make: () => { engine: Engine; remove
       await state.close()
     })
 
-    it('writes checkpoint after checkpoint of many mebibytes, each with its own values', async () => {
+    it('writes checkpoint after checkpoint of small and large values, each over those before', async () => {
       const state = await made.engine.openState('state-1', STATE_DATABASES)
-      for (const [i, letter] of ['a', 'b'].entries()) {
-        const texts = Array.from({ length: 30 }, (_, n) => `${n}${letter.repeat(100_000)}`)
+      const diskKeys = new DiskKeyWriter(bytes('12345678'))
+      // Twice the same size of each: a checkpoint checks the records that it finds.
+      for (const [i, length] of [9, 70, 2_000, 5_000, 100_000, 100_000, 9, 9].entries()) {
+        const texts = Array.from(
+          { length: 30 },
+          (_, n) => `${n}${'ab'.charAt(i % 2).repeat(length)}`,
+        )
         await write(state, i + 1, texts)
+        for (const key of ['k0', 'k29', 'k30']) {
+          assert.equal(state.has(databaseName(0), diskKeys.fromText(key)), key !== 'k30')
+        }
         const found: string[] = []
         state.range(databaseName(0), new Uint8Array([0]), (_key, record) => {
           found.push(Buffer.from(record.subarray(RECORD_HEADER_BYTES)).toString())
