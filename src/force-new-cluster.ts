@@ -13,6 +13,8 @@ import { OperatorError } from './operator-error.ts'
 import type { PeerLog } from './peer-refusals.ts'
 
 const CLUSTER_ID_BYTES = 20
+/** Of a node that lives, and that did not come to say whether it serves its cluster. */
+const UNTOLD = /^(NOAUTH|WRONGPASS|DENIED|ERR AUTH|ERR max)/
 /** What is read at once to find the last membership. */
 const SCAN_BYTES = 1_048_576
 
@@ -22,8 +24,8 @@ export interface ForceOptions {
   /** Where clients reach this node. */
   readonly clientAddress: string
   readonly randomBytes: (count: number) => Uint8Array
-  /** Whether the node that clients reach at `address` serves that cluster now, so that a majority of it lives. */
-  readonly serves: (address: string, clusterId: string) => Promise<boolean>
+  /** Why the node that clients reach at `address` does not serve that cluster now; undefined: it does. */
+  readonly ready: (address: string, clusterId: string) => Promise<string | undefined>
   readonly log: PeerLog
 }
 
@@ -70,20 +72,24 @@ export async function forceNewCluster(options: ForceOptions): Promise<void> {
   log.warn(fields, text)
 }
 
-/** The others of a cluster that is not lost can serve it without this node. */
+/** The others of a cluster that is not lost can serve it without this node. Who keeps that to itself may be serving. */
 async function refuseWhereServed(
-  { storage, serves }: ForceOptions,
+  { storage, ready }: ForceOptions,
   others: readonly Member[],
 ): Promise<void> {
   const { clusterId = '' } = storage.log.identity()
   const answers = await Promise.all(
-    others.map(({ clientAddress }) => serves(clientAddress, clusterId)),
+    others.map(({ clientAddress }) => ready(clientAddress, clusterId)),
   )
-  const serving = others.find((_, at) => answers[at])
-  if (serving === undefined) return
-  const where = `${serving.id} at ${serving.clientAddress}`
-  const text = `node ${where} serves cluster ${clusterId}, so its quorum is not lost; start this node without the flag`
-  throw new OperatorError('FORCE', `--force-new-cluster: ${text}`)
+  for (const [at, { id, clientAddress }] of others.entries()) {
+    const why = answers[at]
+    const says =
+      why === undefined
+        ? `serves cluster ${clusterId}, so its quorum is not lost; start this node without the flag`
+        : `lives, and does not tell whether it serves cluster ${clusterId} (it says: ${why}); give this node the requirepass of the others, or stop them`
+    if (why !== undefined && !UNTOLD.test(why)) continue
+    throw new OperatorError('FORCE', `--force-new-cluster: node ${id} at ${clientAddress} ${says}`)
+  }
 }
 
 /** The membership in force, which names this node. */

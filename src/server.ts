@@ -127,8 +127,8 @@ async function openServer(options: ServerOptions): Promise<Life> {
   refuseNewer(storage.state.featureLevel(), level)
   if (isForced) {
     const clientAddress = config.get('announce')
-    const serves = asksReady(config)
-    await forceNewCluster({ storage, list, clientAddress, randomBytes, serves, log: logger })
+    const ready = asksReady(config)
+    await forceNewCluster({ storage, list, clientAddress, randomBytes, ready, log: logger })
   } else await storage.log.forgetForced()
   const server = new Server({ config, logger, list, lock, watchdog, storage, level })
   await server.open()
@@ -317,14 +317,14 @@ async function closeStores(
   await lock.release()
 }
 
-/** Members have the same password; one of which the answer is not understood does not serve. */
-function asksReady(config: Config): ForceOptions['serves'] {
+/** Members have the same password. */
+function asksReady(config: Config): ForceOptions['ready'] {
   return async (address, clusterId) => {
     const at = parseAddress(address)
-    if (at === undefined) return false
+    if (at === undefined) return `${address} is no address`
     const password = config.get('requirepass')
     const timeoutMs = limits.forceCheckMs
-    return (await checkReady({ ...at, password, clusterId, timeoutMs })) === undefined
+    return checkReady({ ...at, password, clusterId, timeoutMs })
   }
 }
 

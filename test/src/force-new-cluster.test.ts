@@ -55,7 +55,7 @@ function options(storage: Storage): ForceOptions & { readonly said: [object, str
     list: readClusterList([], '127.0.0.1:19000'),
     clientAddress: '127.0.0.1:9000',
     randomBytes: (count) => new Uint8Array(count).fill(7),
-    serves: async () => false,
+    ready: async () => 'connect ECONNREFUSED 127.0.0.1:7002',
     log: { warn: (fields, text) => void said.push([fields, text]) },
   }
 }
@@ -140,11 +140,11 @@ describe('a survivor that is forced', () => {
   it('must not be forced while another member serves the cluster that it would leave', async () => {
     const storage = await member(new MemoryEngine())
     const asked: [string, string][] = []
-    const serves = async (address: string, clusterId: string): Promise<boolean> => {
+    const ready = async (address: string, clusterId: string): Promise<string | undefined> => {
       asked.push([address, clusterId])
-      return address === '127.0.0.1:7003'
+      return address === '127.0.0.1:7003' ? undefined : 'NOTREADY no leader is known to this node'
     }
-    await assert.rejects(forceNewCluster({ ...options(storage), serves }), (error: unknown) => {
+    await assert.rejects(forceNewCluster({ ...options(storage), ready }), (error: unknown) => {
       const says = new RegExp(`node c{40} at 127.0.0.1:7003 serves cluster ${OLD}, so its quorum`)
       return error instanceof OperatorError && says.test(error.message)
     })
@@ -155,6 +155,25 @@ describe('a survivor that is forced', () => {
     assert.equal(storage.log.identity().clusterId, OLD)
     assert.deepEqual(storage.log.hardState(), { term: 4, vote: 'b' })
     assert.equal(storage.log.lastIndex(), 9)
+  })
+
+  it('must not be forced while another member lives and keeps to itself whether it serves', async () => {
+    const storage = await member(new MemoryEngine())
+    for (const says of [
+      'NOAUTH Authentication required.',
+      'WRONGPASS invalid username-password pair or user is disabled.',
+      'ERR AUTH <password> called without any password configured for the default user.',
+      'DENIED Holdfast is running in protected mode',
+      'ERR max number of clients reached',
+    ]) {
+      const ready = async (address: string): Promise<string> =>
+        address === '127.0.0.1:7003' ? says : 'no answer within 2000 ms'
+      await assert.rejects(forceNewCluster({ ...options(storage), ready }), (error: unknown) => {
+        const told = /node c{40} at 127.0.0.1:7003 lives, and does not tell.*requirepass/
+        return error instanceof OperatorError && told.test(error.message)
+      })
+      assert.equal(storage.log.identity().clusterId, OLD)
+    }
   })
 
   it('must have a cluster, and have heard of it', async () => {
