@@ -10,12 +10,12 @@
  *   npm run bench -- micro [--save]         parts of the hot path alone, held against test/bench/baseline.json
  */
 
-import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { OperatorError } from '../src/operator-error.ts'
+import { circumstances, today } from '../test/bench/circumstances.ts'
 import { measureGrowth } from '../test/bench/growth.ts'
 import { alarms, measureParts, parts, type Ratios } from '../test/bench/micro.ts'
 import { profile } from '../test/bench/profile.ts'
@@ -171,47 +171,6 @@ async function peers(values: Values, without: ReadonlySet<string>): Promise<read
   }
   for (const address of values.peer) found.push(running(address))
   return found.filter((system) => system !== undefined)
-}
-
-/** The machine and the versions, a line each. */
-function circumstances(): string[] {
-  const { model = 'unknown' } = cpus()[0] ?? {}
-  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
-  const machine = `${cpus().length} cores (${model.trim()}), ${memory}, Linux ${release()}`
-  return [
-    `- ${machine}; all nodes, peers and the load generator share it, over loopback`,
-    `- Node ${process.version}, ${versionOf('redis-server')}, Holdfast at ${commit()}`,
-  ]
-}
-
-function today(): string {
-  return new Date().toISOString().slice(0, 16)
-}
-
-function versionOf(tool: string): string {
-  if (requireTool(tool) === undefined) return `no ${tool}`
-  const text = execFileSync(tool, ['--version'], { encoding: 'utf8' })
-  return `Redis ${/v=([\d.]+)/.exec(text)?.[1] ?? 'of an unknown version'}`
-}
-
-function commit(): string {
-  try {
-    const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
-      cwd: ROOT,
-      encoding: 'utf8',
-    }).trim()
-    const changed = execFileSync(
-      'git',
-      ['status', '--porcelain', '--', 'src', 'raft', 'resp', 'storage'],
-      {
-        cwd: ROOT,
-        encoding: 'utf8',
-      },
-    )
-    return changed === '' ? head : `${head} with changes`
-  } catch {
-    return 'an unknown commit'
-  }
 }
 
 function report(values: Values, findings: Findings): void {

@@ -2,9 +2,14 @@
  * Prints what this build does on this machine, each figure with its bound and whether it is met; exit code 1 when one
  * is missed. What is measured lies in test/measure/, one file each; this is only their list.
  *
- *   npm run measure -- [--factor 0.1] [--minutes 30] [NAME...]      without a name: all of them
+ *   npm run measure -- [--factor 0.1] [--minutes 30] [--save] [NAME...]      without a name: all of them
+ *
+ * --save puts the tables of `scale` into docs/scale.md, in the place of those that it has.
  */
 
+import { readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { OperatorError } from '../src/operator-error.ts'
 import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
 import { checkpoint } from '../test/measure/checkpoint.ts'
 import { disk } from '../test/measure/disk.ts'
@@ -31,9 +36,14 @@ const MEASUREMENTS: readonly Measurement[] = [
   soak,
 ]
 
+const DOCUMENT = fileURLToPath(new URL('../../docs/scale.md', import.meta.url))
+const BEGIN = '<!-- scale: written by npm run measure -- scale --save -->'
+const END = '<!-- end of scale -->'
+
 const OPTIONS = {
   factor: { type: 'string', default: '1' },
   minutes: { type: 'string', default: '30' },
+  save: { type: 'boolean', default: false },
 } as const
 
 async function main({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<number> {
@@ -44,10 +54,21 @@ async function main({ values, positionals }: CommandLine<typeof OPTIONS>): Promi
   if (unknown !== undefined) {
     throw calledWrongly(`there is no '${unknown}'; allowed: ${names.join(', ')}`)
   }
-  const passed = await measure(MEASUREMENTS, positionals, { factor, minutes }, (line) => {
+  const options = { factor, minutes, ...(values.save ? { keep } : {}) }
+  const passed = await measure(MEASUREMENTS, positionals, options, (line) => {
     process.stdout.write(`${line}\n`)
   })
   return passed ? 0 : 1
+}
+
+/** Puts the lines into the document, between its marks. */
+function keep(lines: readonly string[]): void {
+  const text = readFileSync(DOCUMENT, 'utf8')
+  const [before, after] = [text.split(BEGIN)[0], text.split(END)[1]]
+  if (before === undefined || after === undefined) {
+    throw new OperatorError('DOCUMENT', `docs/scale.md has lost its marks ${BEGIN} and ${END}`)
+  }
+  writeFileSync(DOCUMENT, `${before}${BEGIN}\n\n${lines.join('\n')}\n\n${END}${after}`)
 }
 
 await runScript({ url: import.meta.url, options: OPTIONS, words: true }, main)

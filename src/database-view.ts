@@ -23,7 +23,7 @@ import { DATABASES } from './session.ts'
 /** What handlers read: the state store, or a view of one moment of it. */
 export type ReadableStore = Pick<
   StateStore,
-  'get' | 'range' | 'size' | 'nextExpiry' | 'newestKey' | 'createdSince'
+  'get' | 'expiryOf' | 'range' | 'size' | 'nextExpiry' | 'newestKey' | 'createdSince'
 >
 /** The part of the state store that handlers reach. */
 export type ViewedStore = ReadableStore & Pick<StateStore, 'put' | 'delete' | 'clear' | 'swap'>
@@ -96,6 +96,7 @@ export function storeOf(
 ): ReadableStore {
   return {
     get: (database, key) => view.get(database, key),
+    expiryOf: (database, key) => view.expiryOf(database, key),
     range: (database, from, visit) => view.range(database, from, visit),
     size: (database) => view.size(database),
     nextExpiry: () => nextExpiry,
@@ -264,7 +265,12 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
     return value === undefined || this.isDue(value) ? undefined : value
   }
 
-  protected isDue({ expireAt }: StoredValue): boolean {
+  expiryOf(key: string): number | undefined {
+    const expireAt = this.storedExpiry(key)
+    return expireAt === undefined || this.isDue({ expireAt }) ? undefined : expireAt
+  }
+
+  protected isDue({ expireAt }: Pick<StoredValue, 'expireAt'>): boolean {
     const { now, applied } = this.running.moment
     if (expireAt === 0 || expireAt > now) return false
     if (applied !== undefined && expireAt > applied) throw new ClockBehind(now)
@@ -303,6 +309,16 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
       const stored = this.store.get(this.index, key)
       if (stored !== undefined) this.running.valueBytes += stored.value.length
       return stored
+    } catch (error) {
+      this.running.storeFailed = true
+      throw error
+    }
+  }
+
+  /** When what the store has of a key expires. No value counts as read: that depends on what a node has in memory. */
+  protected storedExpiry(key: string): number | undefined {
+    try {
+      return this.store.expiryOf(this.index, key)
     } catch (error) {
       this.running.storeFailed = true
       throw error
@@ -419,7 +435,7 @@ class Overlay extends View<ViewedStore> implements Database {
   }
 
   delete(key: string): boolean {
-    if (super.get(key) === undefined) return false
+    if (this.expiryOf(key) === undefined) return false
     this.#write(key, undefined)
     return true
   }
@@ -454,12 +470,23 @@ class Overlay extends View<ViewedStore> implements Database {
   }
 
   protected override stored(key: string): StoredValue | undefined {
-    if (key === this.#key) return this.#value
+    const written = this.#written(key)
+    return written === undefined ? super.stored(key) : (written ?? undefined)
+  }
+
+  protected override storedExpiry(key: string): number | undefined {
+    const written = this.#written(key)
+    return written === undefined ? super.storedExpiry(key) : written?.expireAt
+  }
+
+  /** What the command made of a key: null when it is gone; undefined: nothing, so the store has it. */
+  #written(key: string): StoredValue | null | undefined {
+    if (key === this.#key) return this.#value ?? null
     if (this.#others.size > 0) {
       const written = this.#others.get(key)
-      if (written !== undefined || this.#others.has(key)) return written
+      if (written !== undefined || this.#others.has(key)) return written ?? null
     }
-    return this.#cleared ? undefined : super.stored(key)
+    return this.#cleared ? null : undefined
   }
 
   #write(key: string, value: StoredValue | undefined): void {

@@ -49,6 +49,7 @@ import { internalCommand, isOutdated, TransactionReplies, transactionOf } from '
 export type KeyspaceStore = Pick<
   StateStore,
   | 'get'
+  | 'expiryOf'
   | 'put'
   | 'delete'
   | 'clear'

@@ -33,6 +33,7 @@ export type Visitor = (key: Uint8Array, value: Uint8Array) => boolean
 export interface Reads {
   /** The value, in memory that the caller owns; undefined when there is none. */
   get(database: string, key: Uint8Array): Uint8Array | undefined
+  /** Costs the same whatever the size of the value. */
   has(database: string, key: Uint8Array): boolean
   /** Visits the pairs from `from` (included) on, as of one moment. `visit` must not write. */
   range(database: string, from: Uint8Array, visit: Visitor): void

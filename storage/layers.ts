@@ -8,7 +8,14 @@ import { assert } from '../raft/assert.ts'
 import type { Reads } from './engine.ts'
 import { type DiskKeyWriter, isHashed, plainKey, positionKey, positionOf } from './layout.ts'
 import type { MemtableReader, Slot } from './memtable.ts'
-import { CorruptStateError, decodeRecord, keyInRecord, type StoredValue } from './record.ts'
+import {
+  CorruptStateError,
+  checkRecord,
+  decodeRecord,
+  keyInRecord,
+  recordExpiry,
+  type StoredValue,
+} from './record.ts'
 import { databaseName } from './state-meta.ts'
 import type { ValueCache } from './value-cache.ts'
 
@@ -28,6 +35,8 @@ export interface LayersOptions {
   readonly diskKeys: DiskKeyWriter | undefined
   /** Where each database lies. */
   readonly places: readonly number[]
+  /** How many keys of each place expire on disk. */
+  readonly expires: readonly number[]
 }
 
 export class Layers {
@@ -35,6 +44,11 @@ export class Layers {
 
   constructor(options: LayersOptions) {
     this.#options = options
+  }
+
+  /** The same over layers that are bound to a moment. */
+  bound(layers: Pick<LayersOptions, 'memtable' | 'frozen' | 'disk'>): Layers {
+    return new Layers({ ...this.#options, ...layers, cache: undefined })
   }
 
   /** Where a database lies. */
@@ -59,6 +73,32 @@ export class Layers {
     const value = decodeRecord(diskKey, key, record)
     cache?.add(place, key, value)
     return value
+  }
+
+  /**
+   * When a key expires, in ms; 0: never; undefined: there is no such key. Reads no value where no key on disk expires.
+   * Throws as get() does.
+   */
+  expiryOf(database: number, key: string): number | undefined {
+    const place = this.place(database)
+    const { diskKeys, cache, expires } = this.#options
+    const inMemory = this.#find(place, key)
+    if (inMemory !== undefined) return inMemory?.expireAt
+    if (expires[place] !== 0) return this.get(database, key)?.expireAt
+    const diskKey = diskKeys?.fromText(key)
+    if (diskKey === undefined) return undefined
+    return cache?.has(place, key) ? 0 : this.expiryOnDisk(place, diskKey)
+  }
+
+  /** The same of what the disk has, whatever lies above it. */
+  expiryOnDisk(place: number, diskKey: Uint8Array): number | undefined {
+    const { disk, expires } = this.#options
+    const name = databaseName(place)
+    if (expires[place] === 0) return disk.has(name, diskKey) ? 0 : undefined
+    const record = disk.get(name, diskKey)
+    if (record === undefined) return undefined
+    checkRecord(diskKey, record)
+    return recordExpiry(record)
   }
 
   /** Visits the keys of a database from a position on. Throws CorruptStateError. */

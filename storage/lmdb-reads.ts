@@ -60,10 +60,16 @@ export class LmdbReads implements EnvironmentView {
 
   has(database: string, key: Uint8Array): boolean {
     const from = this.#database(database)
-    return this.#read(() => {
-      const withoutCopy = this.#options === undefined && this.#small.areIn(database)
-      return withoutCopy ? from.doesExist(key) : from.get(key, this.#options) !== undefined
+    if (this.#options === undefined && this.#small.areIn(database)) {
+      return this.#read(() => from.doesExist(key))
+    }
+    // A look at a large value would copy all of it; without its limit an iterator would fetch many keys at once.
+    let found = false
+    this.#visit(from.getKeys({ start: key, limit: 1, ...this.#options }), (first) => {
+      found = Buffer.compare(first, key) === 0
+      return false
     })
+    return found
   }
 
   range(database: string, from: Uint8Array, visit: Visitor): void {

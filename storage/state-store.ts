@@ -15,10 +15,9 @@ import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { type DueAt, type Known, Memtable } from './memtable.ts'
 import { keysChanging } from './page-bytes.ts'
-import { checkRecord, recordExpiry, type StoredValue } from './record.ts'
+import type { StoredValue } from './record.ts'
 import type { ScrubPosition, ScrubStep } from './scrub.ts'
 import {
-  databaseName,
   decodeMeta,
   type EntryEnd,
   META_DATABASE,
@@ -138,6 +137,11 @@ export class StateStore {
     return this.#layers.get(database, key)
   }
 
+  /** See Layers. */
+  expiryOf(database: number, key: string): number | undefined {
+    return this.#layers.expiryOf(database, key)
+  }
+
   /**
    * Visits the keys of a database from a position (layout.ts) on, in the order of positions; those of one position
    * in any order. Keys that are due and not removed yet are among them. Throws as get() does.
@@ -159,7 +163,7 @@ export class StateStore {
       memtable: this.#memtable,
       frozen: this.#frozen,
       disk: this.#environment.view(),
-      layers: { diskKeys: this.#diskKeys, places: this.#point.places },
+      layers: this.#layers,
     })
   }
 
@@ -427,9 +431,9 @@ export class StateStore {
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined
     this.#frozenChanges = 0
+    this.#expiresOnDisk = summary.expires
     this.#layers = this.#living()
     this.#dueKeys.landed(frozen)
-    this.#expiresOnDisk = summary.expires
     this.#views.enforce([this.#memtable])
     this.#running = undefined
     this.#durable = { index: point.index, term: point.term }
@@ -448,6 +452,7 @@ export class StateStore {
       cache: this.#cache,
       diskKeys: this.#diskKeys,
       places: this.#point.places,
+      expires: this.#expiresOnDisk,
     })
   }
 
@@ -466,18 +471,7 @@ export class StateStore {
     if (hidden || this.#frozen?.wasCleared(place)) return { position, expireAt: undefined }
     // Whatever is written to a key that lies on disk comes by here, so no outdated value is ever kept.
     const kept = this.#cache.take(place, key)
-    return { position, expireAt: kept?.expireAt ?? this.#expiryOnDisk(place, diskKey) }
-  }
-
-  #expiryOnDisk(place: number, diskKey: Uint8Array): number | undefined {
-    const name = databaseName(place)
-    if (this.#expiresOnDisk[place] === 0) {
-      return this.#environment.has(name, diskKey) ? 0 : undefined
-    }
-    const record = this.#environment.get(name, diskKey)
-    if (record === undefined) return undefined
-    checkRecord(diskKey, record)
-    return recordExpiry(record)
+    return { position, expireAt: kept?.expireAt ?? this.#layers.expiryOnDisk(place, diskKey) }
   }
 
   /** Within an entry: what follows belongs to it. */

@@ -6,7 +6,7 @@
  */
 
 import type { EnvironmentView } from './engine.ts'
-import { type KeyVisitor, Layers, type LayersOptions } from './layers.ts'
+import type { KeyVisitor, Layers } from './layers.ts'
 import type { Memtable } from './memtable.ts'
 import type { StoredValue } from './record.ts'
 
@@ -33,6 +33,8 @@ export interface StateView {
   readonly clock: number
   /** As StateStore.get. */
   get(database: number, key: string): StoredValue | undefined
+  /** As StateStore.expiryOf. */
+  expiryOf(database: number, key: string): number | undefined
   /** As StateStore.range. */
   range(database: number, fromPosition: number, visit: KeyVisitor): void
   /** The number of keys in a database. */
@@ -47,7 +49,8 @@ interface ViewOptions {
   readonly memtable: Memtable
   readonly frozen: Memtable | undefined
   readonly disk: EnvironmentView
-  readonly layers: Pick<LayersOptions, 'diskKeys' | 'places'>
+  /** Those of the store, as they are now. */
+  readonly layers: Layers
   readonly openedAt: number
   readonly closed: (view: View) => void
 }
@@ -65,17 +68,19 @@ class View implements StateView {
     this.clock = options.clock
     this.openedAt = options.openedAt
     this.memtables = frozen === undefined ? [memtable] : [memtable, frozen]
-    this.#layers = new Layers({
-      ...options.layers,
+    this.#layers = options.layers.bound({
       memtable: memtable.bind(),
       frozen: frozen?.reader,
       disk,
-      cache: undefined,
     })
   }
 
   get(database: number, key: string): StoredValue | undefined {
     return this.#open().get(database, key)
+  }
+
+  expiryOf(database: number, key: string): number | undefined {
+    return this.#open().expiryOf(database, key)
   }
 
   range(database: number, fromPosition: number, visit: KeyVisitor): void {

@@ -49,6 +49,10 @@ export class ValueCache {
     return old
   }
 
+  has(place: number, key: string): boolean {
+    return this.#young.has(place, key) || this.#old.has(place, key)
+  }
+
   /** A value was read from disk. Copies it. */
   add(place: number, key: string, value: StoredValue): void {
     const bytes = KEY_BYTES + key.length + value.value.length
@@ -90,6 +94,10 @@ class Generation {
   get(place: number, key: string): StoredValue | undefined {
     const ref = this.#place(place).get(key)
     return ref === undefined ? undefined : (this.#values.stored(ref) ?? undefined)
+  }
+
+  has(place: number, key: string): boolean {
+    return this.#place(place).has(key)
   }
 
   set(place: number, key: string, stored: StoredValue): void {

@@ -40,6 +40,8 @@ export interface ReadonlyDatabase {
    * to.
    */
   get(key: string): StoredValue | undefined
+  /** When a key expires, in ms; 0: never; undefined: it is not there. Cheaper than get() where values are large. */
+  expiryOf(key: string): number | undefined
   watched(key: string): Watched
   /** Whether nothing happened to the key since; of one that was missing: also that it did not come and go. */
   isAsWatched(key: string, watched: Watched): boolean

@@ -84,10 +84,10 @@ function persist(db: Database, args: Args): Reply {
 /** A read of the time to expire: `unit` says in what it is told. */
 function told({ seconds, absolute }: TimeUnit): (db: ReadonlyDatabase, args: Args) => Reply {
   return (db, args) => {
-    const value = db.get(keyOf(argument(args, 1)))
-    if (value === undefined) return NO_KEY
-    if (value.expireAt === 0) return NO_EXPIRY
-    const ms = absolute ? value.expireAt : value.expireAt - db.now
+    const expireAt = db.expiryOf(keyOf(argument(args, 1)))
+    if (expireAt === undefined) return NO_KEY
+    if (expireAt === 0) return NO_EXPIRY
+    const ms = absolute ? expireAt : expireAt - db.now
     return seconds ? Math.floor((ms + MS_PER_SECOND / 2) / MS_PER_SECOND) : ms
   }
 }

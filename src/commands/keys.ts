@@ -40,7 +40,7 @@ function* exists(db: ReadonlyDatabase, args: Args): Slices {
   let found = 0
   for (let i = 1; i < args.length; i++) {
     if (i % SLICE_WORK === 0) yield []
-    if (db.get(keyOf(argument(args, i))) !== undefined) found++
+    if (db.expiryOf(keyOf(argument(args, i))) !== undefined) found++
   }
   return { reply: found }
 }

@@ -150,12 +150,28 @@ export function reportStops(report: Report, { stop, processor, collection }: Sto
  * `count` commands through one connection, at most a thousand on their way; each must be answered with exactly
  * `replyBytes` bytes. Resolves with commands per second.
  */
-export async function pipeline(
+export function pipeline(
   port: number,
   count: number,
   command: (at: number) => Words,
   replyBytes: number,
 ): Promise<number> {
+  const requests = (from: number, to: number): Buffer => {
+    const all: Buffer[] = []
+    for (let at = from; at < to; at++) all.push(request(command(at)))
+    return Buffer.concat(all)
+  }
+  return pipelined({ port, count, requests, replyBytes })
+}
+
+/** The same for commands that are made many at a time: `requests` gives those from one number to before another. */
+export async function pipelined(load: {
+  readonly port: number
+  readonly count: number
+  requests(from: number, to: number): Buffer
+  readonly replyBytes: number
+}): Promise<number> {
+  const { port, count, replyBytes } = load
   const startedAt = performance.now()
   const socket = await open(port)
   let received = 0
@@ -164,9 +180,8 @@ export async function pipeline(
     const send = (): void => {
       while (sent < count && sent - received / replyBytes <= DEPTH / 2) {
         const to = Math.min(count, sent + DEPTH / 2)
-        const requests: Buffer[] = []
-        for (; sent < to; sent++) requests.push(request(command(sent)))
-        socket.write(Buffer.concat(requests))
+        socket.write(load.requests(sent, to))
+        sent = to
       }
     }
     socket.on('data', (chunk) => {

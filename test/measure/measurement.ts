@@ -16,6 +16,8 @@ export interface MeasureOptions {
   readonly factor: number
   /** How long to go on, where that is a matter of time. */
   readonly minutes: number
+  /** Keeps the lines of a measurement that belong into a document. */
+  readonly keep?: (lines: readonly string[]) => void
 }
 
 export interface Figure {

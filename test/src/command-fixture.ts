@@ -93,6 +93,10 @@ export class MemoryStore implements KeyspaceStore {
     this.databases.set(a, second).set(b, first)
   }
 
+  expiryOf(database: number, key: string): number | undefined {
+    return this.#database(database).get(key)?.expireAt
+  }
+
   size(database: number): number {
     return this.#database(database).size
   }
@@ -109,6 +113,7 @@ export class MemoryStore implements KeyspaceStore {
     return {
       clock: this.#clock,
       get: (index, key) => keysOf(index).get(key),
+      expiryOf: (index, key) => keysOf(index).get(key)?.expireAt,
       range: (index, from, visit) => visitInOrder(keysOf(index), from, visit),
       size: (index) => keysOf(index).size,
       release: () => {

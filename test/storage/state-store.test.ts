@@ -349,6 +349,32 @@ describe('what only a bug can do is an assertion', () => {
   })
 })
 
+describe('when a key expires', () => {
+  it('is told of every layer, and needs no value where no key on disk expires', async () => {
+    const { store, environment } = await startedStore(new MemoryEngine(), { cacheBytes: 0 })
+    put(store, 'old', 'value')
+    put(store, 'gone', 'value')
+    await store.checkpoint()
+    const read: string[] = []
+    const get = environment.get.bind(environment)
+    environment.get = (database, key) => {
+      read.push(database)
+      return get(database, key)
+    }
+    store.delete(0, 'gone')
+    commit(store)
+    put(store, 'new', 'value', { expireAt: 5000 })
+    const told = (of: Pick<StateStore, 'expiryOf'>): (number | undefined)[] =>
+      ['old', 'gone', 'new', 'never'].map((key) => of.expiryOf(0, key))
+    const view = store.view() ?? assert.fail()
+    assert.deepEqual(told(store), [0, undefined, 5000, undefined])
+    assert.deepEqual(read, [], 'values were read')
+    await store.checkpoint()
+    for (const one of [store, view]) assert.deepEqual(told(one), [0, undefined, 5000, undefined])
+    view.release()
+  })
+})
+
 describe('a damaged state is found', () => {
   async function engineWithState(): Promise<MemoryEngine> {
     const engine = new MemoryEngine()
