@@ -5,7 +5,6 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Index } from '../raft/types.ts'
 import type { StateStore, StateView, StoredValue } from '../storage/state-store.ts'
 import {
   CommandError,
@@ -18,6 +17,7 @@ import {
 } from './commands/command.ts'
 import { limits } from './config.ts'
 import type { KeyspaceCounts } from './keyspace-counts.ts'
+import { ClockBehind, type Moment } from './moment.ts'
 import { DATABASES } from './session.ts'
 
 /** What handlers read: the state store, or a view of one moment of it. */
@@ -34,30 +34,6 @@ const EXPIRE_AT_MAX = Number.MAX_SAFE_INTEGER
 const tooHeavy = new CommandError(
   'ERR too many bytes of values were rewritten in one go; this command was not executed',
 )
-
-/** When a command runs, in ms of the logical clock. */
-export interface Moment {
-  /** The clock that the command sees: whatever is due by it is gone. */
-  readonly now: number
-  /**
-   * The clock of the entries applied. A key that is due by `now` only may be hidden by no linearizable read, because
-   * no entry says so yet: another node, or the next leader, might still show it. undefined: hide it all the same.
-   */
-  readonly applied: number | undefined
-}
-
-/**
- * A read met a key that is due by its clock but not yet by an entry's. It must run again once one has been applied, at
- * the clock of that: to no later time it would come to an end where keys fall due all the time.
- */
-export class ClockBehind {
-  /** The clock that must be applied first. */
-  readonly needed: number
-
-  constructor(needed: number) {
-    this.needed = needed
-  }
-}
 
 /** What the views of all databases share while one command runs. */
 interface Running {
@@ -104,14 +80,6 @@ export function storeOf(
     // Of now, not of the view: a key that came since then counts as well, which never tells too little.
     createdSince: (database, key, since) => store.createdSince(database, key, since),
   }
-}
-
-/** More than the commands of any entry that a leader makes: limits.entryCommandsMax. */
-const PLACES_OF_ENTRY = 1024
-
-/** The version of what the command at `place` of an entry writes; a safe integer for 2^43 entries. */
-export function versionOf(index: Index, place: number): Version {
-  return index * PLACES_OF_ENTRY + Math.min(place, PLACES_OF_ENTRY - 1)
 }
 
 /** The databases for read handlers. */
@@ -317,12 +285,7 @@ abstract class View<Store extends ReadableStore> implements ReadonlyDatabase {
 
   /** When what the store has of a key expires. No value counts as read: that depends on what a node has in memory. */
   protected storedExpiry(key: string): number | undefined {
-    try {
-      return this.store.expiryOf(this.index, key)
-    } catch (error) {
-      this.running.storeFailed = true
-      throw error
-    }
+    return this.reading(() => this.store.expiryOf(this.index, key))
   }
 }
 
@@ -356,6 +319,13 @@ class ReadView extends View<ReadableStore> implements ReadDatabase {
     if (value === undefined) this.#counts.misses++
     else this.#counts.hits++
     return value
+  }
+
+  override expiryOf(key: string): number | undefined {
+    const expireAt = super.expiryOf(key)
+    if (expireAt === undefined) this.#counts.misses++
+    else this.#counts.hits++
+    return expireAt
   }
 
   database(index: number): ReadDatabase {

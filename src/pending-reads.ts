@@ -9,9 +9,9 @@
 import { assert } from '../raft/assert.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { Call, ReadTime, Stream } from './call.ts'
-import { ClockBehind } from './database-view.ts'
 import { NO_ROOM } from './keyspace.ts'
 import { LongRead } from './long-reads.ts'
+import { ClockBehind } from './moment.ts'
 import type { RouterLimits, RouterOptions, RouterPorts } from './router.ts'
 
 /** Reads that one round was asked for. */

@@ -16,10 +16,10 @@ import {
 } from '../../src/commands/command.ts'
 import { encodeDump } from '../../src/commands/dump-payload.ts'
 import { limits } from '../../src/config.ts'
-import { ClockBehind } from '../../src/database-view.ts'
 import { FEATURE_LEVEL, firstLevel } from '../../src/feature-level.ts'
 import { fence, hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
 import { LongRead } from '../../src/long-reads.ts'
+import { ClockBehind } from '../../src/moment.ts'
 import { encodeCommands } from '../../storage/codec.ts'
 import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
 
