@@ -138,9 +138,7 @@ export const nullArray: NullArrayReply = new NullArrayReply()
 /**
  * The first buffer of a connection: most pipelines of small replies fit after one or two doublings.
  */
-const FIRST_CAPACITY_BYTES = 2048
-/** So much of a buffer is given away as it is: copying it would cost more than making a new buffer now and then. */
-const GIVEN_AWAY_BYTES_MAX = 256
+const FIRST_CAPACITY_BYTES = 1024
 /** A buffer up to this size stays with its connection; Redis keeps as much per client. */
 const RETAINED_CAPACITY_BYTES = 16 * 1024
 /** Below this many bytes a loop beats a call of TypedArray.set. */
@@ -178,13 +176,11 @@ const FALSE: Uint8Array = Buffer.from('#f\r\n')
  */
 export class ReplyBuffer {
   #buffer: Buffer = EMPTY
-  /** What stands before it was taken, and is not written any more. */
-  #start = 0
-  #end = 0
+  #length = 0
 
   /** Bytes appended since the last take. */
   get length(): number {
-    return this.#end - this.#start
+    return this.#length
   }
 
   /**
@@ -209,26 +205,20 @@ export class ReplyBuffer {
   }
 
   /**
-   * Everything appended so far, in memory that nobody writes again, and starts anew. A few bytes are
-   * handed over where they are, and what follows is written behind them; more of a small buffer is
-   * copied out; a large one is handed over, so that no connection keeps what one reply took.
+   * Everything appended so far, in memory that nobody writes again, and starts anew. A small buffer
+   * is copied out and kept; a large one is handed over, so that no connection keeps what one reply
+   * took.
    */
   take(): Uint8Array {
-    const buffer = this.#buffer
-    const start = this.#start
-    const end = this.#end
-    if (buffer.length > RETAINED_CAPACITY_BYTES) {
+    const length = this.#length
+    this.#length = 0
+    if (this.#buffer.length > RETAINED_CAPACITY_BYTES) {
+      const taken = this.#buffer.subarray(0, length)
       this.#buffer = EMPTY
-      this.#start = this.#end = 0
-      return buffer.subarray(start, end)
+      return taken
     }
-    if (end - start <= GIVEN_AWAY_BYTES_MAX) {
-      this.#start = end
-      return buffer.subarray(start, end)
-    }
-    this.#end = start
-    const taken = Buffer.allocUnsafe(end - start)
-    buffer.copy(taken, 0, start, end)
+    const taken = Buffer.allocUnsafe(length)
+    this.#buffer.copy(taken, 0, 0, length)
     return taken
   }
 
@@ -273,25 +263,25 @@ export class ReplyBuffer {
     const length = Buffer.byteLength(text)
     this.#reserve(HEADER_BYTES_MAX + length + 2)
     this.#header(DOLLAR, length)
-    this.#end += this.#buffer.write(text, this.#end, length)
+    this.#length += this.#buffer.write(text, this.#length, length)
     this.#lineEnd()
   }
 
   /** Writes a short text as ASCII; false, and nothing written, when it is not. */
   #asciiText(text: string): boolean {
     this.#reserve(HEADER_BYTES_MAX + text.length + 2)
-    const before = this.#end
+    const before = this.#length
     this.#header(DOLLAR, text.length)
-    let at = this.#end
+    let at = this.#length
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i)
       if (unit > 127) {
-        this.#end = before
+        this.#length = before
         return false
       }
       this.#buffer[at++] = unit
     }
-    this.#end = at
+    this.#length = at
     this.#lineEnd()
     return true
   }
@@ -314,8 +304,8 @@ export class ReplyBuffer {
       return
     }
     this.#reserve(1 + digits.length + 2)
-    this.#buffer[this.#end++] = COMMA
-    this.#end += this.#buffer.write(digits, this.#end, 'latin1')
+    this.#buffer[this.#length++] = COMMA
+    this.#length += this.#buffer.write(digits, this.#length, 'latin1')
     this.#lineEnd()
   }
 
@@ -328,7 +318,7 @@ export class ReplyBuffer {
     const length = Buffer.byteLength(body)
     this.#reserve(HEADER_BYTES_MAX + length + 2)
     this.#header(EQUALS, length)
-    this.#end += this.#buffer.write(body, this.#end, length)
+    this.#length += this.#buffer.write(body, this.#length, length)
     this.#lineEnd()
   }
 
@@ -352,7 +342,7 @@ export class ReplyBuffer {
   /** A type byte, a decimal number and CRLF; the caller has reserved HEADER_BYTES_MAX. */
   #header(marker: number, value: number): void {
     const buffer = this.#buffer
-    let at = this.#end
+    let at = this.#length
     buffer[at++] = marker
     if (value >= 0 && value < 10) {
       buffer[at++] = ZERO + value
@@ -371,24 +361,24 @@ export class ReplyBuffer {
     }
     buffer[at++] = CR
     buffer[at++] = LF
-    this.#end = at
+    this.#length = at
   }
 
   #lineEnd(): void {
-    this.#buffer[this.#end++] = CR
-    this.#buffer[this.#end++] = LF
+    this.#buffer[this.#length++] = CR
+    this.#buffer[this.#length++] = LF
   }
 
   #copy(bytes: Uint8Array): void {
     const count = bytes.length
     if (count > LOOP_COPY_BYTES) {
-      this.#buffer.set(bytes, this.#end)
+      this.#buffer.set(bytes, this.#length)
     } else {
       const buffer = this.#buffer
-      const at = this.#end
+      const at = this.#length
       for (let i = 0; i < count; i++) buffer[at + i] = bytes[i] as number
     }
-    this.#end += count
+    this.#length += count
   }
 
   /**
@@ -396,18 +386,14 @@ export class ReplyBuffer {
    * gets an eighth on top, so that the small replies behind it do not double 64 MiB.
    */
   #reserve(count: number): void {
-    if (this.#end + count <= this.#buffer.length) return
-    const { length } = this
-    const needed = length + count
-    // What was given away is no room that these replies had.
-    const capacity = this.#buffer.length - this.#start
+    const needed = this.#length + count
+    const capacity = this.#buffer.length
+    if (needed <= capacity) return
     const grown = Buffer.allocUnsafeSlow(
       Math.max(FIRST_CAPACITY_BYTES, 2 * capacity, needed + (needed >>> 3)),
     )
-    this.#buffer.copy(grown, 0, this.#start, this.#end)
+    this.#buffer.copy(grown, 0, 0, this.#length)
     this.#buffer = grown
-    this.#start = 0
-    this.#end = length
   }
 }
 
