@@ -81,6 +81,8 @@ export class Frontend {
   /** Wait until the router has room. */
   #held = new Set<ClientConnection>()
   #dirty = new Set<ClientConnection>()
+  /** Between the two halves of a turn. */
+  #inTurn = false
   /** Wait for the end of CLIENT PAUSE. */
   #postponed = new Set<ClientConnection>()
   #pause: Pause | undefined
@@ -133,7 +135,8 @@ export class Frontend {
       },
       dirty: (connection) => {
         this.#dirty.add(connection)
-        options.wake()
+        // The second half of this very turn writes it: another turn would find nothing to do.
+        if (!this.#inTurn) options.wake()
       },
       offended: ({ session: { id, address } }, reason) =>
         options.log.warn({ client: id, address }, `client closed: ${reason}`),
@@ -292,8 +295,9 @@ export class Frontend {
     }
   }
 
-  /** First half of a turn: the connections that have input start their shares of commands. */
+  /** First half of a turn, whose second one follows: connections that have input start their shares of commands. */
   work(): void {
+    this.#inTurn = true
     this.#turnBytes = 0
     this.#evict()
     if (this.#held.size > 0 && !this.#options.router.congested) {
@@ -319,6 +323,7 @@ export class Frontend {
 
   /** Second half: every connection with replies writes them, once. */
   flush(): void {
+    this.#inTurn = false
     const dirty = this.#dirty
     if (dirty.size > 0) {
       this.#dirty = new Set()

@@ -50,6 +50,26 @@ describe('who is let in', () => {
 })
 
 describe('turns', () => {
+  test('what is answered inside a turn leaves with it, and asks for no other; outside it asks for one', async () => {
+    const server = await FrontendBench.open()
+    const client = server.connect()
+    client.ask('GET a')
+    server.begin()
+    server.wakes = 0
+    server.bench.answerRounds(true)
+    assert.equal(server.wakes, 0)
+    server.frontend.flush()
+    assert.equal(client.read(), '$-1|')
+    client.ask('GET a')
+    server.begin()
+    server.frontend.flush()
+    server.wakes = 0
+    server.bench.answerRounds(true)
+    assert.equal(server.wakes, 1)
+    server.turn()
+    assert.equal(client.read(), '$-1|')
+  })
+
   test('one that floods does not hold up one that asks little', async () => {
     const server = await FrontendBench.open()
     const [flood, polite] = [server.connect(), server.connect()]
