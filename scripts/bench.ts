@@ -201,6 +201,7 @@ async function growth(values: Values): Promise<void> {
     seconds,
     full: values.full,
     only,
+    progress: (line) => process.stderr.write(`${line}\n`),
     print: (line) => {
       lines.push(line)
       print(line)

@@ -41,6 +41,12 @@ const KEY_DIGITS = 12
 /** Where the last digit of a key stands in both commands: behind '*', a count, a name of three letters and 'key:'. */
 const KEY_END = 22 + KEY_DIGITS - 1
 const ZERO = 48
+
+/** The name of a key as the load has it. */
+export function keyOf(at: number): string {
+  return `key:${String(at).padStart(KEY_DIGITS, '0')}`
+}
+
 const CR = 13
 const LF = 10
 const MINUS = 45
@@ -152,7 +158,7 @@ class Run {
   constructor(load: Load) {
     this.#load = load
     this.#deadlineMs = load.seconds * 1000
-    const key = `$16\r\nkey:${'0'.repeat(KEY_DIGITS)}\r\n`
+    const key = `$16\r\n${keyOf(0)}\r\n`
     const value = `$${load.valueBytes}\r\n${'x'.repeat(load.valueBytes)}\r\n`
     this.#set = Buffer.from(`*3\r\n$3\r\nSET\r\n${key}${value}`)
     this.#get = Buffer.from(`*2\r\n$3\r\nGET\r\n${key}`)
