@@ -16,8 +16,12 @@ import { firstLevel } from './feature-level.ts'
 import { hashKeyCommand } from './keyspace.ts'
 import { formatAddress, parseAddress, sameAddress } from './network.ts'
 import { OperatorError } from './operator-error.ts'
+import type { PeerStats } from './peer.ts'
 import type { Identity } from './peer-handshake.ts'
 import type { ReplicaOptions } from './replica-ports.ts'
+
+/** While nodes of the list are missing: every so many sweeps each is named, for its address may be wrong. */
+const SWEEPS_PER_WARNING = 10
 
 /** The `cluster` option as this node sees it. Addresses are in their one form (network.ts). */
 export interface ClusterList {
@@ -94,6 +98,8 @@ export function membersToAsk(config: Config): readonly string[] {
 export interface Watcher {
   /** acquainted() changed. */
   changed(): void
+  /** Comes again and again, at a steady pace. */
+  swept(): void
   /** A member of `clusterId` names this node in its membership. */
   invited(clusterId: string, by: NodeId): void
 }
@@ -102,6 +108,7 @@ export interface Watcher {
 export interface Acquaintances {
   /** The nodes that answered at their listed addresses, unbound and with the same list, and are still there. */
   acquainted(): readonly Identity[]
+  stats(): readonly Pick<PeerStats, 'address' | 'error' | 'unanswered'>[]
   watch(watcher: Watcher | undefined): void
   /** From now on this node speaks as one of that cluster. Only after that is durable. */
   bind(clusterId: string): void
@@ -126,8 +133,10 @@ export interface BootstrapOptions {
   readonly randomBytes: (count: number) => Uint8Array
   /** The payload of entry 2: what the state machine needs to be born with, equal everywhere; of a cluster with these. */
   readonly firstCommands: (others: readonly Identity[]) => Uint8Array
-  readonly log: { info(fields: Readonly<Record<string, unknown>>, text: string): void }
+  readonly log: Record<'info' | 'warn', LogLine>
 }
+
+type LogLine = (fields: Readonly<Record<string, unknown>>, text: string) => void
 
 export interface Binding {
   readonly clusterId: string
@@ -199,8 +208,18 @@ function decide({
       const clusterId = Buffer.from(randomBytes(20)).toString('hex')
       settle({ clusterId, members, by: self.id, others })
     }
+    let sweeps = 0
+    const swept = (): void => {
+      if (++sweeps % SWEEPS_PER_WARNING !== 0) return
+      for (const { address, error, unanswered } of peers.stats()) {
+        // What a node there has refused was said already.
+        if (!unanswered) continue
+        log.warn({ peer: address }, `cluster: no node answers at ${address}: ${error}`)
+      }
+    }
     peers.watch({
       changed,
+      swept,
       invited: (clusterId, by) => settle({ clusterId, members: undefined, by, others: [] }),
     })
     if (join.length > 0) log.info({ join }, 'waiting to be added to the cluster of these members')

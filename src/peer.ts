@@ -25,6 +25,8 @@ export interface PeerStats {
   readonly messagesDropped: number
   /** Why the last control link to it ended; undefined while there is one. */
   readonly error: string | undefined
+  /** That was because no node answered there: a wrong address looks like that. */
+  readonly unanswered: boolean
 }
 
 export class Peer {
@@ -37,6 +39,7 @@ export class Peer {
   #identity: Identity | undefined
   #up = false
   #error: string | undefined
+  #unanswered = false
   /** Of links that have ended. */
   readonly #past = { bytesIn: 0, bytesOut: 0, messagesIn: 0, messagesOut: 0 }
   messagesDropped = 0
@@ -95,7 +98,10 @@ export class Peer {
   /** A link to it has ended. */
   dialledEnded(kind: LinkKind, link: PeerLink, end: LinkEnd): void {
     this.#diallers.get(kind)?.ended(link)
-    if (kind === 'control') this.#error = describeEnd(end)
+    if (kind === 'control') {
+      this.#error = describeEnd(end)
+      this.#unanswered = end.type === 'broken'
+    }
     this.#account(link)
   }
 
@@ -146,6 +152,7 @@ export class Peer {
       ...total,
       messagesDropped: this.messagesDropped,
       error: this.link('control') === undefined ? this.#error : undefined,
+      unanswered: this.link('control') === undefined && this.#unanswered,
     }
   }
 

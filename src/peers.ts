@@ -362,6 +362,7 @@ export class Peers implements Transport, Acquaintances {
       for (const link of [...this.#greeting]) link.sweep()
       this.enquiries.sweep()
       for (const peer of [...this.#peers.values()]) peer.sweep()
+      this.#watcher?.swept()
     })
   }
 

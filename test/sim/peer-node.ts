@@ -172,7 +172,10 @@ export class PeerNode {
       store: this.#store(),
       randomBytes,
       firstCommands: () => new Uint8Array([1]),
-      log: { info: (_, text) => this.lines.push(text) },
+      log: {
+        info: (_, text) => this.lines.push(text),
+        warn: (_, text) => this.lines.push(text),
+      },
     })
     if (binding.membership !== undefined) this.peers.setMembers(binding.membership.members, 1)
     return binding

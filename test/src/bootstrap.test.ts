@@ -113,6 +113,15 @@ test('no cluster while one listed node is missing', async () => {
   await world.start(1)
   await world.time.runFor(30_000)
   assert.ok(world.disks.every(({ clusterId }) => clusterId === undefined))
+  // Each says again and again whom it waits for, and why.
+  for (const node of world.nodes) {
+    const warnings = node?.lines.filter((line) => /no node answers/.test(line)) ?? []
+    if (node === undefined) continue
+    assert.ok(warnings.length >= 3 && warnings.length <= 30, `${warnings.length} warnings`)
+    for (const line of warnings) {
+      assert.match(line, /^cluster: no node answers at 127\.0\.0\.3:\d+: ./)
+    }
+  }
   // One that was there and went does not count either: all must be there at the same time.
   world.kill(1)
   await world.start(2)
@@ -258,6 +267,7 @@ test('a failing write rejects, and the node does not speak as bound', async () =
     self: { id: nodeId('a'), clientAddress: '127.0.0.1:2' },
     peers: {
       acquainted: () => [],
+      stats: () => [],
       watch: () => {},
       bind: () => {
         bound = true
@@ -266,7 +276,7 @@ test('a failing write rejects, and the node does not speak as bound', async () =
     store: { bind: () => Promise.reject(new Error('no space')) },
     randomBytes: (count) => new Uint8Array(count),
     firstCommands: () => new Uint8Array(1),
-    log: { info: () => {} },
+    log: { info: () => {}, warn: () => {} },
   })
   await assert.rejects(failing, /no space/)
   assert.equal(bound, false)
