@@ -23,7 +23,7 @@ function machine(network: SimNetwork, index: number): Machine {
   const ignore = (): void => {}
   const events = {
     ...{ touched: ignore, died: ignore, opened: ignore, differs: ignore, silent: ignore },
-    ...{ build: (): undefined => undefined, cameBack: ignore },
+    ...{ build: (): undefined => undefined, cameBack: ignore, forcing: ignore, forced: ignore },
     ...{ landing: ignore, broken: ignore, applied: ignore, read: ignore, persisting: ignore },
     ...{ compacting: ignore, switching: ignore, switched: ignore },
   }

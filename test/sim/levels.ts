@@ -34,6 +34,11 @@ export class Levels {
     return this.#reached
   }
 
+  /** Of the newest build there is in this run. */
+  newest(machine: Machine): number | undefined {
+    return this.isUpgrade ? NEWER : machine.level
+  }
+
   /** What the build knows that a machine starts with; undefined: it says nothing, as the oldest ones do. */
   build(machine: Machine): number | undefined {
     const { level } = machine

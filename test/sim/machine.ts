@@ -15,6 +15,7 @@ import { limits } from '../../src/config.ts'
 import { loadConfig } from '../../src/config-load.ts'
 import { type Damage, endServing, knownDamage, reinstall, soundSources } from '../../src/damage.ts'
 import { DiskSpace } from '../../src/disk-space.ts'
+import { forceNewCluster } from '../../src/force-new-cluster.ts'
 import { Frontend } from '../../src/frontend.ts'
 import type { Logger } from '../../src/logger.ts'
 import type { Cancel, Clock, Timers } from '../../src/network.ts'
@@ -50,6 +51,9 @@ export interface MachineEvents extends Observer {
   touched(machine: Machine): void
   /** Its process ended by itself. */
   died(machine: Machine, reason: string): void
+  /** It is started with --force-new-cluster: nothing was done yet, and all of it is durable. */
+  forcing(machine: Machine, log: DiskLogStore): void
+  forced(machine: Machine, log: DiskLogStore): void
   /** It begins as a new node, on the disk that the node `old` has had. */
   cameBack(machine: Machine, old: NodeId): void
   /** It runs on its old disk now; nothing was told to anybody yet. */
@@ -93,6 +97,8 @@ export class Machine {
   /** Why it can never start again. */
   lost: string | undefined
   wallError = 0
+  /** It is started with --force-new-cluster. */
+  isForced = false
   /** What its build knows: src/feature-level.ts. */
   level: number | undefined
   /** Chains of its log by index; what lies behind its last entry means nothing. */
@@ -257,6 +263,7 @@ export class Machine {
       await this.#reinstall(host, storage, damage)
       return
     }
+    if (this.isForced) await this.#force(host, storage)
     const { nodeId, clusterId } = log.identity()
     this.id = nodeId
     const { ownClock: clock, ownTimers: timers } = host
@@ -326,6 +333,21 @@ export class Machine {
     await frontend.open([this.name], config.get('port'))
     await replica.open([this.name], config.get('peer-port'))
     await replica.start()
+  }
+
+  async #force(host: MachineHost, storage: Storage): Promise<void> {
+    const { config } = this
+    this.id = storage.log.identity().nodeId
+    this.#events.forcing(this, storage.log)
+    await forceNewCluster({
+      storage,
+      list: readClusterList(config.get('cluster'), config.get('peer-announce')),
+      clientAddress: config.get('announce'),
+      randomBytes: (count) => Uint8Array.from({ length: count }, () => this.#random() * 256),
+      ready: () => Promise.resolve('nobody answers'),
+      log: silentLogger(),
+    })
+    if (this.#host === host) this.#events.forced(this, storage.log)
   }
 
   /** False: what is damaged is not found by a start, so the flag was not followed, and the node ends again. */

@@ -74,6 +74,9 @@ export const markNames = [
   'feature level raised',
   'a damaged node came back in the place of the old one',
   'crash while a damaged disk is given up',
+  'a survivor became a new cluster',
+  'crash while a new cluster is forced',
+  'a node of the old cluster is refused by the forced one',
 ] as const
 
 export type Mark = (typeof markNames)[number]

@@ -34,6 +34,11 @@ export class MembershipSafety {
     this.#marks = marks
   }
 
+  /** A survivor has begun a new cluster with this entry, on its own word: who was in force before is gone. */
+  forced(index: Index, term: Term): void {
+    this.#looked.add(`${index}@${term}`)
+  }
+
   /** These entries are about to be written: the first time that a membership among them is seen. */
   persisting(machine: Machine, entries: readonly Entry[]): void {
     const [first] = entries

@@ -11,6 +11,8 @@ import { type Judge, Line } from './sim-client.ts'
 export interface ProbeOptions {
   readonly host: SimHost
   readonly machine: Machine
+  /** No other probe has it. */
+  readonly name: string
   readonly judge: Judge
   readonly retryMs: number
   /** Whether it is a member now: who is none need not serve. */
@@ -48,8 +50,8 @@ export class Probe {
   }
 
   #ask(): void {
-    const { host, machine, judge } = this.#options
-    const token = `probe.${machine.index}.${++this.#tries}`
+    const { host, machine, judge, name } = this.#options
+    const token = `${name}.${++this.#tries}`
     let left = 2
     const counting: Judge = {
       get floor(): number {

@@ -1,5 +1,6 @@
 /*
- * Bugs in how a node comes back whose disk is damaged: see test/sim/mutants.ts.
+ * Bugs in how a node comes back whose disk is damaged, and in how a survivor becomes a new cluster: see
+ * test/sim/mutants.ts.
  */
 
 import type { Mutant } from './mutation.ts'
@@ -43,6 +44,31 @@ export const rejoinMutants: readonly Mutant[] = [
         'raft/membership.js',
         `before.length === after.length && before.every((id) => after.includes(id))`,
         `before.length === after.length`,
+      ],
+    ],
+  },
+  {
+    id: 'x37',
+    name: 'a forced cluster keeps the id of the old one',
+    breaks: 'whoever is left of the old one takes part in the new one',
+    invariants: ['I25'],
+    changes: [
+      ['src/force-new-cluster.js', `clusterId: newId, hardState:`, `clusterId, hardState:`],
+    ],
+  },
+  {
+    id: 'x38',
+    name: 'a new cluster is forced in two transactions',
+    breaks:
+      'a crash between them leaves a new cluster of the old members, which none of them joins',
+    invariants: ['I25'],
+    changes: [
+      [
+        'storage/log-store.js',
+        `await this.#commit({ ...this.#stable, clusterId, hardState }, entries, [
+           forced, ...this.#undamaged(), ]);`,
+        `await this.#commit({ ...this.#stable, clusterId, hardState }, [], [forced]);
+         await this.#commit(this.#stable, entries, this.#undamaged());`,
       ],
     ],
   },

@@ -541,6 +541,11 @@ export class Invariants {
     }
   }
 
+  /** See MembershipSafety. */
+  forced(index: Index, term: Term): void {
+    this.#membershipSafety.forced(index, term)
+  }
+
   /** A persist begins: see MembershipSafety. */
   persisting(machine: Machine, entries: readonly Entry[]): void {
     const memberships = entries.some(({ payload }) => payload.type === 'membership')

@@ -15,12 +15,13 @@ import type { Peers } from '../../src/peers.ts'
 import type { ToReceiver } from '../../src/snapshot-messages.ts'
 import type { Operation as Write } from '../../storage/engine.ts'
 import { readUint64 } from '../../storage/integers.ts'
-import type { StateSwitch } from '../../storage/log-store.ts'
+import type { DiskLogStore, StateSwitch } from '../../storage/log-store.ts'
 import type { Operation } from '../linearizability/operation.ts'
 import { Canon } from './canon.ts'
 import { DifferingStates, differs } from './differing-states.ts'
 import { Electorate, votersOf } from './electorate.ts'
 import { Faults } from './faults.ts'
+import { ForcedCluster } from './forced-cluster.ts'
 import { ClientJudge } from './judge.ts'
 import { Levels } from './levels.ts'
 import {
@@ -146,6 +147,7 @@ class World implements MachineEvents {
   readonly #differing: DifferingStates
   readonly #levels: Levels
   readonly #rejoins: Rejoins
+  readonly #forced: ForcedCluster
   readonly #ofRejoins: Random
   /** When the log of a node is to be damaged; undefined: it was, or no node comes back in this run. */
   #damagesAt: number | undefined
@@ -159,7 +161,7 @@ class World implements MachineEvents {
   readonly #snapshots = new Map<Peers, number>()
   #current: Machine | undefined
   #failure: Failure | undefined
-  #phase: 'founding' | 'faults' | 'healing' | 'over' = 'founding'
+  #phase: 'founding' | 'faults' | 'healing' | 'forcing' | 'over' = 'founding'
   #deadline = SETTLING_MS
   #made = 0
 
@@ -222,6 +224,15 @@ class World implements MachineEvents {
       trace: this.#trace,
       canon: this.#canon,
       place: (name, contacts) => this.#place(name, contacts),
+    })
+    this.#forced = new ForcedCluster({
+      ...{ canon: this.#canon, electorate: this.#electorate, network: this.#network },
+      ...{ marks: this.#marks, random: random(9), swarm: this.#swarm, judge: this.#judge },
+      place: (name, contacts) => this.#place(name, contacts),
+      written: (index, term) => this.#invariants.forced(index, term),
+      probe: (machine) => this.#probe(machine),
+      isServing: () => this.#isServing(),
+      say: (who, text) => this.#trace.note(who, 'fault', [text.length], () => text),
     })
     this.#rejoins = new Rejoins({
       ...{ canon: this.#canon, network: this.#network, marks: this.#marks },
@@ -424,7 +435,8 @@ class World implements MachineEvents {
     this.#faults.look()
     if (this.#phase === 'founding' && this.#isCalm()) this.#beginFaults()
     else if (this.#phase === 'faults' && this.#isEnough()) this.#beginHealing()
-    else if (this.#phase === 'healing' && this.#isServing()) this.#finish()
+    else if (this.#phase === 'healing' && this.#isServing()) this.#beginForcing()
+    else if (this.#phase === 'forcing' && this.#forced.look()) this.#finish()
     else if (this.#time.now > this.#deadline) this.#tooLate()
   }
 
@@ -504,7 +516,8 @@ class World implements MachineEvents {
     const isMember = (): boolean => this.#electorate.member(machine) !== undefined
     const host = this.#network.host('127.0.1.200')
     const retryMs = this.#swarm.heartbeatMs
-    this.#probes.push(new Probe({ host, machine, judge: this.#judge, retryMs, isMember }))
+    const name = `${this.#phase === 'forcing' ? 'forced' : 'probe'}.${machine.index}`
+    this.#probes.push(new Probe({ host, machine, name, judge: this.#judge, retryMs, isMember }))
   }
 
   #isServing(): boolean {
@@ -531,6 +544,18 @@ class World implements MachineEvents {
         status.membership !== undefined
       )
     })
+  }
+
+  /** The last act, in some runs: a quorum is lost for good. */
+  #beginForcing(): void {
+    for (const client of this.#clients) client.leave()
+    const spread = this.#differing.hasSpread
+    if (spread || !this.#forced.isDrawn || !this.#forced.begin([...this.#machines])) {
+      this.#finish()
+      return
+    }
+    this.#phase = 'forcing'
+    this.#deadline = this.#time.now + SETTLING_MS + this.#swarm.electionMs * LIVENESS_ELECTIONS
   }
 
   #finish(): void {
@@ -560,13 +585,23 @@ class World implements MachineEvents {
     this.#differing.opened(machine, how === 'state re-installed')
   }
 
+  forcing(machine: Machine, log: DiskLogStore): void {
+    this.#trace.note(machine.name, 'forces', [log.lastIndex()], () => `at ${log.lastIndex()}`)
+    this.#judging(() => this.#forced.forcing(machine, log))
+  }
+
+  forced(machine: Machine, log: DiskLogStore): void {
+    this.#judging(() => this.#forced.forced(machine, log))
+  }
+
   cameBack(machine: Machine, old: NodeId): void {
     this.#trace.note(machine.name, 'comes back', [], () => `as ${machine.id}, it was ${old}`)
     this.#rejoins.opened(machine, old)
   }
 
   build(machine: Machine): number | undefined {
-    return this.#levels.build(machine)
+    // Who joins then must be let in.
+    return this.#phase === 'forcing' ? this.#levels.newest(machine) : this.#levels.build(machine)
   }
 
   differs(machine: Machine, what: string): void {
@@ -600,6 +635,7 @@ class World implements MachineEvents {
       return `${environment}: ${operations.length} operations are visible`
     })
     if (environment !== 'log') return
+    if (this.#phase === 'forcing') this.#forced.landing(machine)
     this.#invariants.landing(machine, operations)
     if (operations.some((operation) => isOwnLeaving(machine, operation))) {
       this.#faults.did('leaving', machine)
