@@ -47,6 +47,7 @@ export class Rejoins {
   readonly #cameBack = new Set<NodeId>()
   /** Up to where the committed memberships have been looked at. */
   #lookedTo: Index = 0
+  #forcedAt: Index = 0
 
   constructor(world: RejoinsWorld) {
     this.#world = world
@@ -87,6 +88,11 @@ export class Rejoins {
     if (this.#pairs.every((pair) => pair.next !== next)) this.#pairs.push({ old, next })
   }
 
+  /** With this entry a survivor leaves out everybody else, also whoever waits for a place. */
+  forced(index: Index): void {
+    this.#forcedAt = index
+  }
+
   /** After an entry was applied somewhere: what is committed by then is looked at once. */
   look(): void {
     const { inForce, lastIndex } = this.#world.canon
@@ -94,6 +100,7 @@ export class Rejoins {
       const before = inForce[this.#lookedTo]?.membership
       const now = inForce[++this.#lookedTo]
       if (before === undefined || now?.index !== this.#lookedTo) continue
+      if (now.index === this.#forcedAt) continue
       for (const pair of this.#pairs) this.#oneChange(pair, before, now.membership)
     }
   }

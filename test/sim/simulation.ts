@@ -229,7 +229,10 @@ class World implements MachineEvents {
       ...{ canon: this.#canon, electorate: this.#electorate, network: this.#network },
       ...{ marks: this.#marks, random: random(9), swarm: this.#swarm, judge: this.#judge },
       place: (name, contacts) => this.#place(name, contacts),
-      written: (index, term) => this.#invariants.forced(index, term),
+      written: (index, term) => {
+        this.#invariants.forced(index, term)
+        this.#rejoins.forced(index)
+      },
       probe: (machine) => this.#probe(machine),
       isServing: () => this.#isServing(),
       say: (who, text) => this.#trace.note(who, 'fault', [text.length], () => text),
