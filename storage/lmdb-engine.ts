@@ -52,6 +52,10 @@ export const LMDB_OPTIONS = {
   keyEncoding: 'binary',
   // The default shows data before it is flushed, and after a kill takes it for durable without flushing it.
   overlappingSync: false,
+  // The thread that writes begins when a batch is complete, however long it is. Where it may overtake this one in the
+  // middle, it can miss that there is more (lmdb-js writes without a barrier on x64), and looks again after a time that
+  // it doubles with each look: under libfaketime, whose waits return at once, it never came back.
+  batchStartThreshold: 1_000_000_000_000,
 } as const
 
 /** Main to worker: the path and databases come as workerData. The memory of the chunks is given away, and comes back. */

@@ -314,7 +314,7 @@ export class Faults {
       const span = machine.swarm.commitMs.max * machine.disk.slowness
       const dice = random()
       const wait = kind === 'landing' ? 0 : random() * (dice < 0.5 ? Math.min(1, span) : span * 4)
-      this.#later(wait, () => {
+      this.#strikeLater(wait, () => {
         if (random() < 0.3) this.#powerCut(machine)
         else this.#kill(machine)
       })
@@ -330,7 +330,7 @@ export class Faults {
     return this.#trap(kind, undefined, (machine) => {
       const span = machine.swarm.commitMs.max * machine.disk.slowness
       const wait = kind === 'receiving' ? random() * span * 6 : random() * span
-      this.#later(kind === 'switched' ? 0 : wait, () => {
+      this.#strikeLater(kind === 'switched' ? 0 : wait, () => {
         const dice = random()
         if (ofLeader) this.#disturbLeader(dice)
         else if (dice < 0.3) this.#powerCut(machine)
@@ -365,7 +365,9 @@ export class Faults {
     else {
       const wait = dice < 0.7 ? 0 : random() * swarm.heartbeatMs
       const ms = swarm.electionMs * (2 + random() * 3)
-      this.#later(wait, () => this.#cut((from, to) => from === leader || to === leader, ms))
+      this.#strikeLater(wait, () => {
+        this.#cut((from, to) => from === leader || to === leader, ms)
+      })
     }
   }
 
@@ -501,7 +503,7 @@ export class Faults {
     machine.damaged = place
     this.#say(machine.name, `a bit flips in ${place}`)
     // Most records are read again only by the next start.
-    this.#later(200, () => this.#kill(machine))
+    this.#strikeLater(200, () => this.#kill(machine))
     return true
   }
 
@@ -849,6 +851,13 @@ export class Faults {
   #later(ms: number, action: () => void): void {
     this.#world.network.time.after(ms, () => {
       if (!this.#healed) action()
+    })
+  }
+
+  /** The same of what a trap has sprung or set going, unless something is being staged by then. */
+  #strikeLater(ms: number, strike: () => void): void {
+    this.#later(ms, () => {
+      if (this.#now >= this.quietUntil) strike()
     })
   }
 
