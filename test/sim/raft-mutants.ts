@@ -266,14 +266,15 @@ export const raftMutants: readonly Mutant[] = [
   },
   {
     id: 'x4',
-    name: 'pre-votes are granted while a leader is heard',
+    name: 'pre-votes are granted to everybody, even while a leader is heard',
     breaks: 'whoever comes back from isolation deposes a healthy leader',
     invariants: ['I17'],
     changes: [
+      // Whose log is as good as any is rare there: a leader writes of its own accord (clock, digests).
       [
         core,
-        `message.term > this.#term && !this.#hearsLeader() &&`,
-        `message.term > this.#term &&`,
+        `message.term > this.#term && !this.#hearsLeader() && this.#isUpToDate(message.last);`,
+        `message.term > this.#term;`,
       ],
       [core, `if (this.#hearsLeader() &&`, `if (false &&`],
     ],
