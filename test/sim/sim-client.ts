@@ -59,6 +59,8 @@ export interface ClientOptions {
 
 /** What waits for replies on one connection above which a client sends no more. */
 const OPEN_MAX = 64
+/** It asks a node so often that redirects it, and then goes where it was told. */
+const MOVED_MAX = 10
 const KEYS = 12
 /** How many times faster clients are in a hurry. */
 const HURRY = 8
@@ -115,10 +117,11 @@ export class SimClient {
     const old = this.#line
     const isLost = old !== undefined && this.#options.isStranger(old.address) && random() < 0.3
     const leaves = random() < (this.#options.hurry() === undefined ? 0.01 : 0.2) || isLost
-    if (old !== undefined && !old.closed && old.silentMs() < patienceMs && !leaves) return old
+    const stays = !leaves && old?.movedTo === undefined
+    if (old !== undefined && !old.closed && old.silentMs() < patienceMs && stays) return old
     old?.leave()
     const all = addresses()
-    const address = all[Math.floor(random() * all.length)]
+    const address = old?.movedTo ?? all[Math.floor(random() * all.length)]
     this.#connections++
     this.#line = address === undefined ? undefined : new Line(this.#options, address)
     return this.#line
@@ -190,6 +193,10 @@ export class Line {
   #input: Buffer = Buffer.alloc(0)
   #unsent: Buffer[] | undefined = []
   #heardAt: number
+  /** Replies in a row that were MOVED. */
+  #moved = 0
+  /** Where a node that redirects again and again says that the leader is. */
+  movedTo: string | undefined
   closed = false
 
   constructor(options: Pick<ClientOptions, 'host' | 'judge' | 'name' | 'port'>, address: string) {
@@ -251,6 +258,9 @@ export class Line {
       if (parsed === undefined) return
       const reply = this.#input.toString('latin1', 0, parsed.end)
       this.#input = this.#input.subarray(parsed.end)
+      const [, leader] = /^-MOVED \d+ ([^:\r]+)/.exec(reply) ?? []
+      this.#moved = leader === undefined ? 0 : this.#moved + 1
+      if (this.#moved >= MOVED_MAX) this.movedTo = leader
       const asked = this.#asked.shift()
       if (asked === undefined) throw new Error(`a reply that nobody asked for: ${reply}`)
       this.#judge.replied(asked, reply)
