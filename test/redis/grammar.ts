@@ -582,15 +582,26 @@ const UNSPOILT: readonly string[] = [
   'CONFIG',
 ]
 
+/** A time that is soon over would make replies depend on how quick each server is. */
+const TIMED: readonly Argument[] = [
+  'SET',
+  'SETEX',
+  'PSETEX',
+  'GETEX',
+  'EXPIRE',
+  'PEXPIRE',
+  'RESTORE',
+]
+const SOON_OVER = /^[1-9]\d{0,5}$/
+
 function spoilt(random: Random, command: readonly Argument[]): Command {
   if (random() >= SPOIL_CHANCE) return command
   const at = 1 + below(random, command.length)
-  switch (below(random, 3)) {
-    case 0:
-      return command.filter((_, index) => index !== at)
-    case 1:
-      return [...command.slice(0, at), ...value(random), ...command.slice(at)]
-    default:
-      return command.map((argument, index) => (index === at ? (value(random)[0] ?? '') : argument))
-  }
+  const kind = below(random, 3)
+  if (kind === 0) return command.filter((_, index) => index !== at)
+  const [name = ''] = command
+  const [wrong = ''] = value(random)
+  if (TIMED.includes(String(name).toUpperCase()) && SOON_OVER.test(String(wrong))) return command
+  if (kind === 1) return [...command.slice(0, at), wrong, ...command.slice(at)]
+  return command.map((argument, index) => (index === at ? wrong : argument))
 }

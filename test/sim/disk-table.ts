@@ -24,6 +24,8 @@ export class Table {
   readonly #values = new Map<string, Uint8Array>()
   #sorted: string[] = []
   #bytes = 0
+  /** What a bit was flipped in, and what that made of it. */
+  #flipped: { readonly before: Uint8Array; readonly after: Uint8Array } | undefined
 
   get count(): number {
     return this.#sorted.length
@@ -54,6 +56,7 @@ export class Table {
     for (const [key, value] of this.#values) copy.#values.set(key, value)
     copy.#sorted = [...this.#sorted]
     copy.#bytes = this.#bytes
+    copy.#flipped = this.#flipped
     return copy
   }
 
@@ -73,6 +76,13 @@ export class Table {
     return this.#values.get(key)
   }
 
+  /** The same as it was written, whatever bit of it was flipped since. */
+  writtenValue(key: string, unflushed: readonly Undo[]): Stored {
+    const value = this.durableValue(key, unflushed)
+    const flipped = this.#flipped
+    return flipped !== undefined && flipped.after === value ? flipped.before : value
+  }
+
   /** Turns one bit of one value; returns its key. */
   flip(random: Random): string {
     const key = this.#sorted[Math.floor(random() * this.#sorted.length)] ?? ''
@@ -82,6 +92,7 @@ export class Table {
     const changed = Uint8Array.from(value)
     const at = Math.floor(random() * changed.length)
     changed[at] = (changed[at] ?? 0) ^ (1 << Math.floor(random() * 8))
+    this.#flipped = { before: value, after: changed }
     this.#values.set(key, changed)
     return key
   }

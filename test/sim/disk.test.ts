@@ -57,6 +57,11 @@ class Bench {
     const value = log.get('log', KEY)
     return value && Buffer.from(value).toString()
   }
+
+  written(): string | undefined {
+    const value = this.disk.written('log', 'log', KEY)
+    return value && Buffer.from(value).toString()
+  }
 }
 
 test('a commit is visible when it is durable, and survives a power cut then', async () => {
@@ -129,6 +134,11 @@ test('a flipped bit changes what is read, silently', async () => {
   await bench.time.runFor(50)
   assert.match(bench.disk.flip() ?? '', /^log\/log\//)
   assert.notEqual(bench.read(log), 'one')
+  // Seed 1390290416: what was acknowledged is held, although a bit of it was flipped before others heard of it.
+  assert.equal(bench.written(), 'one')
+  bench.put(log, 'two')
+  await bench.time.runFor(50)
+  assert.deepEqual([bench.read(log), bench.written()], ['two', 'two'])
 })
 
 test('what a killed process still asks for is never answered, and touches nothing', async () => {

@@ -213,6 +213,12 @@ export class SimDisk implements Engine {
     return table.durableValue(keyText(key), stored.unflushed)
   }
 
+  /** The same as it was written: a bit that was flipped afterwards takes nothing back that was said of it. */
+  written(environment: string, database: string, key: Uint8Array): Uint8Array | undefined {
+    const stored = this.#stored.get(environment)
+    return stored?.databases.get(database)?.writtenValue(keyText(key), stored.unflushed)
+  }
+
   /** The value as readers see it. */
   stored(environment: string, database: string, key: Uint8Array): Uint8Array | undefined {
     return this.#stored.get(environment)?.databases.get(database)?.get(keyText(key))

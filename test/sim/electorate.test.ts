@@ -11,7 +11,6 @@ import { Canon } from './canon.ts'
 import { Electorate } from './electorate.ts'
 import { Machine } from './machine.ts'
 import { SimNetwork, SimTime, seededRandom } from './network.ts'
-import { readable } from './sim-invariants.ts'
 import { drawSwarm } from './swarm.ts'
 
 const random = seededRandom(1)
@@ -88,14 +87,4 @@ test('a membership that was overwritten everywhere is not under way', async () =
   one.lost = undefined
   await land({ index: 2, term: 2, payload: { type: 'noop' }, encoded: undefined })
   assert.ok(electorate.isSettled, 'it is on no disk any more')
-})
-
-test('what was committed is read where no bit was flipped', () => {
-  // Seed 1473105501: it read an entry whose bit it had flipped itself.
-  const network = new SimNetwork(new SimTime(), random)
-  const [flipped, whole] = [machine(network, 0), machine(network, 1)]
-  flipped.damaged = 'log/log/1'
-  assert.equal(readable([flipped, whole]), whole)
-  assert.equal(readable([flipped]), flipped, 'it counts as held')
-  assert.equal(readable([]), undefined)
 })

@@ -396,14 +396,14 @@ export class Invariants {
     if (commit <= canon.lastIndex) return
     const isHeld = (one: Machine, index: Index): boolean => durableTerm(one, index) === term
     const holders = this.#machines.filter((one) => isHeld(one, commit))
-    const holder = readable(holders)
+    const [holder] = holders
     hold(
       holder !== undefined && this.#electorate.commits(commit, term, isHeld),
       'I7 commit is on a durable quorum',
       () => `${machine.name} commits ${commit} in term ${term}, ${holders.length} disks hold it`,
     )
     for (let index = canon.lastIndex + 1; index <= commit; index++) {
-      const bytes = holder.disk.durable('log', 'log', logKey(index))
+      const bytes = holder.disk.written('log', 'log', logKey(index))
       hold(bytes !== undefined, 'I3 log matching', () => `${holder.name} lacks entry ${index}`)
       canon.add(decodeEntry(bytes.slice()))
     }
@@ -592,11 +592,6 @@ function logKey(index: Index): Uint8Array {
   return key
 }
 
-/** Of those that hold an entry: what a flipped bit has changed still counts as held, but is not to be read. */
-export function readable(holders: readonly Machine[]): Machine | undefined {
-  return holders.find(({ damaged }) => damaged === undefined) ?? holders[0]
-}
-
 /** Of an entry's bytes: see ENTRY_HEADER_BYTES in storage/codec.ts. */
 function termOf(encoded: Uint8Array): Term {
   return readUint64(encoded, 13)
@@ -604,7 +599,7 @@ function termOf(encoded: Uint8Array): Term {
 
 /** The term of what a power cut would leave at this index at worst. */
 export function durableTerm(machine: Machine, index: Index): Term | undefined {
-  const bytes = machine.disk.durable('log', 'log', logKey(index))
+  const bytes = machine.disk.written('log', 'log', logKey(index))
   return bytes === undefined ? undefined : termOf(bytes)
 }
 
