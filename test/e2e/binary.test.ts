@@ -12,7 +12,7 @@ import { ReplyError, RespClient } from './resp-client.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
-const ROUNDS = 3
+const ROUNDS = 2
 
 let cluster: Cluster
 let follower: RespClient

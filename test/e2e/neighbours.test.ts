@@ -19,7 +19,7 @@ const KEYS = 100_000
 /** No longer may a loop stand still. */
 const STOP_MS_MAX = 50
 /** How long a bad client goes on at least. */
-const TORMENT_MS = 1000
+const TORMENT_MS = 600
 const PATIENCE_MS = 120_000
 /** A process that gets no processor on a busy machine must not look like one that a client holds up. */
 const ELECTION_MS = 3000

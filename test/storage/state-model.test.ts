@@ -313,7 +313,7 @@ describe('the state store does whatever plain maps do', () => {
   it('in memory', async () => {
     await fc.assert(
       fc.asyncProperty(steps, (list) => runModel(new MemoryEngine(), list)),
-      { numRuns: 50 },
+      { numRuns: 30 },
     )
   })
 
@@ -333,7 +333,7 @@ describe('the state store does whatever plain maps do', () => {
         for (const at of after) await run.step(at)
         await run.close()
       }),
-      { numRuns: 15 },
+      { numRuns: 10 },
     )
   })
 
