@@ -282,7 +282,7 @@ describe('redis-benchmark', needs('redis-benchmark'), () => {
         `runs clean through the ${who}${flags.length === 0 ? '' : ' in RESP3'}`,
         logs(async () => {
           const node = await cluster[who]()
-          const args = ['-n', '2000', '-c', '50', '-r', '1000', '-t', TESTS.join(','), '--csv']
+          const args = ['-n', '1000', '-c', '50', '-r', '1000', '-t', TESTS.join(','), '--csv']
           for (const pipeline of [[], ['-P', '16']]) {
             const tool = new Tool('redis-benchmark', node, [...flags, ...args, ...pipeline])
             const { code, output } = await tool.end(BENCHMARK_MS)
