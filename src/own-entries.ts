@@ -11,7 +11,7 @@
 import { assert } from '../raft/assert.ts'
 import type { Index, Term } from '../raft/types.ts'
 import { encodeCommands, type ForwardedRun, type LoggedCommand } from '../storage/codec.ts'
-import type { Call } from './call.ts'
+import type { Call, Stream } from './call.ts'
 import { EntryPace } from './entry-pace.ts'
 import { EntryWeight, type Rewrite } from './entry-weight.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
@@ -227,9 +227,9 @@ export class OwnEntries {
     return never
   }
 
-  /** Entries up to `index` became part of the state without being applied here. */
-  skippedTo(index: Index): void {
-    for (const entry of this.#appended) if (entry.index <= index) this.#giveUp(entry)
+  /** Entries up to `index` became part of the state without being applied here. Returns what expire() does. */
+  skippedTo(index: Index): ReadonlySet<Stream> {
+    return this.#giveUp((entry) => entry.index <= index)
   }
 
   /** What was proposed in other terms than the one that this node leads now has until `deadline`. */
@@ -239,20 +239,26 @@ export class OwnEntries {
     }
   }
 
-  expire(now: number): void {
-    for (const entry of this.#appended) {
-      if (entry.deadline !== undefined && entry.deadline <= now) this.#giveUp(entry)
-    }
+  /** Returns the streams of other nodes of which calls were given up, whose outcome those will see by themselves. */
+  expire(now: number): ReadonlySet<Stream> {
+    return this.#giveUp(({ deadline }) => deadline !== undefined && deadline <= now)
   }
 
-  /** Its fate is unknown; a node that forwarded some of it will see that by itself. */
-  #giveUp(entry: EntryOfCalls): void {
-    this.#forget(entry)
+  /** The fate of these is unknown. */
+  #giveUp(isGivenUp: (entry: EntryOfCalls) => boolean): ReadonlySet<Stream> {
     const applied = this.#ports.appliedIndex()
-    for (const call of entry.items) {
-      if (call.isRemote) call.drop()
-      else call.answer(UNKNOWN_OUTCOME, applied)
+    const dropped = new Set<Stream>()
+    for (const entry of this.#appended) {
+      if (!isGivenUp(entry)) continue
+      this.#forget(entry)
+      for (const call of entry.items) {
+        if (call.isRemote) {
+          call.drop()
+          dropped.add(call.stream)
+        } else call.answer(UNKNOWN_OUTCOME, applied)
+      }
     }
+    return dropped
   }
 
   #forget(entry: EntryOfCalls): void {

@@ -16,7 +16,7 @@ import type { ProposeResult } from '../raft/core.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { LoggedCommand } from '../storage/codec.ts'
-import type { Call, ReadTime } from './call.ts'
+import type { Call, ReadTime, Stream } from './call.ts'
 import type { Args, Command, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
 import { type Batch, fence, type ReadOutcome } from './keyspace.ts'
@@ -342,12 +342,16 @@ export class Router {
   afterApply(): void {
     const never = this.#entries.afterApply()
     for (const call of never) this.#placeAgain(call)
-    // Reads behind them must not run before them.
-    for (const stream of new Set(never.map((call) => call.stream))) {
-      for (const read of this.#reads.take(stream)) this.#placeAgain(read)
-    }
+    this.#placeReadsAgain(new Set(never.map((call) => call.stream)))
     this.#handed.afterApply()
     this.#reads.afterApply()
+  }
+
+  /** Reads behind calls that were not executed here, or of which nobody here will know, must not run before them. */
+  #placeReadsAgain(streams: ReadonlySet<Stream>): void {
+    for (const stream of streams) {
+      for (const read of this.#reads.take(stream)) this.#placeAgain(read)
+    }
   }
 
   /** It was certainly not executed; the node that forwarded it is told so. */
@@ -362,7 +366,7 @@ export class Router {
 
   /** Entries up to `index` became part of the state without being applied here: nobody can tell what was in them. */
   skippedTo(index: Index): void {
-    this.#entries.skippedTo(index)
+    this.#placeReadsAgain(this.#entries.skippedTo(index))
     this.#handed.skipped()
   }
 
@@ -426,7 +430,7 @@ export class Router {
     const applied = this.#ports.appliedIndex()
     this.#expireBacklog(now, applied)
     this.#reads.expire()
-    this.#entries.expire(now)
+    this.#placeReadsAgain(this.#entries.expire(now))
     this.#handed.expire(now)
     this.afterApply()
     // A count that drifts would stop everything one day, or nothing when it must.

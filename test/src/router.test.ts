@@ -832,6 +832,19 @@ describe('the end of an office', () => {
     assert.deepEqual(bench.handed, [['SET k 2']])
   })
 
+  test('a read of another node behind what is given up does not run without it: it is refused', () => {
+    // Seed 1065734207: the write was committed after all, and the client saw the state before it.
+    const bench = leading()
+    const remote = new Caller(bench, { remote: true })
+    remote.send('SET k 1')
+    remote.send('GET k')
+    bench.answerRounds(true)
+    assert.deepEqual(remote.replies, [undefined, undefined])
+    bench.follow('b', 2)
+    bench.tick(PARK_MS)
+    assert.deepEqual(remote.replies, ['dropped', 'refused'])
+  })
+
   test('no deadline while it leads, however slow the disks are', () => {
     const bench = leading()
     const caller = new Caller(bench)
