@@ -103,16 +103,21 @@ export function stringLength(value: Uint8Array): number {
 /** A length and the bytes; gives where they end. */
 export function writeString(bytes: Uint8Array, offset: number, value: Uint8Array): number {
   const at = writeVarint(bytes, offset, value.length)
-  copyInto(bytes, at, value)
-  return at + value.length
+  return copyBetween(bytes, at, value, 0, value.length)
 }
 
-function copyInto(target: Uint8Array, offset: number, source: Uint8Array): void {
-  if (source.length > LOOP_COPY_BYTES_MAX) {
-    target.set(source, offset)
-    return
-  }
-  for (let i = 0; i < source.length; i++) target[offset + i] = source[i] ?? 0
+/** Makes no view for a short copy: there is one for every command that is logged. */
+function copyBetween(
+  target: Uint8Array,
+  offset: number,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): number {
+  const length = end - start
+  if (length > LOOP_COPY_BYTES_MAX) target.set(bytes.subarray(start, end), offset)
+  else for (let i = 0; i < length; i++) target[offset + i] = bytes[start + i] ?? 0
+  return offset + length
 }
 
 /** Some of the bytes of a longer piece. */
@@ -128,8 +133,7 @@ export function copyRange(
   offset: number,
   { bytes, start, end }: ByteRange,
 ): number {
-  copyInto(target, offset, bytes.subarray(start, end))
-  return offset + end - start
+  return copyBetween(target, offset, bytes, start, end)
 }
 
 /** Memory of its own, not zeroed: every byte of it is written before anyone sees it. */

@@ -28,8 +28,11 @@ const ENCODED_INT16 = 0xc1
 const ENCODED_INT32 = 0xc2
 const ENCODED_LZF = 0xc3
 
-/** The payload of a value, made in pieces of some milliseconds, each behind a yield. */
-export function* dumpSlices(value: Uint8Array): Generator<undefined, Uint8Array> {
+/** Of work of some milliseconds each, which has no elements of a reply to show (Slices in command.ts). */
+type Pieces<T> = Generator<readonly never[], T>
+
+/** The payload of a value, made in pieces. */
+export function* dumpSlices(value: Uint8Array): Pieces<Uint8Array> {
   const parts = [Buffer.of(TYPE_STRING), ...(yield* encodeString(value))]
   const length = parts.reduce((sum, part) => sum + part.length, FOOTER_BYTES)
   const bytes = length > SLICE_BYTES ? Buffer.allocUnsafeSlow(length) : Buffer.alloc(length)
@@ -39,27 +42,18 @@ export function* dumpSlices(value: Uint8Array): Generator<undefined, Uint8Array>
       const piece = part.subarray(from, from + SLICE_BYTES)
       bytes.set(piece, at)
       at += piece.length
-      if (from + SLICE_BYTES < part.length) yield
+      if (from + SLICE_BYTES < part.length) yield []
     }
   }
   bytes.writeUInt16LE(WRITTEN_VERSION, at)
   const crc = new Crc64()
   for (let from = 0; from < at + 2; from += SLICE_BYTES) {
-    if (from > 0) yield
+    if (from > 0) yield []
     crc.add(bytes.subarray(from, Math.min(from + SLICE_BYTES, at + 2)))
   }
   bytes.writeUInt32LE(crc.low, at + 2)
   bytes.writeUInt32LE(crc.high, at + 6)
   return bytes
-}
-
-/** The same at once. */
-export function encodeDump(value: Uint8Array): Uint8Array {
-  const slices = dumpSlices(value)
-  for (;;) {
-    const step = slices.next()
-    if (step.done === true) return step.value
-  }
 }
 
 /** Whether version and checksum say that the payload may be read. */
@@ -90,7 +84,7 @@ export function decodeDump(payload: Uint8Array, lengthMax: number): Uint8Array |
   return value !== undefined && value.length <= lengthMax ? value : undefined
 }
 
-function* encodeString(value: Uint8Array): Generator<undefined, Uint8Array[]> {
+function* encodeString(value: Uint8Array): Pieces<Uint8Array[]> {
   const integer = value.length <= INTEGER_TEXT_MAX ? encodeInteger(value) : undefined
   if (integer !== undefined) return [integer]
   if (value.length >= COMPRESS_BYTES_MIN) {
@@ -197,10 +191,10 @@ const STEP_MAX = 16
 const LITERALS_PER_STEP_BITS = 8
 
 /** undefined when the result would not be at least four bytes shorter, Redis' own threshold. */
-function* compressLzf(input: Uint8Array): Generator<undefined, Uint8Array | undefined> {
+function* compressLzf(input: Uint8Array): Pieces<Uint8Array | undefined> {
   const packer = new LzfPacker(input)
   while (packer.at < input.length) {
-    if (packer.at > 0) yield
+    if (packer.at > 0) yield []
     if (!packer.pack(packer.at + SLICE_BYTES)) return undefined
   }
   return packer.finish()

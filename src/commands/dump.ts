@@ -21,13 +21,7 @@ const INT64_SPAN = 2 ** 63
 
 function* dump(db: ReadonlyDatabase, args: Args): Slices {
   const value = db.get(keyOf(argument(args, 1)))?.value
-  if (value === undefined) return { reply: null }
-  const slices = dumpSlices(value)
-  for (;;) {
-    const step = slices.next()
-    if (step.done === true) return { reply: step.value }
-    yield []
-  }
+  return { reply: value === undefined ? null : yield* dumpSlices(value) }
 }
 
 function restore(db: Database, args: Args): Reply {

@@ -629,3 +629,11 @@ export function batchOf(
   }
   return batch
 }
+
+/** What a generator comes to. */
+export function drained<T>(slices: Iterator<unknown, T>): T {
+  for (;;) {
+    const step = slices.next()
+    if (step.done === true) return step.value
+  }
+}

@@ -14,14 +14,23 @@ import {
   type ReadCommand,
   type WriteCommand,
 } from '../../src/commands/command.ts'
-import { encodeDump } from '../../src/commands/dump-payload.ts'
+import { dumpSlices } from '../../src/commands/dump-payload.ts'
 import { limits } from '../../src/config.ts'
 import { FEATURE_LEVEL, firstLevel } from '../../src/feature-level.ts'
 import { fence, hashKeyCommand, NO_ROOM } from '../../src/keyspace.ts'
 import { LongRead } from '../../src/long-reads.ts'
 import { ClockBehind } from '../../src/moment.ts'
 import { encodeCommands } from '../../storage/codec.ts'
-import { Applied, argv, batchOf, bytes, dataCommand, silent, wire } from './command-fixture.ts'
+import {
+  Applied,
+  argv,
+  batchOf,
+  bytes,
+  dataCommand,
+  drained,
+  silent,
+  wire,
+} from './command-fixture.ts'
 
 /** The databases of one write command, with what it does. */
 function inCommand(db: Applied, run: (database: Database) => void): string {
@@ -159,8 +168,8 @@ test('an entry that has rewritten as many bytes as it may refuses large values, 
     ['APPEND', 'large', 'x'],
     ['COPY', 'large', 'a'],
     ['BITOP', 'NOT', 'a', 'last'],
-    ['RESTORE', 'a', '0', encodeDump(new Uint8Array(light + 1))],
-    ['RESTORE', 'short', '0', encodeDump(new Uint8Array(light)), 'REPLACE'],
+    ['RESTORE', 'a', '0', drained(dumpSlices(new Uint8Array(light + 1)))],
+    ['RESTORE', 'short', '0', drained(dumpSlices(new Uint8Array(light))), 'REPLACE'],
     ['SETBIT', 'light', `${light * 8 - 1}`, '1'],
     ['SET', 'small', 'v'],
     ['APPEND', 'small', 'w'],
