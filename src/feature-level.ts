@@ -33,15 +33,18 @@ function levelCommand(level: number): LoggedCommand {
   return { database: 0, argv: [Buffer.from(LEVEL_NAME), Buffer.from(String(level))] }
 }
 
-/** The argument of a level command, in apply: a build that does not know the level must not go on. */
+/**
+ * The argument of a level command, in apply. Throws OperatorError where this build does not know the level: it must not
+ * go on. Only whoever starts an older build comes to that, on a log in which the state has not come as far yet.
+ */
 export function knownLevel(argument: Uint8Array): number {
   const level = Number(Buffer.from(argument).toString())
   assert(Number.isSafeInteger(level) && level >= FEATURE_LEVEL_FIRST, () => `level ${argument}`)
-  assert(level <= FEATURE_LEVEL, () => tooNew(level, FEATURE_LEVEL))
+  refuseNewer(level, FEATURE_LEVEL)
   return level
 }
 
-/** Throws OperatorError when a state is of a cluster that has gone further than a build. */
+/** Throws OperatorError when a state, or an entry, is of a cluster that has gone further than a build. */
 export function refuseNewer(level: number, own: number): void {
   if (level > own) throw new OperatorError('FEATURE_LEVEL', tooNew(level, own))
 }

@@ -166,6 +166,7 @@ function stopOnSignal(logger: RootLogger, stop: () => Promise<unknown>): void {
 }
 
 function reasonOf(error: unknown): string {
+  if (error instanceof OperatorError) return error.message
   return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 

@@ -1,6 +1,6 @@
 /*
  * What an operator did or can mend: a bad option, a port in use, a directory that is held by another process.
- * Such an error is told in one line, without a stack, and ends the process with exit code 1. It must never
+ * Such an error is told in one line, without a stack, and ends the process: a start with exit code 1. It must never
  * stand for a bug: those are assertions, and they keep their stack.
  */
 

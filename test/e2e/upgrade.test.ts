@@ -5,6 +5,12 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { FEATURE_LEVEL, firstLevel } from '../../src/feature-level.ts'
+import { hashKeyCommand } from '../../src/keyspace.ts'
+import { encodeCommands } from '../../storage/codec.ts'
+import { HASH_KEY_BYTES } from '../../storage/layout.ts'
+import { LmdbEngine } from '../../storage/lmdb-engine.ts'
+import { DiskLogStore } from '../../storage/log-store.ts'
 import { until } from '../processes.ts'
 import { Cluster, type NodeProcess, showingLogs } from './cluster.ts'
 import { Workload } from './workload.ts'
@@ -59,6 +65,39 @@ test('the feature level rises when the last member is upgraded, and never falls'
       await last.ready()
     },
   )(context)
+})
+
+/** What kill -9 right behind the raise leaves: the log of a cluster of this node alone has it, and no checkpoint. */
+async function raiseInLogOnly({ dir, host, port, peerPort }: NodeProcess): Promise<void> {
+  const log = await DiskLogStore.open(new LmdbEngine(dir, assert.fail))
+  const { nodeId: id } = log.identity()
+  const addresses = { peerAddress: `${host}:${peerPort}`, clientAddress: `${host}:${port}` }
+  const membership = { members: [{ id, role: 'voter' as const, ...addresses }] }
+  const raise = firstLevel([{ level: FEATURE_LEVEL + 1 }])
+  const data = encodeCommands(1, [hashKeyCommand(Buffer.alloc(HASH_KEY_BYTES)), ...raise])
+  const of = { term: 1, encoded: undefined }
+  await log.bind({
+    clusterId: 'c'.repeat(40),
+    hardState: { term: 1, vote: undefined },
+    entries: [
+      { index: 1, ...of, payload: { type: 'membership', membership } },
+      { index: 2, ...of, payload: { type: 'commands', data } },
+    ],
+  })
+  await log.close()
+}
+
+test('an older build ends in one line where only the log has the level it does not know', async (context) => {
+  const cluster = await Cluster.prepare({ nodes: 1 })
+  context.after(() => cluster.end())
+  const node = cluster.node(0)
+  await raiseInLogOnly(node)
+  node.start()
+  await node.end()
+  const next = FEATURE_LEVEL + 1
+  const line = `holdfast: the cluster has reached feature level ${next}, and this build knows levels up to ${FEATURE_LEVEL}: start the newer build again`
+  assert.ok(node.output.split('\n').includes(line), node.output)
+  assert.doesNotMatch(node.output, /AssertionError|\n {4}at /)
 })
 
 test('an older node is not let into a cluster that has gone on', async (context) => {

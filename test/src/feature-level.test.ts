@@ -131,7 +131,7 @@ test('a build that does not know a level stops at its entry, and does not start 
   assert.equal(knownLevel(Buffer.from(String(FEATURE_LEVEL))), FEATURE_LEVEL)
   const next = FEATURE_LEVEL + 1
   assert.throws(() => knownLevel(Buffer.from(String(next))), {
-    name: 'AssertionError',
+    code: 'FEATURE_LEVEL',
     message: new RegExp(`has reached feature level ${next}, .* start the newer build again`),
   })
   for (const nothing of ['', '0', 'two', '1.5']) {
