@@ -187,8 +187,12 @@ export const limits = {
   unauthenticatedInputBytesMax: 1_048_576,
   /** Channels, and patterns, of one connection of the Sentinel port. */
   subscriptionsMax: 64,
-  /** Connections beyond maxclients that are told so before they are closed. */
+  /** The most that maxclients may be. */
+  clientsMax: 100_000,
+  /** Connections that are told why they are refused before they are closed; more are closed without a word. */
   refusedClientsMax: 128,
+  /** Open files of a node beside its clients: stores and threads, links to and from eight peers, greetings. */
+  ownFilesMax: 256,
   /** Commands one connection may start in one turn before the others get theirs. */
   turnCommandsMax: 256,
   /** Where many connections have commands they share so many in a turn, each at least the second figure. */
@@ -320,7 +324,7 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     help: 'without requirepass only loopback clients, without peer-secret only loopback peers',
   },
   maxclients: {
-    kind: integer({ min: 1, max: 100_000, unit: 'connections' }),
+    kind: integer({ min: 1, max: limits.clientsMax, unit: 'connections' }),
     default: '10000',
     settable: true,
     help: 'client connections at a time',
@@ -542,6 +546,7 @@ export class Config implements ConfigPort {
   /** Path of the configuration file; '' without one. */
   readonly file: string
   #settings: Settings
+  #clientsMax = Number.POSITIVE_INFINITY
   readonly #watchers: { readonly name: OptionName; readonly changed: () => void }[] = []
   #rewriting: Promise<RewriteFailure | undefined> = Promise.resolve(undefined)
 
@@ -553,6 +558,14 @@ export class Config implements ConfigPort {
 
   get<Name extends OptionName>(name: Name): Settings[Name] {
     return this.#settings[name]
+  }
+
+  /** The system allows no more clients: `maxclients` is at most this from now on. True: it was more. */
+  limitClients(max: number): boolean {
+    this.#clientsMax = max
+    if (this.#settings.maxclients <= max) return false
+    this.#settings = { ...this.#settings, maxclients: max }
+    return true
   }
 
   /** Calls `changed` after every CONFIG SET of that option. */
@@ -610,6 +623,10 @@ export class Config implements ConfigPort {
       if (changed === undefined) return { name, reason: options[name].kind.refusal(value) }
       settings = changed
       names.push(name)
+    }
+    if (settings.maxclients > this.#clientsMax) {
+      const reason = 'The operating system is not able to handle the specified number of clients'
+      return { name: 'maxclients', reason: `${reason}, try with ${this.#clientsMax}` }
     }
     const [broken] = brokenRules(settings)
     if (broken !== undefined) {

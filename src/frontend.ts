@@ -76,6 +76,8 @@ export class Frontend {
   readonly #framing: FramingLimits
   readonly #listeners: Listener[] = []
   readonly #connections = new Set<ClientConnection>()
+  /** Refused connections that are not closed yet. */
+  #refused = 0
   /** Have input to work on, in the order in which they came. */
   #ready = new Set<ClientConnection>()
   /** Wait until the router has room. */
@@ -152,8 +154,8 @@ export class Frontend {
         {
           host,
           port,
-          // Some more than maxclients, so that whoever comes too late is told so.
-          connectionsMax: config.get('maxclients') + limits.refusedClientsMax,
+          // maxclients may change: who comes too late is refused below, and is told so.
+          connectionsMax: limits.clientsMax + limits.refusedClientsMax,
           keepAliveMs: config.get('tcp-keepalive') * 1000,
         },
         {
@@ -212,9 +214,7 @@ export class Frontend {
     const refusal = this.#refusal(connection)
     if (refusal !== undefined) {
       this.stats.connectionsRejected++
-      connection.start(new Refused())
-      connection.write(Buffer.from(refusal))
-      connection.end()
+      this.#refuse(connection, refusal)
       return
     }
     const session = new Session({
@@ -233,6 +233,19 @@ export class Frontend {
     })
     this.#connections.add(client)
     connection.start(client)
+  }
+
+  /** A flood of them would take more files than all clients may: then they are not even told. */
+  #refuse(connection: Connection, refusal: string): void {
+    const isTold = this.#refused < limits.refusedClientsMax
+    this.#refused++
+    connection.start(new Refused(() => this.#refused--))
+    if (!isTold) {
+      connection.destroy()
+      return
+    }
+    connection.write(Buffer.from(refusal))
+    connection.end()
   }
 
   #refusal(connection: Connection): string | undefined {
@@ -360,11 +373,16 @@ export class Frontend {
 
 /** A connection that is told why it may not stay. */
 class Refused {
+  readonly closed: () => void
+
+  constructor(closed: () => void) {
+    this.closed = closed
+  }
+
   opened(): void {}
   received(): void {}
   finished(): void {}
   drained(): void {}
-  closed(): void {}
 }
 
 function noStats(): FrontendStats {

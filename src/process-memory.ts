@@ -4,6 +4,7 @@
  */
 
 import { readFileSync } from 'node:fs'
+import { getHeapStatistics } from 'node:v8'
 
 /** In bytes. */
 export interface MemoryFacts {
@@ -11,6 +12,7 @@ export interface MemoryFacts {
   readonly used: number
   /** The most that was seen of it; see ProcessMemory.sample. */
   readonly usedPeak: number
+  /** 0 while the system does not say: it is asked through a file, and there may be none left to open. */
   readonly resident: number
   /** Of the resident memory, the process's own, and pages of mapped files; undefined where the system does not say. */
   readonly residentAnonymous: number | undefined
@@ -20,12 +22,12 @@ export interface MemoryFacts {
 export class ProcessMemory {
   #usedPeak = 0
 
-  /** To be called now and then: a peak between two calls is not seen. */
-  sample(): { readonly used: number; readonly resident: number } {
-    const { heapUsed, external, rss } = process.memoryUsage()
-    const used = heapUsed + external
+  /** Bytes in use. To be called now and then: a peak between two calls is not seen. Opens no file, so it never fails. */
+  sample(): number {
+    const { used_heap_size: heap, external_memory: external } = getHeapStatistics()
+    const used = heap + external
     this.#usedPeak = Math.max(this.#usedPeak, used)
-    return { used, resident: rss }
+    return used
   }
 
   /** What was seen so far no longer counts. */
@@ -34,16 +36,21 @@ export class ProcessMemory {
   }
 
   facts(): MemoryFacts {
-    const { used, resident } = this.sample()
+    const used = this.sample()
     const status = processStatus()
     return {
       used,
       usedPeak: this.#usedPeak,
-      resident,
+      resident: bytesIn(status, 'VmRSS') ?? residentElsewhere(),
       residentAnonymous: bytesIn(status, 'RssAnon'),
       residentFile: bytesIn(status, 'RssFile'),
     }
   }
+}
+
+/** Where Linux' account is not to be had; on Linux itself Node would ask for the same file, and throw. */
+function residentElsewhere(): number {
+  return process.platform === 'linux' ? 0 : process.memoryUsage.rss()
 }
 
 /** Linux' own account of this process; '' where there is none. */

@@ -29,6 +29,7 @@ import { LastingServer, type Life } from './lasting-server.ts'
 import type { RootLogger } from './logger.ts'
 import { parseAddress } from './network.ts'
 import { NodeFacts, type NodeFactsOptions } from './node-facts.ts'
+import { fitClients } from './open-files.ts'
 import type { BindAddress } from './option-kinds.ts'
 import { ProcessMemory } from './process-memory.ts'
 import { openOrStartOver } from './rejoin.ts'
@@ -77,6 +78,7 @@ export interface ServerOptions {
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { config, logger } = options
+  fitClients(config, logger)
   const open = (): Promise<Life> => openServer(options)
   return new LastingServer({ config, logger, timers: systemTimers, open }, await open())
 }

@@ -299,6 +299,20 @@ test('CONFIG SET says what a number lacks in the words of Redis', () => {
   assert.match(small?.reason ?? '', /^argument must be between \d+ and \d+ inclusive$/)
 })
 
+test('maxclients is no more than the system allows, now and by CONFIG SET', () => {
+  const config = load()
+  assert.equal(config.limitClients(10_000), false)
+  assert.equal(config.limitClients(700), true)
+  assert.equal(config.get('maxclients'), 700)
+  assert.deepEqual(config.set([['maxclients', '701']]), {
+    name: 'maxclients',
+    reason:
+      'The operating system is not able to handle the specified number of clients, try with 700',
+  })
+  assert.equal(config.set([['maxclients', '5']]), undefined)
+  assert.equal(config.set([['maxclients', '700']]), undefined)
+})
+
 test('CONFIG SET changes all or nothing, and tells who watches', () => {
   const config = load()
   let calls = 0

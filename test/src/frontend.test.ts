@@ -26,6 +26,19 @@ describe('who is let in', () => {
     assert.deepEqual([connectionsReceived, connectionsRejected], [5, 1])
   })
 
+  test('of a flood beyond maxclients as many as the limit are told; the others are closed at once', async () => {
+    const server = await FrontendBench.open(['--maxclients', '1'])
+    server.connect()
+    const { refusedClientsMax } = limits
+    const flood = Array.from({ length: refusedClientsMax + 1 }, () => server.connect())
+    const states = flood.map(({ state }) => state)
+    assert.deepEqual(new Set(states.slice(0, -1)), new Set(['ended']))
+    assert.deepEqual([flood.at(-1)?.read(), flood.at(-1)?.state], ['', 'destroyed'])
+    for (const client of flood) client.closed()
+    assert.equal(server.connect().read(), '-ERR max number of clients reached|')
+    assert.equal(server.frontend.stats.connectionsRejected, refusedClientsMax + 2)
+  })
+
   test('without a password, in protected mode, only this machine', async () => {
     const server = await FrontendBench.open()
     const stranger = server.connect('10.0.0.7:40000')
