@@ -145,6 +145,8 @@ export const limits = {
   applySliceBytesMax: 262_144,
   /** Pages of 4 KiB that one checkpoint changes: they are in memory until it is durable, and kept for the next one. */
   checkpointPagesMax: 49_152,
+  /** Keys of one database that expire on disk and of which position and time are kept: see ExpiringKeys. */
+  expiringKeysMax: 4096,
   /** Entries removed by one step of a compaction. */
   compactStepEntriesMax: 1024,
   /** A part of a snapshot, and what may be on its way of one: well below the queue of its link. */

@@ -106,6 +106,7 @@ async function openServer(options: ServerOptions): Promise<Life> {
     return openStorage(watched, {
       memtableBytes: config.get('memtable-size'),
       checkpointPagesMax: limits.checkpointPagesMax,
+      expiringKeysMax: limits.expiringKeysMax,
       cacheBytes: config.get('maxmemory-cache'),
       views: limits.stateViews,
       now: () => systemClock.monotonic(),

@@ -6,6 +6,7 @@
 
 import { assert } from '../raft/assert.ts'
 import type { Reads } from './engine.ts'
+import type { ExpiringKeys } from './expiring-keys.ts'
 import { type DiskKeyWriter, isHashed, plainKey, positionKey, positionOf } from './layout.ts'
 import type { MemtableReader, Slot } from './memtable.ts'
 import {
@@ -35,8 +36,8 @@ export interface LayersOptions {
   readonly diskKeys: DiskKeyWriter | undefined
   /** Where each database lies. */
   readonly places: readonly number[]
-  /** How many keys of each place expire on disk. */
-  readonly expires: readonly number[]
+  /** Which keys expire on disk. */
+  readonly expiring: ExpiringKeys
 }
 
 export class Layers {
@@ -48,7 +49,8 @@ export class Layers {
 
   /** The same over layers that are bound to a moment. */
   bound(layers: Pick<LayersOptions, 'memtable' | 'frozen' | 'disk'>): Layers {
-    return new Layers({ ...this.#options, ...layers, cache: undefined })
+    const expiring = this.#options.expiring.anew()
+    return new Layers({ ...this.#options, ...layers, expiring, cache: undefined })
   }
 
   /** Where a database lies. */
@@ -76,25 +78,28 @@ export class Layers {
   }
 
   /**
-   * When a key expires, in ms; 0: never; undefined: there is no such key. Reads no value where no key on disk expires.
-   * Throws as get() does.
+   * When a key expires, in ms; 0: never; undefined: there is no such key. Reads no value where few keys on disk expire
+   * (ExpiringKeys). Throws as get() does.
    */
   expiryOf(database: number, key: string): number | undefined {
     const place = this.place(database)
-    const { diskKeys, cache, expires } = this.#options
+    const { disk, diskKeys, cache, expiring } = this.#options
     const inMemory = this.#find(place, key)
     if (inMemory !== undefined) return inMemory?.expireAt
-    if (expires[place] !== 0) return this.get(database, key)?.expireAt
     const diskKey = diskKeys?.fromText(key)
     if (diskKey === undefined) return undefined
-    return cache?.has(place, key) ? 0 : this.expiryOnDisk(place, diskKey)
+    const time = expiring.timeOf(place, diskKey, disk)
+    // With the value a write that follows finds in the cache what it must know of the record.
+    if (time === undefined) return this.get(database, key)?.expireAt
+    return cache?.has(place, key) || disk.has(databaseName(place), diskKey) ? time : undefined
   }
 
   /** The same of what the disk has, whatever lies above it. */
   expiryOnDisk(place: number, diskKey: Uint8Array): number | undefined {
-    const { disk, expires } = this.#options
+    const { disk, expiring } = this.#options
     const name = databaseName(place)
-    if (expires[place] === 0) return disk.has(name, diskKey) ? 0 : undefined
+    const time = expiring.timeOf(place, diskKey, disk)
+    if (time !== undefined) return disk.has(name, diskKey) ? time : undefined
     const record = disk.get(name, diskKey)
     if (record === undefined) return undefined
     checkRecord(diskKey, record)

@@ -11,6 +11,7 @@ import { assertCounts, encodeCheckpointHeader, type LastCheckpoint } from './che
 import { CreatedKeys } from './created-keys.ts'
 import { DueKeys } from './due-keys.ts'
 import type { StateEnvironment, StateStream } from './engine.ts'
+import { ExpiringKeys } from './expiring-keys.ts'
 import { type KeyVisitor, Layers } from './layers.ts'
 import { DiskKeyWriter, HASH_KEY_BYTES, positionOf } from './layout.ts'
 import { type DueAt, type Known, Memtable } from './memtable.ts'
@@ -37,6 +38,8 @@ export interface StateStoreOptions {
   readonly memtableBytes: number
   /** Or when its keys lie on so many pages of the disk, which a checkpoint has in memory. Left out: no bound. */
   readonly checkpointPagesMax?: number
+  /** Of up to so many keys per database that expire on disk is it known which ones they are. Left out: of none. */
+  readonly expiringKeysMax?: number
   /** Memory for values that were read from disk; 0: none are kept. */
   readonly cacheBytes: number
   readonly views: ViewLimits
@@ -88,8 +91,8 @@ export class StateStore {
   /** Keys per place, and how many of them expire, exact at every moment. */
   #counts: number[]
   #expires: number[]
-  /** How many keys on disk expire, per place. */
-  #expiresOnDisk: readonly number[]
+  /** Which keys on disk expire. */
+  #expiring: ExpiringKeys
   /** Writes and the like since the last checkpoint began, and those in the one that runs. */
   #changes = 0
   #frozenChanges = 0
@@ -111,7 +114,7 @@ export class StateStore {
     this.#durable = { index: point.index, term: point.term }
     this.#counts = [...counts]
     this.#expires = [...expires]
-    this.#expiresOnDisk = expires
+    this.#expiring = new ExpiringKeys(expires, options.expiringKeysMax ?? 0)
     this.#created = CreatedKeys.decode(created)
     if (point.hashKey !== undefined) this.#diskKeys = new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
@@ -403,7 +406,7 @@ export class StateStore {
     this.#durable = { index: point.index, term: point.term }
     this.#counts = [...counts]
     this.#expires = [...expires]
-    this.#expiresOnDisk = expires
+    this.#expiring = new ExpiringKeys(expires, this.#options.expiringKeysMax ?? 0)
     this.#created = CreatedKeys.decode(created)
     this.#diskKeys = point.hashKey && new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
@@ -431,7 +434,7 @@ export class StateStore {
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined
     this.#frozenChanges = 0
-    this.#expiresOnDisk = summary.expires
+    this.#expiring = new ExpiringKeys(summary.expires, this.#options.expiringKeysMax ?? 0)
     this.#layers = this.#living()
     this.#dueKeys.landed(frozen)
     this.#views.enforce([this.#memtable])
@@ -452,7 +455,7 @@ export class StateStore {
       cache: this.#cache,
       diskKeys: this.#diskKeys,
       places: this.#point.places,
-      expires: this.#expiresOnDisk,
+      expiring: this.#expiring,
     })
   }
 

@@ -248,6 +248,7 @@ export class Machine {
       openStorage(this.disk, {
         memtableBytes: swarm.memtableBytes,
         cacheBytes: CACHE_BYTES,
+        expiringKeysMax: limits.expiringKeysMax,
         views: limits.stateViews,
         now: () => host.ownClock.monotonic(),
       })

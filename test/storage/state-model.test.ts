@@ -24,6 +24,8 @@ const HASH_KEY = Buffer.from('hash key')
 const OPTIONS = {
   memtableBytes: 1 << 30,
   cacheBytes: 40_000,
+  /** Fewer than there are keys, so both what is known of them and what is read is asked for. */
+  expiringKeysMax: 4,
   views: { countMax: 3, ageMsMax: 1000, bytesMax: 1 << 30 },
   now: () => 0,
 }
@@ -154,7 +156,7 @@ function applyEntry(store: StateStore, writes: readonly Write[]): void {
   for (const one of writes) {
     if (one.type === 'put') store.put(one.database, one.key, stored(one, index))
     else if (one.type === 'delete') {
-      const existed = store.get(one.database, one.key) !== undefined
+      const existed = store.expiryOf(one.database, one.key) !== undefined
       assert.equal(store.delete(one.database, one.key), existed)
     } else if (one.type === 'clear') store.clear(one.database)
     else store.swap(one.database, one.other, index)
@@ -175,6 +177,8 @@ function assertEqual(found: StateStore | StateView, model: Databases): void {
   for (const number of USED) {
     const held = model[number] ?? new Map()
     assert.equal(found.size(number), held.size)
+    // Before the values are: a value in the cache would tell as well.
+    for (const one of KEYS) assert.equal(found.expiryOf(number, one), held.get(one)?.expireAt)
     for (const one of KEYS) assert.deepEqual(owned(found.get(number, one)), held.get(one))
     const positions = inOrder(held).map(([position]) => position)
     for (const from of [0, ...positions.slice(0, 2), (positions.at(-1) ?? 0) + 1, POSITIONS - 1]) {
