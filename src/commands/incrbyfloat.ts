@@ -24,7 +24,7 @@ function incrbyfloat(db: Database, args: Args): Reply {
   if (before === 'infinity' || by === 'infinity') throw notFinite
   const sum = addLongDouble(before, by)
   if (sum === undefined) throw notFinite
-  const digits = Buffer.from(formatLongDouble(sum), 'latin1')
+  const digits = formatLongDouble(sum)
   db.put(key, digits, old?.expireAt)
   return digits
 }

@@ -6,6 +6,7 @@
  * digits and a bound for the others, and exactly only when these leave open to which float it is nearest.
  */
 
+import { Buffer } from 'node:buffer'
 import { keyOf } from './arguments.ts'
 import { decimalDigits } from './decimal-digits.ts'
 
@@ -138,16 +139,14 @@ export function addLongDouble(a: LongDouble, b: LongDouble): LongDouble | undefi
   return rounded(sum < 0n, sum < 0n ? -sum : sum, 1n, exponent)
 }
 
-/** What C's "%.17Lf" prints, without the zeros at its end; never "-0". */
-export function formatLongDouble({ negative, mantissa, exponent }: LongDouble): string {
-  if (mantissa !== 0n && exponent >= 0) {
-    return `${negative ? '-' : ''}${decimalDigits(mantissa, exponent)}`
-  }
-  const units = divideToEven(mantissa * 10n ** BigInt(FRACTION_DIGITS), 1n << BigInt(-exponent))
+/** What C's "%.17Lf" prints, in ASCII, without the zeros at its end; never "-0". */
+export function formatLongDouble({ negative, mantissa, exponent }: LongDouble): Buffer {
+  if (mantissa !== 0n && exponent >= 0) return decimalDigits(negative, mantissa, exponent)
+  const units = shiftToEven(mantissa * 10n ** BigInt(FRACTION_DIGITS), -exponent)
   const digits = String(units).padStart(FRACTION_DIGITS + 1, '0')
   const fraction = digits.slice(-FRACTION_DIGITS).replace(/0+$/, '')
   const number = digits.slice(0, -FRACTION_DIGITS) + (fraction === '' ? '' : `.${fraction}`)
-  return negative && number !== '0' ? `-${number}` : number
+  return Buffer.from(negative && number !== '0' ? `-${number}` : number, 'latin1')
 }
 
 function signed({ negative, mantissa }: LongDouble): bigint {
@@ -161,12 +160,12 @@ function rounded(
   denominator: bigint,
   exponent: number,
 ): LongDouble | undefined {
-  // The number lies in [2 ** (bits - 1), 2 ** bits) or just below; the comparison decides.
-  const bits = bitLength(numerator) - bitLength(denominator) + 1
-  const magnitude = atLeast(numerator, denominator, bits - 1) ? bits : bits - 1
+  const whole = denominator === 1n
+  const magnitude = whole ? bitLength(numerator) : magnitudeOf(numerator, denominator)
   const scale = Math.max(magnitude - MANTISSA_BITS, EXPONENT_MIN - exponent)
-  const quotient =
-    scale >= 0
+  const quotient = whole
+    ? shiftToEven(numerator, scale)
+    : scale >= 0
       ? divideToEven(numerator, denominator << BigInt(scale))
       : divideToEven(numerator << BigInt(-scale), denominator)
   if (quotient === 0n) return undefined
@@ -178,11 +177,25 @@ function rounded(
   return infinite ? undefined : { negative, mantissa, exponent: end }
 }
 
-/** Whether numerator / denominator >= 2 ** power. */
-function atLeast(numerator: bigint, denominator: bigint, power: number): boolean {
-  return power >= 0
-    ? numerator >= denominator << BigInt(power)
-    : numerator << BigInt(-power) >= denominator
+/** How many bits the whole part of numerator / denominator has; none or less when it is below one half. */
+function magnitudeOf(numerator: bigint, denominator: bigint): number {
+  // The number lies in [2 ** power, 2 ** (power + 1)) or just below; the comparison decides.
+  const power = bitLength(numerator) - bitLength(denominator)
+  const reached =
+    power >= 0
+      ? numerator >= denominator << BigInt(power)
+      : numerator << BigInt(-power) >= denominator
+  return reached ? power + 1 : power
+}
+
+/** value / 2 ** bits as the nearest integer; of two equally near the even one. */
+function shiftToEven(value: bigint, bits: number): bigint {
+  if (bits <= 0) return value << BigInt(-bits)
+  const quotient = value >> BigInt(bits)
+  const rest = BigInt.asUintN(bits, value)
+  const half = 1n << BigInt(bits - 1)
+  const up = rest > half || (rest === half && (quotient & 1n) === 1n)
+  return up ? quotient + 1n : quotient
 }
 
 /** The nearest integer; of two equally near the even one. */

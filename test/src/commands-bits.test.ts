@@ -16,6 +16,7 @@ import {
   setBitAt,
   writeField,
 } from '../../src/commands/bits.ts'
+import { decimalDigits } from '../../src/commands/decimal-digits.ts'
 import { decodeDump, dumpSlices, isIntactDump } from '../../src/commands/dump-payload.ts'
 import {
   addLongDouble,
@@ -181,6 +182,10 @@ function float(digits: string): LongDouble {
   return value
 }
 
+function spelt(value: LongDouble): string {
+  return formatLongDouble(value).toString('latin1')
+}
+
 test('long doubles hold 64 bits of mantissa and round to even', () => {
   const cases: readonly (readonly [string, string])[] = [
     ['18446744073709551615', '18446744073709551615'],
@@ -195,7 +200,7 @@ test('long doubles hold 64 bits of mantissa and round to even', () => {
     ['-1e-30', '0'],
     ['0e999999999999', '0'],
   ]
-  for (const [given, printed] of cases) assert.equal(formatLongDouble(float(given)), printed, given)
+  for (const [given, printed] of cases) assert.equal(spelt(float(given)), printed, given)
   for (const refused of [
     '',
     ' 1',
@@ -214,7 +219,7 @@ test('long doubles hold 64 bits of mantissa and round to even', () => {
   assert.equal(parsed('-INF'), 'infinity')
   const sum = addLongDouble(float('0.1'), float('0.2'))
   assert.ok(sum !== undefined)
-  assert.equal(formatLongDouble(sum), '0.3')
+  assert.equal(spelt(sum), '0.3')
   assert.equal(addLongDouble(float('1.18973149535723176502e4932'), float('1e4932')), undefined)
 })
 
@@ -231,11 +236,28 @@ const floats = fc
     exponent,
   }))
 
+test('digits stay as they were given when more numbers are printed, up to the largest', () => {
+  const mantissas = [1n, 10_000n, 2n ** 64n - 1n]
+  const exponents = [0, 1, 23, 24, 4_096, 16_320, 16_383, 16_384]
+  const numbers = mantissas.flatMap((mantissa) =>
+    exponents.map((exponent) => ({ mantissa, exponent })),
+  )
+  const printed = numbers.map(({ mantissa, exponent }) => decimalDigits(false, mantissa, exponent))
+  for (const [at, { mantissa, exponent }] of numbers.entries()) {
+    assert.equal(String(printed[at]), String(mantissa << BigInt(exponent)))
+  }
+  // Several numbers share memory, so that not each is an object outside of the heap.
+  const memories = new Set(printed.map(({ buffer }) => buffer))
+  assert.ok(memories.size < printed.length / 3, `${memories.size} for ${printed.length}`)
+  assert.throws(() => decimalDigits(false, 1n, 16_385), /no power/)
+  assert.throws(() => decimalDigits(false, 2n ** 64n, 0), /no mantissa/)
+})
+
 test('a long double is printed exactly, and its neighbourhood is read as what is nearest', () => {
   const examples = { numRuns: 60 }
   const printed = fc.property(floats, ({ mantissa, exponent }) => {
     const whole = exponent >= 0 ? mantissa << BigInt(exponent) : undefined
-    const text = formatLongDouble({ negative: true, mantissa, exponent })
+    const text = spelt({ negative: true, mantissa, exponent })
     if (whole !== undefined) assert.equal(text, `-${whole}`)
   })
   fc.assert(printed, examples)
