@@ -20,7 +20,8 @@ import { type Conviction, mutants, readTable, tableOf } from '../test/sim/mutant
 import { Build, type Mutant } from '../test/sim/mutation.ts'
 import { simulate } from '../test/sim/simulation.ts'
 
-const WORKERS = 2
+/** One more than the processors: one may be waiting for a seed to be run without a mutant. */
+const WORKERS = 3
 const SEEDS_IN_CI = 25
 const SEEDS_IN_SEARCH = 200
 const CI_SECONDS = 120

@@ -31,7 +31,7 @@ const HEADER = [
   '',
   'Bugs that the simulator finds. `npm run mutants` runs each of them, a small change in a copy of the compiled code, and demands that an invariant fails by its name on a seed that is clean without the bug; a crash alone does not count. The numbers are those of the research (safety.md 3.1), own mutants begin with x. `history` is a seed on which the linearizability checker alone, told nothing but what clients asked and heard, convicts the mutant, too.',
   '',
-  'This table is written by `npm run mutants -- --search`; `docs/simulator.md` tells how to add a mutant.',
+  'This table is written by `npm run mutants -- --search`, which takes the first seed that convicts. A row may be moved by hand to a seed that convicts sooner, or that others have too, since each seed is run once more without a mutant; every run proves every row. `docs/simulator.md` tells how to add a mutant.',
   '',
   '| | mutant | what it breaks | caught by | seed | history |',
   '|---|---|---|---|---|---|',
