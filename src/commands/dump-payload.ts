@@ -188,6 +188,9 @@ const MATCH_MAX = 264
 const HASH_BITS = 14
 /** Between two places at which a match is looked for, and how many literals make it longer by one. */
 const STEP_MAX = 16
+/** From so many bytes on, and so few copies for them, copying blocks is quicker than byte by byte. */
+const BLOCK_BYTES_MIN = 64
+const PERIOD_MIN = 16
 const LITERALS_PER_STEP_BITS = 8
 
 /** undefined when the result would not be at least four bytes shorter, Redis' own threshold. */
@@ -277,7 +280,7 @@ class LzfPacker {
 }
 
 function decompressLzf(packed: Uint8Array, length: number): Uint8Array | undefined {
-  const output = Buffer.alloc(length)
+  const output = new Uint8Array(length)
   let out = 0
   let at = 0
   while (at < packed.length) {
@@ -290,15 +293,32 @@ function decompressLzf(packed: Uint8Array, length: number): Uint8Array | undefin
     }
     let count = (control >> 5) + 2
     if (count === 9) count += packed[at++] ?? 0
-    let from = out - (((control & 0x1f) << 8) | (packed[at] ?? 0)) - 1
-    if (at++ >= packed.length || from < 0 || out + count > length) return undefined
-    const end = out + count
-    if (from === out - 1) output.fill(output[from] as number, out, end)
-    // Byte by byte: the reference may reach into what it is writing.
-    else while (out < end) output[out++] = output[from++] as number
-    out = end
+    const offset = (((control & 0x1f) << 8) | (packed[at] ?? 0)) + 1
+    if (at++ >= packed.length || offset > out || out + count > length) return undefined
+    repeat(output, out, { offset, count })
+    out += count
   }
   return out === length ? output : undefined
+}
+
+/** Writes `count` bytes at `to`: those from `offset` before it on, which may reach into what is being written. */
+function repeat(
+  output: Uint8Array,
+  to: number,
+  { offset, count }: { readonly offset: number; readonly count: number },
+): void {
+  const from = to - offset
+  const end = to + count
+  if (count < BLOCK_BYTES_MIN || (offset < PERIOD_MIN && offset > 1)) {
+    for (let at = to; at < end; at++) output[at] = output[at - offset] as number
+  } else if (offset === 1) {
+    output.fill(output[from] as number, to, end)
+  } else {
+    // What is written goes on as what it repeats: each copy may be twice as long as the one before.
+    for (let at = to, width = offset; at < end; at += width, width *= 2) {
+      output.copyWithin(at, from, from + Math.min(width, end - at))
+    }
+  }
 }
 
 // ---- CRC64 as RDB has it: Jones' polynomial, reflected, starting from zero ------------------------------------------
@@ -306,16 +326,16 @@ function decompressLzf(packed: Uint8Array, length: number): Uint8Array | undefin
 const POLYNOMIAL = 0x95ac9329ac4bc9b5n
 const SLICES = 8
 /** Low and high words: table[slice * 256 + byte] is the effect of the byte `slice` bytes before the end of eight. */
-const CRC_LOW = new Uint32Array(SLICES * 256)
-const CRC_HIGH = new Uint32Array(SLICES * 256)
+const CRC_LOW = new Int32Array(SLICES * 256)
+const CRC_HIGH = new Int32Array(SLICES * 256)
 fillCrcTables()
 
 function fillCrcTables(): void {
   for (let byte = 0; byte < 256; byte++) {
     let crc = BigInt(byte)
     for (let bit = 0; bit < 8; bit++) crc = crc & 1n ? (crc >> 1n) ^ POLYNOMIAL : crc >> 1n
-    CRC_LOW[byte] = Number(crc & 0xffff_ffffn)
-    CRC_HIGH[byte] = Number(crc >> 32n)
+    CRC_LOW[byte] = Number(BigInt.asIntN(32, crc))
+    CRC_HIGH[byte] = Number(BigInt.asIntN(32, crc >> 32n))
   }
   for (let at = 256; at < SLICES * 256; at++) {
     const low = CRC_LOW[at - 256] ?? 0
@@ -342,9 +362,10 @@ class Crc64 {
     let low = this.#low
     let high = this.#high
     let at = 0
+    const words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
     for (const end = bytes.length - 7; at < end; at += SLICES) {
-      const first = low ^ word(bytes, at)
-      const second = high ^ word(bytes, at + 4)
+      const first = low ^ words.getInt32(at, true)
+      const second = high ^ words.getInt32(at + 4, true)
       const a = 1792 + (first & 0xff)
       const b = 1536 + ((first >>> 8) & 0xff)
       const c = 1280 + ((first >>> 16) & 0xff)
@@ -366,16 +387,7 @@ class Crc64 {
   }
 }
 
-function word(bytes: Uint8Array, at: number): number {
-  return (
-    (bytes[at] as number) |
-    ((bytes[at + 1] as number) << 8) |
-    ((bytes[at + 2] as number) << 16) |
-    ((bytes[at + 3] as number) << 24)
-  )
-}
-
-function fold(table: Uint32Array, a: number, b: number, c: number, d: number): number {
+function fold(table: Int32Array, a: number, b: number, c: number, d: number): number {
   return (table[a] as number) ^ (table[b] as number) ^ (table[c] as number) ^ (table[d] as number)
 }
 

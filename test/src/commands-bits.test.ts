@@ -330,6 +330,42 @@ test('a DUMP payload gives its value back, and a damaged one is found', () => {
   )
 })
 
+test('what LZF repeats comes again from every distance, in blocks where they are long', (t) => {
+  const blocks = t.mock.method(Uint8Array.prototype, 'copyWithin')
+  for (let offset = 1; offset <= 70; offset++) {
+    const start = Uint8Array.from({ length: offset }, (_, at) => (at * 7 + offset) % 251)
+    for (const count of [3, 8, 9, 63, 64, 65, 100, 128, 264]) {
+      const literals: number[] = []
+      for (let at = 0; at < offset; at += 32) {
+        const run = start.subarray(at, at + 32)
+        literals.push(run.length - 1, ...run)
+      }
+      const length = count >= 9 ? [0xe0, count - 9] : [(count - 2) << 5]
+      const packed = [...literals, ...length, offset - 1]
+      const value = decodeDump(packedString(packed, offset + count), 1000)
+      const expected = Array.from({ length: offset + count }, (_, at) => start[at % offset])
+      assert.deepEqual([...(value ?? [])], expected, `${count} bytes from ${offset} before`)
+    }
+  }
+  // 4 counts of 64 and more from 55 distances: 264 bytes that come again from 16 before are five copies, not 264.
+  assert.ok(blocks.mock.callCount() > 55 * 4 && blocks.mock.callCount() < 55 * 5 * 5)
+})
+
+test('a checksum is the same wherever the payload lies', () => {
+  const payload = drained(dumpSlices(Buffer.from('some text, longer than eight bytes')))
+  for (let at = 0; at < 8; at++) {
+    const memory = new Uint8Array(payload.length + 8)
+    memory.set(payload, at)
+    assert.ok(isIntactDump(memory.subarray(at, at + payload.length)))
+  }
+})
+
+/** As a payload has it, with a checksum that nobody looks at. */
+function packedString(packed: readonly number[], length: number): Uint8Array {
+  const lengths = [packed.length, length].flatMap((size) => [0x40 | (size >> 8), size & 0xff])
+  return Uint8Array.from([0, 0xc3, ...lengths, ...packed, ...new Array(10).fill(0)])
+}
+
 test('a payload that unpacks to more than it says, or refers to before its beginning, is malformed', () => {
   const sealed = (...body: number[]): Uint8Array =>
     Uint8Array.from([0, ...body, ...new Array(10).fill(0)])
