@@ -134,7 +134,13 @@ async function openServer(options: ServerOptions): Promise<Life> {
     await forceNewCluster({ storage, list, clientAddress, randomBytes, ready, log: logger })
   } else await storage.log.forgetForced()
   const server = new Server({ config, logger, list, lock, watchdog, storage, level })
-  await server.open()
+  try {
+    await server.open()
+  } catch (error) {
+    // A port is taken, say: the directory is left as an orderly stop leaves it, without a lock.
+    await server.stop()
+    throw error
+  }
   return server
 }
 

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -158,6 +158,8 @@ test('a port in use, a directory in use and one that is none: one line, exit cod
   writeFileSync(file, '')
   const cases: readonly (readonly [string[], RegExp])[] = [
     [['--port', `${port}`, '--dir', elsewhere], /port is in use|in use by another process/],
+    // The second try in that directory fails by the other port.
+    [['--port', `${free}`, '--peer-port', `${port}`, '--dir', elsewhere], /in use by another/],
     [['--port', `${free}`, '--dir', dir], new RegExp(`in use by process ${child.pid}`)],
     [['--port', `${free}`, '--dir', file], /data directory \S+ is not a directory/],
   ]
@@ -167,6 +169,8 @@ test('a port in use, a directory in use and one that is none: one line, exit cod
     assert.match(stderr, /^holdfast: [^\n]+\n$/)
     assert.match(stderr, line)
   }
+  const left = readdirSync(elsewhere).filter((name) => name.startsWith('lock-'))
+  assert.deepEqual(left, [], 'a start that fails leaves no lock behind')
   const lock = await acquireDataLock(elsewhere)
   await lock.release()
 })
