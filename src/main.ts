@@ -157,6 +157,8 @@ function stopOnSignal(logger: RootLogger, stop: () => Promise<unknown>): void {
     stop().catch((error: unknown) => endProcess(logger, reasonOf(error)))
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => begin(signal))
+  // As in Redis: a terminal that closes ends no node. Node.js undoes what nohup has set, so it is said here.
+  process.on('SIGHUP', () => {})
   if (process.env.HOLDFAST_STOP_WITH_STDIN === undefined) return
   // scripts/cluster.ts holds the other end: when it ends, however it ends, its nodes do not stay behind.
   process.stdin.once('close', () => {

@@ -44,6 +44,8 @@ test(
     for (const node of cluster.nodes) {
       const from = workload.acknowledged
       await until('100 writes', () => workload.acknowledged >= from + 100)
+      // The terminal closes, which is nothing to a node.
+      node.signal('SIGHUP')
       assert.deepEqual(await node.stop(), ORDERLY, node.name)
       node.start()
       await node.ready()
