@@ -19,7 +19,8 @@ const ASCII_MINUS = 45
 const STEP = 24
 /** The largest long double has 16,384 bits. */
 const EXPONENT_MAX = 16_384
-const MANTISSA_BITS_MAX = 64
+/** One more than a long double has: what lies halfway between two of them is printed too. */
+const MANTISSA_BITS_MAX = 65
 /** Of a mantissa that is shifted by less than STEP, STEP bits each. The sum of so many products is an exact number. */
 const FACTORS = 4
 /** Of the largest power that is multiplied, 4,928 digits, times a factor of FACTORS * STEP bits. */

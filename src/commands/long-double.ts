@@ -3,7 +3,8 @@
  * bits. Here it is exact integers, rounded once per step to the nearest such float (ties to even), so that every
  * node gets the same digits and they are those that Redis prints. Infinities are told apart, NaN never arises.
  * A number near 1e4900 has 16,000 bits; so that a thousand of them hold up nobody, a long text is read by its first
- * digits and a bound for the others, and exactly only when these leave open to which float it is nearest.
+ * digits and a bound for the others. When these leave open to which float it is nearest, the middle of the two is
+ * printed and compared, and only a fraction is read exactly.
  */
 
 import { Buffer } from 'node:buffer'
@@ -93,7 +94,7 @@ function exact(negative: boolean, digits: string, exponent: number): LongDouble 
     : rounded(negative, value, 10n ** BigInt(-exponent), 0)
 }
 
-/** digits * 10 ** exponent from its first digits; 'open' when its bounds are not nearest to the same float. */
+/** digits * 10 ** exponent; 'open' when that takes more than its first digits, and it is not a large number. */
 function nearest(
   negative: boolean,
   digits: string,
@@ -109,7 +110,24 @@ function nearest(
   const end = (left === 0 ? first : first + 1n) * small * (large.floor + 1n)
   const above = rounded(negative, end, 1n, large.exponent)
   const same = below?.mantissa === above?.mantissa && below?.exponent === above?.exponent
-  return same ? below : 'open'
+  if (same) return below
+  const isLarge = below !== undefined && below.exponent > 0
+  return isLarge ? besideMiddle([below, above], digits, exponent) : 'open'
+}
+
+/** Of two neighbours, which lie an even number apart, the one that digits * 10 ** exponent between them is nearest to. */
+function besideMiddle(
+  [below, above]: readonly [LongDouble, LongDouble | undefined],
+  digits: string,
+  exponent: number,
+): LongDouble | undefined {
+  const middle = String(decimalDigits(false, 2n * below.mantissa + 1n, below.exponent - 1))
+  const places = digits.length + exponent
+  if (places !== middle.length) return places < middle.length ? below : above
+  const length = Math.max(digits.length, middle.length)
+  const [given, half] = [digits.padEnd(length, '0'), middle.padEnd(length, '0')]
+  if (given === half) return (below.mantissa & 1n) === 0n ? below : above
+  return given < half ? below : above
 }
 
 function largePower(steps: number): Bounds {

@@ -237,7 +237,7 @@ const floats = fc
   }))
 
 test('digits stay as they were given when more numbers are printed, up to the largest', () => {
-  const mantissas = [1n, 10_000n, 2n ** 64n - 1n]
+  const mantissas = [1n, 10_000n, 2n ** 65n - 1n]
   const exponents = [0, 1, 23, 24, 4_096, 16_320, 16_383, 16_384]
   const numbers = mantissas.flatMap((mantissa) =>
     exponents.map((exponent) => ({ mantissa, exponent })),
@@ -250,7 +250,7 @@ test('digits stay as they were given when more numbers are printed, up to the la
   const memories = new Set(printed.map(({ buffer }) => buffer))
   assert.ok(memories.size < printed.length / 3, `${memories.size} for ${printed.length}`)
   assert.throws(() => decimalDigits(false, 1n, 16_385), /no power/)
-  assert.throws(() => decimalDigits(false, 2n ** 64n, 0), /no mantissa/)
+  assert.throws(() => decimalDigits(false, 2n ** 65n, 0), /no mantissa/)
 })
 
 test('a long double is printed exactly, and its neighbourhood is read as what is nearest', () => {
@@ -281,6 +281,41 @@ test('a long double is printed exactly, and its neighbourhood is read as what is
     },
   )
   fc.assert(read, examples)
+})
+
+test('a large number halfway between two floats is read without an integer of all its digits', (t) => {
+  const largest = 2n ** 64n - 1n
+  // What is halfway goes to the even one, and beside it a digit at the end decides: of the integer or of its fraction.
+  for (const [mantissa, exponent] of [
+    [largest - 1n, 16_320],
+    [2n ** 63n, 16_320],
+    [largest - 2n, 16_319],
+    [largest, 9_000],
+    [largest - 5n, 80],
+  ] as const) {
+    const middle = String((2n * mantissa + 1n) << BigInt(exponent - 1))
+    const up = mantissa === largest ? [2n ** 63n, exponent + 1] : [mantissa + 1n, exponent]
+    const isEven = mantissa % 2n === 0n
+    const made = t.mock.method(globalThis, 'BigInt')
+    const read = (text: string): readonly (bigint | number)[] => {
+      const float = parsed(text)
+      assert.ok(float !== undefined && float !== 'infinity')
+      return [float.mantissa, float.exponent]
+    }
+    const above = read(`${middle}.${'0'.repeat(20)}1`)
+    const halfway = read(`${middle}.${'0'.repeat(20)}`)
+    const scaled = read(`${middle}${'0'.repeat(20)}e-20`)
+    const below = read(`${BigInt(middle) - 1n}.9`)
+    const longest = made.mock.calls.map((call) => String(call.arguments[0]).length)
+    made.mock.restore()
+    assert.deepEqual([above, below], [up, [mantissa, exponent]])
+    assert.deepEqual([halfway, scaled], isEven ? [below, below] : [up, up])
+    // The one of this test itself is the only long one.
+    assert.equal(longest.filter((length) => length > 40).length, middle.length > 40 ? 1 : 0)
+  }
+  const beyond = (2n * largest + 1n) << 16_319n
+  assert.equal(parsed(`${beyond}`), undefined)
+  assert.notEqual(parsed(`${beyond - 1n}`), undefined)
 })
 
 /** numerator / denominator lies within half of the last bit; exactly half only beside an even float. */
