@@ -1,9 +1,9 @@
 /*
- * The decimal digits of mantissa * 2 ** exponent, for integers of thousands of digits: what BigInt's own toString
- * takes more than 100 us for. The powers of two are kept in limbs of eight decimal digits, one for each STEP bits, and
- * the mantissa is taken apart in as many bits: a limb of the number is then a sum of few products, and its digits stand
- * in a table. The powers are made when they are first needed and are 900 KB at most. Knows nothing of rounding or of
- * what the number means.
+ * The decimal digits of mantissa * 2 ** exponent, for numbers of thousands of digits: what BigInt's own toString takes
+ * more than 100 us for. Powers of two, and of five for what is a fraction, are kept in limbs of eight decimal digits,
+ * and the mantissa is taken apart in digits of such a step: a limb of the number is then a sum of few products, and its
+ * digits stand in a table. The powers are made when they are first needed: those of two are 900 KB at most, those of
+ * five, which only the middle of two small floats needs, 5 MB. Knows nothing of rounding or of what the number means.
  */
 
 import { Buffer } from 'node:buffer'
@@ -15,19 +15,27 @@ const HALF_LIMB = 10_000
 const HALF_DIGITS = 4
 const ASCII_ZERO = 48
 const ASCII_MINUS = 45
-/** Bits from one power that is kept to the next. */
-const STEP = 24
+interface Powers {
+  readonly base: bigint
+  /** From one power that is kept to the next: a factor below 2 ** 24, so that sums of products are exact. */
+  readonly step: number
+  /** powers[i] is base ** (i * step), the lowest limb first, and FACTORS zeros for what a product needs more. */
+  readonly powers: Int32Array[]
+}
+
+const TWO: Powers = { base: 2n, step: 24, powers: [Int32Array.of(1, 0, 0, 0, 0)] }
+const FIVE: Powers = { base: 5n, step: 10, powers: [Int32Array.of(1, 0, 0, 0, 0)] }
 /** The largest long double has 16,384 bits. */
 const EXPONENT_MAX = 16_384
+/** Behind the point of the smallest one, and of the middle between it and nothing. */
+const FRACTION_BITS_MAX = 16_446
 /** One more than a long double has: what lies halfway between two of them is printed too. */
 const MANTISSA_BITS_MAX = 65
-/** Of a mantissa that is shifted by less than STEP, STEP bits each. The sum of so many products is an exact number. */
+/** Of a mantissa times less than a step. */
 const FACTORS = 4
-/** Of the largest power that is multiplied, 4,928 digits, times a factor of FACTORS * STEP bits. */
-const LIMBS_MAX = 616 + FACTORS
+/** Of the largest power of five that is multiplied, 11,491 digits, times a factor below 2 ** 96. */
+const LIMBS_MAX = 1437 + FACTORS
 
-/** powers[i] is 2 ** (i * STEP), the lowest limb first, and FACTORS zeros: what their sum of products may need. */
-const powers: Int32Array[] = [Int32Array.of(1, 0, 0, 0, 0)]
 /** The ASCII digits of 0 to 9,999, four in a word as they stand in memory. */
 const halves = new Uint32Array(HALF_LIMB)
 for (let half = 0; half < HALF_LIMB; half++) {
@@ -47,10 +55,17 @@ export function decimalDigits(negative: boolean, mantissa: bigint, exponent: num
   assert(exponent >= 0 && exponent <= EXPONENT_MAX, () => `2 ** ${exponent} is no power for digits`)
   const bounded = mantissa > 0n && mantissa >> BigInt(MANTISSA_BITS_MAX) === 0n
   assert(bounded, () => `${mantissa} is no mantissa`)
-  let at = writeDigits(mantissa << BigInt(exponent % STEP), Math.floor(exponent / STEP))
-  while (text[at] === ASCII_ZERO) at++
+  let at = writeDigits(TWO, mantissa, exponent)
   if (negative) text[--at] = ASCII_MINUS
   return kept(at)
+}
+
+/** The digits of mantissa / 2 ** bits times 10 ** bits: all that it has behind the point and before. */
+export function fractionDigits(mantissa: bigint, bits: number): Buffer {
+  assert(bits >= 0 && bits <= FRACTION_BITS_MAX, () => `${bits} bits are no fraction for digits`)
+  const bounded = mantissa > 0n && mantissa >> BigInt(MANTISSA_BITS_MAX) === 0n
+  assert(bounded, () => `${mantissa} is no mantissa`)
+  return kept(writeDigits(FIVE, mantissa, bits))
 }
 
 /** What stands in `text` from there on, in memory that it shares with a few others: memory of its own costs more. */
@@ -66,11 +81,13 @@ function kept(at: number): Buffer {
   return digits
 }
 
-/** factor * 2 ** (steps * STEP) into `text`, with zeros before it; returns where it begins. */
-function writeDigits(factor: bigint, steps: number): number {
-  const [a, b, c, d] = [part(factor, 0), part(factor, 1), part(factor, 2), part(factor, 3)]
-  const [first, second] = [powerOfTwo(steps), powerOfTwo(steps + 1)]
-  const [third, fourth] = [powerOfTwo(steps + 2), powerOfTwo(steps + 3)]
+/** mantissa times that power into `text`; returns where its first digit is. */
+function writeDigits(powers: Powers, mantissa: bigint, exponent: number): number {
+  const { base, step } = powers
+  const steps = Math.floor(exponent / step)
+  const [a = 0, b = 0, c = 0, d = 0] = factorsOf(powers, mantissa * base ** BigInt(exponent % step))
+  const [first, second] = [powerOf(powers, steps), powerOf(powers, steps + 1)]
+  const [third, fourth] = [powerOf(powers, steps + 2), powerOf(powers, steps + 3)]
   let [quotient, carry] = [0, 0]
   let at = words.length
   for (let limb = 0; limb < first.length; limb++) {
@@ -90,33 +107,43 @@ function writeDigits(factor: bigint, steps: number): number {
     words[--at] = halves[digits - upper * HALF_LIMB] as number
     words[--at] = halves[upper] as number
   }
-  assert(quotient + carry === 0, () => `${factor} * 2 ** ${steps * STEP} has more limbs`)
-  return at * HALF_DIGITS
+  assert(quotient + carry === 0, () => `${mantissa} * ${base} ** ${exponent} has more limbs`)
+  at *= HALF_DIGITS
+  while (text[at] === ASCII_ZERO) at++
+  return at
 }
 
-function part(factor: bigint, at: number): number {
-  return Number(BigInt.asUintN(STEP, factor >> BigInt(at * STEP)))
+function factorsOf({ base, step }: Powers, value: bigint): number[] {
+  const unit = base ** BigInt(step)
+  const factors: number[] = []
+  let rest = value
+  while (factors.length < FACTORS) {
+    factors.push(Number(rest % unit))
+    rest /= unit
+  }
+  assert(rest === 0n, () => `${value} has more than ${FACTORS} factors`)
+  return factors
 }
 
-function powerOfTwo(steps: number): Int32Array {
+function powerOf({ base, step, powers }: Powers, steps: number): Int32Array {
   for (let last = powers.at(-1); last !== undefined && powers.length <= steps; ) {
-    last = nextPower(last)
+    last = times(last, Number(base) ** step)
     powers.push(last)
   }
   const power = powers[steps]
-  assert(power !== undefined, () => `2 ** (${steps} * ${STEP}) was just made`)
+  assert(power !== undefined, () => `${base} ** (${steps} * ${step}) was just made`)
   return power
 }
 
-function nextPower(power: Int32Array): Int32Array {
+function times(power: Int32Array, factor: number): Int32Array {
   const limbs = power.length - FACTORS
   const next = new Int32Array(power.length + 1)
   let carry = 0
   for (let limb = 0; limb <= limbs; limb++) {
-    const product = (power[limb] as number) * 2 ** STEP + carry
+    const product = (power[limb] as number) * factor + carry
     carry = Math.floor(product / LIMB)
     next[limb] = product - carry * LIMB
   }
-  assert(carry === 0, () => `${STEP} bits are a limb at most`)
+  assert(carry === 0, () => `${factor} adds a limb at most`)
   return next[limbs] === 0 ? next.subarray(0, -1) : next
 }

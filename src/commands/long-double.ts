@@ -4,12 +4,12 @@
  * node gets the same digits and they are those that Redis prints. Infinities are told apart, NaN never arises.
  * A number near 1e4900 has 16,000 bits; so that a thousand of them hold up nobody, a long text is read by its first
  * digits and a bound for the others. When these leave open to which float it is nearest, the middle of the two is
- * printed and compared, and only a fraction is read exactly.
+ * printed and compared.
  */
 
 import { Buffer } from 'node:buffer'
 import { keyOf } from './arguments.ts'
-import { decimalDigits } from './decimal-digits.ts'
+import { decimalDigits, fractionDigits } from './decimal-digits.ts'
 
 /** |value| = mantissa * 2 ** exponent; the mantissa has at most 64 bits. */
 export interface LongDouble {
@@ -83,8 +83,7 @@ function fromDigits(match: RegExpExecArray, base: 10 | 16): LongDouble | undefin
   const magnitude = exponent + digits.length
   if (magnitude > DECIMAL_EXPONENT_MAX || magnitude < DECIMAL_EXPONENT_MIN) return undefined
   const few = digits.length <= FEW_DIGITS && Math.abs(exponent) < POWER_STEP
-  const near = few ? 'open' : nearest(negative, digits, exponent)
-  return near === 'open' ? exact(negative, digits, exponent) : near
+  return few ? exact(negative, digits, exponent) : nearest(negative, digits, exponent)
 }
 
 function exact(negative: boolean, digits: string, exponent: number): LongDouble | undefined {
@@ -94,12 +93,8 @@ function exact(negative: boolean, digits: string, exponent: number): LongDouble 
     : rounded(negative, value, 10n ** BigInt(-exponent), 0)
 }
 
-/** digits * 10 ** exponent; 'open' when that takes more than its first digits, and it is not a large number. */
-function nearest(
-  negative: boolean,
-  digits: string,
-  exponent: number,
-): LongDouble | undefined | 'open' {
+/** digits * 10 ** exponent from its first digits, and from all of them where these leave open which one it is. */
+function nearest(negative: boolean, digits: string, exponent: number): LongDouble | undefined {
   const left = Math.max(0, digits.length - FEW_DIGITS)
   const first = BigInt(digits.slice(0, FEW_DIGITS))
   const power = exponent + left
@@ -111,23 +106,28 @@ function nearest(
   const above = rounded(negative, end, 1n, large.exponent)
   const same = below?.mantissa === above?.mantissa && below?.exponent === above?.exponent
   if (same) return below
-  const isLarge = below !== undefined && below.exponent > 0
-  return isLarge ? besideMiddle([below, above], digits, exponent) : 'open'
+  // Nothing lies below the smallest float.
+  const floor = below ?? { negative, mantissa: 0n, exponent: EXPONENT_MIN }
+  const side = besideMiddle(floor, digits, exponent)
+  return side < 0 || (side === 0 && (floor.mantissa & 1n) === 0n) ? below : above
 }
 
-/** Of two neighbours, which lie an even number apart, the one that digits * 10 ** exponent between them is nearest to. */
+/** How digits * 10 ** exponent, which lies above that float, compares with the middle of it and the next one. */
 function besideMiddle(
-  [below, above]: readonly [LongDouble, LongDouble | undefined],
+  { mantissa, exponent: bits }: LongDouble,
   digits: string,
   exponent: number,
-): LongDouble | undefined {
-  const middle = String(decimalDigits(false, 2n * below.mantissa + 1n, below.exponent - 1))
-  const places = digits.length + exponent
-  if (places !== middle.length) return places < middle.length ? below : above
+): number {
+  const twice = 2n * mantissa + 1n
+  const behind = Math.max(0, 1 - bits)
+  const middle = String(
+    behind > 0 ? fractionDigits(twice, behind) : decimalDigits(false, twice, bits - 1),
+  )
+  const further = digits.length + exponent - (middle.length - behind)
+  if (further !== 0) return further
   const length = Math.max(digits.length, middle.length)
   const [given, half] = [digits.padEnd(length, '0'), middle.padEnd(length, '0')]
-  if (given === half) return (below.mantissa & 1n) === 0n ? below : above
-  return given < half ? below : above
+  return given === half ? 0 : given < half ? -1 : 1
 }
 
 function largePower(steps: number): Bounds {

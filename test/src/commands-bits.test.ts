@@ -283,7 +283,7 @@ test('a long double is printed exactly, and its neighbourhood is read as what is
   fc.assert(read, examples)
 })
 
-test('a large number halfway between two floats is read without an integer of all its digits', (t) => {
+test('a number halfway between two floats is read without an integer of all its digits', (t) => {
   const largest = 2n ** 64n - 1n
   // What is halfway goes to the even one, and beside it a digit at the end decides: of the integer or of its fraction.
   for (const [mantissa, exponent] of [
@@ -313,6 +313,24 @@ test('a large number halfway between two floats is read without an integer of al
     // The one of this test itself is the only long one.
     assert.equal(longest.filter((length) => length > 40).length, middle.length > 40 ? 1 : 0)
   }
+  // A fraction of k bits ends k digits behind the point.
+  for (const bits of [1, 9, 10, 64, 5_000, 7_000]) {
+    for (const mantissa of [largest - 3n, 2n ** 63n]) {
+      const middle = (2n * mantissa + 1n) * 5n ** BigInt(bits)
+      const texts = [middle - 1n, middle, middle + 1n].map((digits) => `${digits}e-${bits}`)
+      const made = t.mock.method(globalThis, 'BigInt')
+      const read = texts.map((text) => float(text).mantissa)
+      const longest = Math.max(...made.mock.calls.map((call) => String(call.arguments[0]).length))
+      made.mock.restore()
+      assert.deepEqual(read, [mantissa, mantissa, mantissa + 1n])
+      assert.ok(longest <= 40, `${longest} digits`)
+    }
+  }
+  // Half of the smallest float has more digits than a text may have: what is cut off is nothing, one more is the float.
+  const half = 5n ** 16_446n / 10n ** 7_000n
+  assert.equal(parsed(`${half}e-${16_446 - 7_000}`), undefined)
+  const smallest = { negative: false, mantissa: 1n, exponent: -16_445 }
+  assert.deepEqual(parsed(`${half + 1n}e-${16_446 - 7_000}`), smallest)
   const beyond = (2n * largest + 1n) << 16_319n
   assert.equal(parsed(`${beyond}`), undefined)
   assert.notEqual(parsed(`${beyond - 1n}`), undefined)
