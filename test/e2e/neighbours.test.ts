@@ -280,9 +280,7 @@ describe('connections', () => {
       } finally {
         for (const client of clients) client.close()
         await until('there is room again', async () => {
-          const reply = await victim
-            .ask('CONFIG', 'SET', 'maxclients', 10_000)
-            .catch(() => undefined)
+          const reply = await victim.ask('CONFIG', 'SET', 'maxclients', 3000).catch(() => undefined)
           return reply === 'OK'
         })
       }
