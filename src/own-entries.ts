@@ -222,8 +222,9 @@ export class OwnEntries {
       const waiting = this.#open?.writes ?? 0
       this.#pace.answered(this.#ports.now(), { tookMs, writes: answered, waiting })
     }
-    // What has waited for them may go.
-    if (answered + never.length > 0 && this.#open !== undefined) this.#ports.wake()
+    // What has waited for them may go: for the round, or for room.
+    const waits = this.#open !== undefined || this.#closed.length > 0
+    if (answered + never.length > 0 && waits) this.#ports.wake()
     return never
   }
 

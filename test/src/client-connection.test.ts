@@ -185,6 +185,12 @@ describe('the window', () => {
         assert.equal(at, wire.length, 'the client is not read any more')
         assert.equal(client.read(), '+OK|'.repeat(commands))
       }),
+      // Once the last entry waited for room, and nothing asked for the turn in which it had some.
+      {
+        examples: [
+          [Array.from({ length: 5 }, () => ({ bytes: 8 * fraction, turn: 'none' as const }))],
+        ],
+      },
     )
   })
 })

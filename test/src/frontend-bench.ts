@@ -111,17 +111,17 @@ export class FrontendBench {
     this.begin()
     // As in a replica: what this part of a turn asks for, this very turn does.
     this.wakes = 0
+    this.bench.wakes = 0
     this.bench.answerRounds(true)
     this.bench.apply()
     this.frontend.flush()
   }
 
-  /** Turns until nobody asks for one any more. */
+  /** Turns until neither the frontend nor the router asks for one any more. */
   settle(): void {
     for (let turn = 0; turn < 1000; turn++) {
-      this.wakes = 0
       this.turn()
-      if (this.wakes === 0) return
+      if (this.wakes + this.bench.wakes === 0) return
     }
     throw new Error('the turns never end')
   }

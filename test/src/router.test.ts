@@ -199,7 +199,9 @@ describe('entries', () => {
     small.send('SET k 1')
     large.send(`SET k ${'x'.repeat(2000)}`)
     assert.equal(bench.router.pendingEntries, 1)
+    bench.wakes = 0
     bench.apply()
+    assert.equal(bench.wakes, 1, 'now that there is room a turn is asked for')
     bench.router.flush()
     assert.equal(bench.router.pendingEntries, 1)
     bench.apply()
