@@ -66,6 +66,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
     'node:buffer',
     'node:zlib',
     'node:fs',
+    'node:os',
     'node:path',
     'node:worker_threads',
     'node:crypto',

@@ -186,7 +186,7 @@ describe('reports', () => {
       assert.equal(new Set(cells.map(nameOf)).size, cells.length)
     }
     assert.equal(keysFor(64), 100_000)
-    assert.equal(keysFor(65_536), 512)
+    assert.equal(keysFor(65_536), 256)
   })
 })
 

@@ -44,11 +44,14 @@ export interface Sample {
 export type Results = ReadonlyMap<Cell, ReadonlyMap<Target, readonly Sample[]>>
 
 const KEYS_MAX = 100_000
-/** So much data at most is in a database. */
-const DATA_BYTES = 32 * 1024 * 1024
+/** So much data at most is in a database: a node holds it in memory, whether it is on its disk by now or not. */
+const DATA_BYTES = 16 * 1024 * 1024
 const CALIBRATION_SECONDS = 0.5
-/** Pipelined writes are measured for longer: they bring a checkpoint every few seconds, and each sample is to have its share. */
-const PIPELINED_WRITES_LONGER = 4
+/** At each target before the first round: what a server compiles as it runs, and a disk that was idle, are no part of it. */
+const WARM_SECONDS = 2
+/** What brings a checkpoint every few seconds is measured for longer, so that each sample has its share of them. */
+const HEAVY_TIMES = 3
+const HEAVY_BYTES = 65_536
 
 export function nameOf({ load, connections, pipeline, valueBytes }: Cell): string {
   return `${load} c=${connections} P=${pipeline} ${sizeOf(valueBytes)}`
@@ -106,7 +109,7 @@ export interface RunOptions {
   readonly rounds: number
   /** A round begins only where one as long as the longest so far ends within so many minutes; the first one always. */
   readonly minutesMax: number
-  /** Of one load at one target; pipelined writes take longer. */
+  /** Of one load at one target; pipelined writes and those of large values take longer. */
   readonly seconds: number
   /** A line for whoever waits. */
   progress(line: string): void
@@ -117,6 +120,7 @@ export async function runRounds(options: RunOptions): Promise<Results> {
   const results = new Map<Cell, Map<Target, Sample[]>>()
   for (const cell of cells) results.set(cell, new Map())
   const startedAt = performance.now()
+  for (const target of targets) await warm(target)
   let longestMs = 0
   for (let round = 1; round <= rounds; round++) {
     const roundAt = performance.now()
@@ -147,6 +151,11 @@ export async function runRounds(options: RunOptions): Promise<Results> {
   return results
 }
 
+async function warm(target: Target): Promise<void> {
+  const load = { connections: 50, pipeline: 1, setShare: 0.5, valueBytes: 64, keys: KEYS_MAX }
+  await drive({ ...load, ...(await target.address()), seconds: WARM_SECONDS })
+}
+
 /** Every key that a cell of this size may ask for. */
 async function fill(target: Target, valueBytes: number): Promise<void> {
   const keys = keysFor(valueBytes)
@@ -165,8 +174,9 @@ async function fill(target: Target, valueBytes: number): Promise<void> {
   if (errors > 0) throw new Error(`${target.name} refused ${errors} of ${keys} writes`)
 }
 
-function secondsOf({ load, pipeline }: Cell, seconds: number): number {
-  return load === 'SET' && pipeline > 1 ? seconds * PIPELINED_WRITES_LONGER : seconds
+function secondsOf({ load, pipeline, valueBytes }: Cell, seconds: number): number {
+  const isHeavy = load === 'SET' && (pipeline > 1 || valueBytes >= HEAVY_BYTES)
+  return isHeavy ? seconds * HEAVY_TIMES : seconds
 }
 
 async function measureCell(cell: Cell, target: Target, seconds: number): Promise<Sample> {
@@ -174,8 +184,8 @@ async function measureCell(cell: Cell, target: Target, seconds: number): Promise
   const keys = keysFor(cell.valueBytes)
   const setShare = { SET: 1, GET: 0, '90/10': 0.1 }[cell.load]
   const own = { ...cell, ...address, keys, setShare }
-  const warm = await drive({ ...own, seconds: CALIBRATION_SECONDS })
-  const requests = Math.max(100, Math.round(warm.perSecond * seconds))
+  const calibrated = await drive({ ...own, seconds: CALIBRATION_SECONDS })
+  const requests = Math.max(100, Math.round(calibrated.perSecond * seconds))
   const processes = await target.processes()
   const entriesBefore = await target.entries()
   const before = processes.map(({ pid }) => usageOf(pid))
@@ -186,7 +196,7 @@ async function measureCell(cell: Cell, target: Target, seconds: number): Promise
       : await benchmarked({ ...cell, ...address, command: cell.load, keys, requests })
   const elapsedMs = performance.now() - startedAt
   const { commands } = outcome
-  const errors = outcome.errors + warm.errors
+  const errors = outcome.errors + calibrated.errors
   if (errors > 0) throw new Error(`${target.name} answered ${errors} errors`)
   const parts = processes.map(({ part, pid }, at): PartUsage => {
     const { cpuMs, anonymousBytes, fileBytes } = usageOf(pid)
