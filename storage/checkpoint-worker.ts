@@ -8,7 +8,6 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type Database, open } from 'lmdb'
 import { assert } from '../raft/assert.ts'
-import { runInBackground } from './background.ts'
 import { runCheckpoint } from './checkpoint.ts'
 import type { Chunk, WriteTransaction } from './engine.ts'
 import {
@@ -25,7 +24,6 @@ import { buffersOf } from './slabs.ts'
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
 const { path, databases }: CheckpointWorkerData = workerData
-runInBackground()
 const root = open<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, path })
 const opened = new Map<string, Database<Uint8Array, Uint8Array>>()
 for (const name of databases) {

@@ -8,7 +8,6 @@ import { statfsSync } from 'node:fs'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type Database, open } from 'lmdb'
 import { assert } from '../raft/assert.ts'
-import { runInBackground } from './background.ts'
 import type { Chunk } from './engine.ts'
 import { LMDB_OPTIONS, spaceMissing } from './lmdb-engine.ts'
 import { LmdbReads } from './lmdb-reads.ts'
@@ -23,7 +22,6 @@ const APPEND = { append: true }
 const port = parentPort
 assert(port !== null, () => 'the stream worker runs as a thread of its own')
 const { path, databases, chunkBytes }: StreamWorkerData = workerData
-runInBackground()
 const root = open<Uint8Array, Uint8Array>({ ...LMDB_OPTIONS, path })
 const opened = new Map<string, Database<Uint8Array, Uint8Array>>()
 for (const name of databases) {

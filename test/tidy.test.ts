@@ -66,7 +66,6 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
     'node:buffer',
     'node:zlib',
     'node:fs',
-    'node:os',
     'node:path',
     'node:worker_threads',
     'node:crypto',
