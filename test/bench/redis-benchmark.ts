@@ -39,8 +39,15 @@ export async function redisBenchmark(options: Benchmark): Promise<BenchmarkResul
     t: options.command.toLowerCase(),
   }
   const args = Object.entries(flags).flatMap(([flag, value]) => [`-${flag}`, String(value)])
-  const { stdout } = await run('redis-benchmark', [...args, '--csv'], { timeout: PATIENCE_MS })
-  return parseCsv(stdout)
+  const running = run('redis-benchmark', [...args, '--csv'], { timeout: PATIENCE_MS })
+  // Left alone it would never end: a server that has gone is connected to again and again.
+  const kill = (): void => void running.child.kill('SIGKILL')
+  process.once('exit', kill)
+  try {
+    return parseCsv((await running).stdout)
+  } finally {
+    process.off('exit', kill)
+  }
 }
 
 /** The one test of a run with --csv: name, requests per second, then latencies in ms: avg, min, p50, p95, p99, max. */
