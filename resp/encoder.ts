@@ -429,8 +429,11 @@ function isArray(reply: Reply & object): reply is readonly Reply[] {
 }
 
 /**
- * A line of the protocol ends at its first CR or LF, so the text must have none (as Redis does).
+ * A line of the protocol ends at its first CR or LF, so the text must have none: as in Redis, those at its end go, and
+ * others become spaces.
  */
 function oneLine(text: string): string {
-  return text.replace(/[\r\n]/g, ' ')
+  let end = text.length
+  while (end > 0 && (text[end - 1] === '\r' || text[end - 1] === '\n')) end--
+  return text.slice(0, end).replace(/[\r\n]/g, ' ')
 }

@@ -65,6 +65,7 @@ test('golden bytes of every kind', () => {
     [QUEUED, '+QUEUED\r\n'],
     [new SimpleReply('a\r\nb'), '+a  b\r\n'],
     [new ErrorReply('ERR no'), '-ERR no\r\n'],
+    [new ErrorReply('ERR Unsupported option x\n\r\n'), '-ERR Unsupported option x\r\n'],
     [new ErrorReply("ERR got '\r'\n+OK"), "-ERR got ' ' +OK\r\n"],
     [[], '*0\r\n'],
     [[null, 'a', 1], '*3\r\n$-1\r\n$1\r\na\r\n:1\r\n', '*3\r\n_\r\n$1\r\na\r\n:1\r\n'],
