@@ -31,6 +31,7 @@ import {
   type Cell,
   checkGenerator,
   everyCell,
+  HEAVY_TIMES,
   nameOf,
   runRounds,
   usualCells,
@@ -133,7 +134,7 @@ async function bench(values: Values): Promise<void> {
         [...byTarget.values()].map((samples) => samples.length),
       ),
     )
-    const inTurn = `- ${made} rounds of ${seconds} s per load and target (SET with P=16 or of 1 KiB and more five times as long), each in turn; ${today()}`
+    const inTurn = `- ${made} rounds of ${seconds} s per load and target (SET with P=16 or of 1 KiB and more ${HEAVY_TIMES} times as long), each in turn; ${today()}`
     const found = { results, targets, peers: others, generator: checks, stalls }
     report(values, { ...found, circumstances: [...circumstances(), inTurn] })
     print(`took ${((performance.now() - startedAt) / 60_000).toFixed(1)} minutes`)

@@ -3,7 +3,8 @@
  * a seed that is clean without it, by an invariant that it is named for: a crash proves nothing.
  *
  *   (nothing)              what CI runs: the recorded seed of each, others where the code has changed since and that
- *                          seed does not do any more, and one that nobody has chosen, as long as there is time
+ *                          seed does not do any more, and a few mutants, or as many as there is time for, on one
+ *                          seed that nobody has chosen
  *   -- --search            finds the seeds anew and writes docs/mutants.md
  *   -- --only 8,x3         these mutants, alone or with --search
  *   -- --only 8 --seed 3   one run, with its transcript
@@ -286,7 +287,7 @@ async function tryAll(chosen: readonly Mutant[], plan: Plan): Promise<readonly T
 
 /**
  * A seed that nobody has chosen, which has to be clean without a mutant, and as many mutants on it as there is time
- * for, drawn by lot: how many of them such a seed catches says how much the recorded ones were chosen.
+ * for, a few at least, drawn by lot: how many of them such a seed catches says how much the recorded ones were chosen.
  */
 async function tryFresh(
   chosen: readonly Mutant[],

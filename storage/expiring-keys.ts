@@ -34,9 +34,9 @@ export class ExpiringKeys {
     this.#keysMax = keysMax
   }
 
-  /** The same of a moment that is another one for all that it knows. */
-  anew(): ExpiringKeys {
-    return new ExpiringKeys(this.#counts, this.#keysMax)
+  /** The same of a moment that is another one for all that it knows; `counts`: of one that certainly is. */
+  anew(counts: readonly number[] = this.#counts): ExpiringKeys {
+    return new ExpiringKeys(counts, this.#keysMax)
   }
 
   /**

@@ -406,7 +406,7 @@ export class StateStore {
     this.#durable = { index: point.index, term: point.term }
     this.#counts = [...counts]
     this.#expires = [...expires]
-    this.#expiring = new ExpiringKeys(expires, this.#options.expiringKeysMax ?? 0)
+    this.#expiring = this.#expiring.anew(expires)
     this.#created = CreatedKeys.decode(created)
     this.#diskKeys = point.hashKey && new DiskKeyWriter(point.hashKey)
     this.#dueKeys = new DueKeys(environment, expires)
@@ -434,7 +434,7 @@ export class StateStore {
     // Only now: the environment shows what the frozen memtable held, so no read in between can miss a key.
     this.#frozen = undefined
     this.#frozenChanges = 0
-    this.#expiring = new ExpiringKeys(summary.expires, this.#options.expiringKeysMax ?? 0)
+    this.#expiring = this.#expiring.anew(summary.expires)
     this.#layers = this.#living()
     this.#dueKeys.landed(frozen)
     this.#views.enforce([this.#memtable])

@@ -50,7 +50,7 @@ const CALIBRATION_SECONDS = 0.5
 /** At each target before the first round: what a server compiles as it runs, and a disk that was idle, are no part of it. */
 const WARM_SECONDS = 2
 /** What brings a checkpoint every few seconds is measured for longer, so that each sample has its share of them. */
-const HEAVY_TIMES = 5
+export const HEAVY_TIMES = 5
 const HEAVY_BYTES = 1024
 
 export function nameOf({ load, connections, pipeline, valueBytes }: Cell): string {
