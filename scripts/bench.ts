@@ -196,7 +196,7 @@ function write(document: string, text: string): void {
 async function growth(values: Values): Promise<void> {
   const seconds = number(values, 'seconds')
   const lines = circumstances()
-  lines.push(`- loads of ${seconds} s; ${today()}`)
+  lines.push(`- loads of ${seconds} s (SET ${HEAVY_TIMES} times as long); ${today()}`)
   const only = pattern(values)
   await measureGrowth({
     seconds,

@@ -12,6 +12,7 @@ import { PROBED, stopsOf } from '../measure/measured-node.ts'
 import { until } from '../processes.ts'
 import { drive, keyOf, type Load } from './load.ts'
 import { table } from './report.ts'
+import { HEAVY_TIMES } from './rounds.ts'
 import { holdfast, usageOf } from './systems.ts'
 
 export interface GrowthOptions {
@@ -169,7 +170,7 @@ async function fillBySize(cluster: Cluster, keys: number, valueBytes: number): P
   })
 }
 
-/** The cells of SPEED: SET, then GET, P=1. */
+/** The cells of SPEED: SET, over several checkpoints, then GET, P=1. */
 async function speedOf(
   cluster: Cluster,
   changed: Partial<Load>,
@@ -180,13 +181,16 @@ async function speedOf(
   for (const setShare of [1, 0]) {
     const leader = await cluster.leader()
     const { host, port } = leader
-    const load: Load = { ...usual, ...changed, host, port, setShare, seconds }
+    const load = { ...usual, ...changed, host, port, setShare }
     await drive({ ...load, seconds: seconds / 2 })
     const others = cluster.nodes.filter((node) => node !== leader)
     for (const node of cluster.nodes) await stopsOf(node)
     const used = (): number[] => [leader, ...others].map(({ pid = 0 }) => usageOf(pid).cpuMs)
     const before = used()
-    const { perSecond, p50, p99, commands, errors } = await drive(load)
+    const { perSecond, p50, p99, commands, errors } = await drive({
+      ...load,
+      seconds: setShare === 1 ? seconds * HEAVY_TIMES : seconds,
+    })
     if (errors > 0) throw new Error(`${errors} of ${commands} commands were answered by errors`)
     const micros = used().map((ms, at) => ((ms - (before[at] ?? 0)) * 1000) / commands)
     const [own = Number.NaN, ...theirs] = micros
