@@ -205,13 +205,19 @@ class Lane {
     this.#buffer = Buffer.alloc(load.pipeline * run.largestCommandBytes)
   }
 
+  /**
+   * Connected is who was answered: a system whose queue for accept() is full lets a client believe that it is, and
+   * loses what it sends for a second.
+   */
   static open(load: Load, run: Run): Promise<Lane> {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: load.host, port: load.port, noDelay: true })
       socket.once('error', reject)
-      socket.once('connect', () => {
+      socket.write('PING\r\n')
+      socket.once('data', (reply) => {
         socket.off('error', reject)
-        resolve(new Lane(socket, load, run))
+        if (reply.toString() === '+PONG\r\n') resolve(new Lane(socket, load, run))
+        else reject(new Error(`PING was answered by ${reply}`))
       })
     })
   }
