@@ -47,13 +47,19 @@ describe('latencies', () => {
   })
 })
 
-/** Answers SET and GET, and keeps what it was sent. */
+const PING = 'PING\r\n'
+
+/** Answers PING, SET and GET, and keeps what it was sent of the latter. */
 async function server(context: TestContext, setReply: string): Promise<[number, string[]]> {
   const received: string[] = []
-  const listening: Server = createServer((socket: Socket) => {
+  const listening: Server = createServer({ noDelay: true }, (socket: Socket) => {
     let text = ''
     socket.on('data', (chunk) => {
       text += chunk.toString('latin1')
+      if (text.startsWith(PING)) {
+        text = text.slice(PING.length)
+        socket.write('+PONG\r\n')
+      }
       const pattern =
         /^(?:\*3\r\n\$3\r\nSET\r\n\$16\r\nkey:(\d{12})\r\n\$5\r\n(x{5})\r\n|\*2\r\n\$3\r\nGET\r\n\$16\r\nkey:(\d{12})\r\n)/
       for (let found = pattern.exec(text); found !== null; found = pattern.exec(text)) {
@@ -101,13 +107,28 @@ describe('the load generator', () => {
     assert.ok(sets > 200 && sets < 400, `${sets} of 1200`)
   })
 
-  it('says that a connection ended', async (context) => {
-    const listening = createServer((socket) => socket.once('data', () => socket.destroy()))
-    await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve))
-    context.after(() => listening.close())
-    const address = listening.address()
-    assert.ok(address !== null && typeof address === 'object')
-    await assert.rejects(drive({ ...load, port: address.port }), /ended|ECONNRESET/)
+  it('says that a connection ended, or was answered wrongly', async (context) => {
+    const end = (socket: Socket) => socket.destroy()
+    const cases: [(socket: Socket) => void, RegExp][] = [
+      [(socket) => socket.once('data', () => end(socket)), /ended|ECONNRESET/],
+      [(socket) => socket.once('data', () => socket.write('-NOAUTH\r\n')), /answered by -NOAUTH/],
+      [
+        (socket) =>
+          socket.once('data', () => {
+            socket.write('+PONG\r\n')
+            socket.once('data', () => end(socket))
+          }),
+        /ended|ECONNRESET/,
+      ],
+    ]
+    for (const [serve, expected] of cases) {
+      const listening = createServer(serve)
+      await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve))
+      context.after(() => listening.close())
+      const address = listening.address()
+      assert.ok(address !== null && typeof address === 'object')
+      await assert.rejects(drive({ ...load, port: address.port }), expected)
+    }
   })
 })
 

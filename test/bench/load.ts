@@ -213,6 +213,7 @@ class Lane {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: load.host, port: load.port, noDelay: true })
       socket.once('error', reject)
+      socket.once('close', () => reject(new Error('a connection ended before it was answered')))
       socket.write('PING\r\n')
       socket.once('data', (reply) => {
         socket.off('error', reject)
