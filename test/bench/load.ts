@@ -123,10 +123,9 @@ export class ReplyCounter {
 /** Runs it; rejects when a connection fails or ends. */
 export async function drive(load: Load): Promise<LoadResult> {
   const run = new Run(load)
-  const connections = await Promise.all(
-    Array.from({ length: load.connections }, () => Lane.open(load, run)),
-  )
+  const connections = Array.from({ length: load.connections }, () => new Lane(load, run))
   try {
+    await Promise.all(connections.map((connection) => connection.opened()))
     const startedAt = performance.now()
     await Promise.all(connections.map((connection) => connection.run(startedAt)))
     const seconds = (performance.now() - startedAt) / 1000
@@ -198,8 +197,8 @@ class Lane {
   /** Written to again only when everything in it was answered, and so was sent. */
   readonly #buffer: Buffer
 
-  private constructor(socket: Socket, load: Load, run: Run) {
-    this.#socket = socket
+  constructor(load: Load, run: Run) {
+    this.#socket = connect({ host: load.host, port: load.port, noDelay: true })
     this.#run = run
     this.#pipeline = load.pipeline
     this.#buffer = Buffer.alloc(load.pipeline * run.largestCommandBytes)
@@ -209,15 +208,15 @@ class Lane {
    * Connected is who was answered: a system whose queue for accept() is full lets a client believe that it is, and
    * loses what it sends for a second.
    */
-  static open(load: Load, run: Run): Promise<Lane> {
+  opened(): Promise<void> {
+    const socket = this.#socket
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: load.host, port: load.port, noDelay: true })
-      socket.once('error', reject)
+      // Stays for whichever connection ends after another one has failed.
+      socket.on('error', reject)
       socket.once('close', () => reject(new Error('a connection ended before it was answered')))
       socket.write('PING\r\n')
       socket.once('data', (reply) => {
-        socket.off('error', reject)
-        if (reply.toString() === '+PONG\r\n') resolve(new Lane(socket, load, run))
+        if (reply.toString() === '+PONG\r\n') resolve()
         else reject(new Error(`PING was answered by ${reply}`))
       })
     })
