@@ -119,6 +119,8 @@ export interface CoreStatus {
   readonly membership: Membership | undefined
   /** The entry that put it in force, or one of the state's above it. */
   readonly membershipIndex: Index
+  /** Proposed in this term and not committed, or not durable here; 0 on a node that does not lead. */
+  readonly uncommittedBytes: number
   /** To whom leadership is being handed over. */
   readonly transferTo: NodeId | undefined
   /** Who bounds compaction, as far as this node has been told in this term. */
@@ -310,6 +312,7 @@ export class RaftCore {
       established: this.established,
       membership: this.membership,
       membershipIndex: this.#memberships.index,
+      uncommittedBytes: this.#role.role === 'leader' ? this.#role.uncommittedBytes : 0,
       transferTo: this.#role.role === 'leader' ? this.#role.transfer?.to : undefined,
       slowest: this.slowest,
       peers,

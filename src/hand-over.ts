@@ -6,8 +6,10 @@
 import type { CoreStatus, TransferResult } from '../raft/core.ts'
 import type { Index } from '../raft/types.ts'
 
-/** A disk is slow when no commit was quick for so long: one that is busy for a moment passes. */
+/** A disk is slow when commits have taken so long together and none of them was quick: a busy moment passes. */
 const SLOW_FOR_MS = 5_000
+/** What a disk that is not slow writes at least: a commit of many bytes may take longer by them. */
+const WRITTEN_BYTES_PER_MS = 16_384
 /** Where all disks are slow, leadership would go round: it is handed over for that no more often than this. */
 const SLOW_AGAIN_MS = 60_000
 
@@ -15,7 +17,7 @@ export interface HandOverPorts {
   now(): number
   /** undefined: this node does not lead. */
   led(): CoreStatus | undefined
-  /** Beyond so many ms a commit is slow; 0: none is. */
+  /** Beyond so many ms a commit of few bytes is slow; 0: none is. */
   slowCommitMs(): number
   transferLeadership(): TransferResult
   readonly log: { warn(fields: Readonly<Record<string, unknown>>, text: string): void }
@@ -24,9 +26,10 @@ export interface HandOverPorts {
 export class HandOver {
   readonly #ports: HandOverPorts
   #leaving: { readonly deadline: number; readonly resolve: () => void } | undefined
-  /** An entry that was not durable when it was first seen, and when that was. */
-  #commit: { readonly index: Index; readonly since: number } | undefined
-  #slowSince: number | undefined
+  /** An entry that was not durable when it was first seen, when that was, and how long it may take. */
+  #commit: { readonly index: Index; readonly since: number; readonly allowedMs: number } | undefined
+  /** What commits took since the last one that was not slow. */
+  #slowMs = 0
   #notBefore = 0
 
   constructor(ports: HandOverPorts) {
@@ -48,7 +51,7 @@ export class HandOver {
     if (status !== undefined) this.#watchDisk(status)
     else {
       this.#commit = undefined
-      this.#slowSince = undefined
+      this.#slowMs = 0
     }
   }
 
@@ -62,35 +65,36 @@ export class HandOver {
     leaving.resolve()
   }
 
-  #watchDisk({ durable, last, transferTo }: CoreStatus): void {
+  #watchDisk(status: CoreStatus): void {
     const now = this.#ports.now()
-    const limit = this.#ports.slowCommitMs()
-    const waited = this.#waited(durable, last, now)
-    if (limit === 0 || (waited?.done === true && waited.ms <= limit)) {
-      this.#slowSince = undefined
-    } else if (waited !== undefined && waited.ms > limit) this.#slowSince ??= now - waited.ms
-    const slow = this.#slowSince !== undefined && now - this.#slowSince >= SLOW_FOR_MS
-    if (!slow || transferTo !== undefined || now < this.#notBefore) return
+    const slowMs = this.#slowFor(status, now)
+    if (slowMs < SLOW_FOR_MS || status.transferTo !== undefined || now < this.#notBefore) return
     this.#notBefore = now + SLOW_AGAIN_MS
-    const result = this.#ports.transferLeadership()
-    if (result !== 'begun') return
+    if (this.#ports.transferLeadership() !== 'begun') return
+    const limit = this.#ports.slowCommitMs()
     const text = `no log commit took less than ${limit} ms for some seconds: handing over leadership`
-    this.#ports.log.warn({ slowForMs: Math.round(now - (this.#slowSince ?? now)) }, text)
+    this.#ports.log.warn({ slowForMs: Math.round(slowMs) }, text)
   }
 
-  /** How long an entry has taken to become durable, or has waited so far; undefined: none waits. */
-  #waited(
-    durable: Index,
-    last: Index,
-    now: number,
-  ): { readonly ms: number; readonly done: boolean } | undefined {
-    const commit = this.#commit
-    if (commit === undefined) {
-      if (durable < last) this.#commit = { index: last, since: now }
-      return undefined
+  /** How long slow commits have taken in a row, the one included that has not ended. */
+  #slowFor({ durable, last, uncommittedBytes }: CoreStatus, now: number): number {
+    const limit = this.#ports.slowCommitMs()
+    if (limit === 0) {
+      this.#commit = undefined
+      this.#slowMs = 0
+      return 0
     }
-    const done = durable >= commit.index
-    if (done) this.#commit = undefined
-    return { ms: now - commit.since, done }
+    if (this.#commit === undefined) {
+      const allowedMs = limit + uncommittedBytes / WRITTEN_BYTES_PER_MS
+      if (durable < last) this.#commit = { index: last, since: now, allowedMs }
+      return 0
+    }
+    const { index, since, allowedMs } = this.#commit
+    const tookMs = now - since
+    const slow = tookMs > allowedMs
+    if (durable < index) return slow ? this.#slowMs + tookMs : 0
+    this.#commit = undefined
+    this.#slowMs = slow ? this.#slowMs + tookMs : 0
+    return this.#slowMs
   }
 }

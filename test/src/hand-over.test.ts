@@ -14,6 +14,7 @@ class Bench {
   durable = 100
   last = 100
   limit = 100
+  uncommittedBytes = 0
   answer: TransferResult = 'begun'
   transferTo: string | undefined
   transfers = 0
@@ -30,8 +31,8 @@ class Bench {
   })
 
   #status(): CoreStatus {
-    const { durable, last, transferTo } = this
-    return { ...new Lone().core.status(), durable, last, transferTo }
+    const { durable, last, uncommittedBytes, transferTo } = this
+    return { ...new Lone().core.status(), durable, last, uncommittedBytes, transferTo }
   }
 
   /** Ticks for `ms`; each commit takes `commitMs`, and another one follows at once. */
@@ -90,6 +91,31 @@ test('a disk that stays slow for some seconds ends the office, one that was slow
   const passing = new Bench()
   for (let at = 0; at < 10; at++) passing.run(3_000, 200).run(200, 20)
   assert.equal(passing.transfers, 0)
+})
+
+test('many bytes may take longer, in proportion', () => {
+  const bench = new Bench()
+  bench.uncommittedBytes = 16_384 * 1_900
+  assert.equal(bench.run(20_000, 1_900).transfers, 0)
+  assert.equal(bench.run(20_000, 2_100).transfers, 1)
+})
+
+test('what took long is counted, not the time between: one slow commit and a pause are no slow disk', () => {
+  const bench = new Bench().run(210, 200)
+  bench.last = bench.durable
+  for (const end = bench.now + 60_000; bench.now < end; bench.now += TICK_MS) {
+    bench.handOver.work()
+  }
+  assert.equal(bench.run(1_000, 200).transfers, 0)
+  const paused = new Bench()
+  for (let at = 0; at < 40; at++) {
+    paused.run(210, 200)
+    paused.last = paused.durable
+    for (const end = paused.now + 500; paused.now < end; paused.now += TICK_MS) {
+      paused.handOver.work()
+    }
+  }
+  assert.equal(paused.transfers, 1)
 })
 
 test('a commit that does not return at all is slow before it has ended', () => {
