@@ -17,6 +17,7 @@ import { expiry } from '../test/measure/expiry.ts'
 import { failover } from '../test/measure/failover.ts'
 import { grow } from '../test/measure/grow.ts'
 import { type Measurement, measure } from '../test/measure/measurement.ts'
+import { neighbours } from '../test/measure/neighbours.ts'
 import { restart } from '../test/measure/restart.ts'
 import { scale } from '../test/measure/scale.ts'
 import { snapshot } from '../test/measure/snapshot.ts'
@@ -33,6 +34,7 @@ const MEASUREMENTS: readonly Measurement[] = [
   grow,
   transfer,
   failover,
+  neighbours,
   soak,
 ]
 

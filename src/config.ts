@@ -128,8 +128,8 @@ export const limits = {
    * operation of BITFIELD as much, so they are counted alike.
    */
   entryKeysMax: 1000,
-  /** Bytes of values that the writes of an entry will handle, as far as its leader can tell: some 50 ms of copying. */
-  entryWeightMax: 134_217_728,
+  /** Bytes of values that the writes of an entry will handle, as far as its leader can tell: 10 to 40 ms of copying. */
+  entryWeightMax: 33_554_432,
   writeKeysMax: 5_000,
   /** Entries in one append to a peer; a larger entry travels alone. */
   appendFrameBytesMax: 1_048_576,
@@ -204,6 +204,8 @@ export const limits = {
   turnWorkMsMax: 8,
   /** The same for reads that run: a pipeline of them on a large value holds up nobody for longer than one takes. */
   turnReadMsMax: 4,
+  /** And for those that run in slices. */
+  turnSlicesMsMax: 3,
   /** Of values that the reads riding in one entry are given: the others run in later turns, over a view. */
   rideBytesMax: 8_388_608,
   /** Input of one connection above which it is not read any further in this turn. */

@@ -54,17 +54,26 @@ export class LateRiders {
   /** Each answers for itself, so there are no elements. */
   *#slices(): Slices {
     for (const [rider, command] of this.#riders) {
-      rider.answer(this.#run(rider, command), this.#riding.index)
+      rider.answer(yield* this.#run(rider, command), this.#riding.index)
       yield []
     }
     return { elements: [] }
   }
 
-  #run({ database, args }: Rider, command: CalledRead): Reply {
+  *#run({ database, args }: Rider, command: CalledRead): Generator<readonly never[], Reply> {
     const { views, now, failure } = this.#riding
     if (database >= DATABASES) return badDatabase.reply
     try {
-      return command.run(views.begin(database, { now, applied: undefined }), args)
+      const db = views.begin(database, { now, applied: undefined })
+      if (command.slices === undefined) return command.run(db, args)
+      // Of one value, which it holds (mayBeLate in keyspace.ts): no slice has elements.
+      const slices = command.slices(db, args)
+      for (;;) {
+        const step = slices.next()
+        if (step.done === true)
+          return 'reply' in step.value ? step.value.reply : step.value.elements
+        yield []
+      }
     } catch (error) {
       return failure(error, command.name)
     }

@@ -14,9 +14,10 @@ import {
 } from '../resp/encoder.ts'
 import type { StateView } from '../storage/state-store.ts'
 import type { Slices } from './commands/command.ts'
+import type { Clock } from './network.ts'
 
-/** Slices of one turn, all reads together. */
-const SLICES_PER_TURN = 2
+/** Slices of one turn, all reads together, where they take no time worth mentioning. */
+const SLICES_PER_TURN_MAX = 16
 /** What is encoded is put aside in pieces of this size, so that it is copied once more only at the end. */
 const PIECE_BYTES = 262_144
 
@@ -50,11 +51,19 @@ export class LongRead {
 
 export class LongReads {
   readonly replyBytesMax: number
+  readonly #turnMsMax: number
+  readonly #clock: Pick<Clock, 'monotonic'>
   readonly #wake: () => void
   #running: RunningRead[] = []
 
-  constructor(options: { replyBytesMax: number; wake: () => void }) {
-    this.replyBytesMax = options.replyBytesMax
+  constructor(options: {
+    limits: { readonly longReplyBytesMax: number; readonly turnSlicesMsMax: number }
+    clock: Pick<Clock, 'monotonic'>
+    wake: () => void
+  }) {
+    this.replyBytesMax = options.limits.longReplyBytesMax
+    this.#turnMsMax = options.limits.turnSlicesMsMax
+    this.#clock = options.clock
     this.#wake = options.wake
   }
 
@@ -63,12 +72,15 @@ export class LongReads {
     this.#wake()
   }
 
-  /** Once a turn: the next slices, of every read in its turn. */
+  /** Once a turn: the next slices, of every read in its turn; one at least. */
   work(): void {
-    for (let slice = 0; slice < SLICES_PER_TURN; slice++) {
+    if (this.#running.length === 0) return
+    const end = this.#clock.monotonic() + this.#turnMsMax
+    for (let slice = 0; slice < SLICES_PER_TURN_MAX; slice++) {
       const read = this.#running.shift()
       if (read === undefined) return
       if (!read.advance(this.replyBytesMax)) this.#running.push(read)
+      if (this.#clock.monotonic() >= end) break
     }
     if (this.#running.length > 0) this.#wake()
   }

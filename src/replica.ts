@@ -64,7 +64,7 @@ export class Replica {
     this.#clusterId = options.clusterId
     this.#leaderClock = new LeaderClock(clock)
     const wake = (): void => this.wake()
-    this.#longReads = new LongReads({ replyBytesMax: limits.longReplyBytesMax, wake })
+    this.#longReads = new LongReads({ limits, clock, wake })
     this.#keyspace = new Keyspace(state, {
       observer: {
         applied: () => {},

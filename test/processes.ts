@@ -81,6 +81,11 @@ export interface Ended {
   readonly signal: NodeJS.Signals | null
 }
 
+/** When what was begun is to end: a test, or what else takes care of it. */
+export interface Ending {
+  after(end: () => Promise<void>): void
+}
+
 /** A Node process that runs one compiled file; what it printed so far is in `stdout` and `stderr`. */
 export class Child {
   stdout = ''
@@ -91,7 +96,7 @@ export class Child {
 
   /** `file` is relative to the folder of compiled files, such as 'src/main.js'. */
   constructor(
-    context: TestContext,
+    ending: Ending,
     file: string,
     args: readonly string[],
     options: { environment?: Readonly<Record<string, string>>; cwd?: string } = {},
@@ -113,7 +118,7 @@ export class Child {
     child.once('close', (code, signal) => {
       this.ended = { code, signal }
     })
-    context.after(async () => {
+    ending.after(async () => {
       this.kill('SIGKILL')
       await this.end()
     })

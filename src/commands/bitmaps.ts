@@ -29,8 +29,8 @@ const COMBINED_BYTES_MAX = 134_217_728
 const tooMuch = new CommandError(
   `ERR the sources of BITOP have more than ${COMBINED_BYTES_MAX} bytes together`,
 )
-/** Counted or searched in one go, in some 3 ms. */
-const BITS_PER_SLICE = 8 * 8_388_608
+/** Counted or searched in one go, within a millisecond. */
+const BITS_PER_SLICE = 8 * 1_048_576
 const NO_BYTES = new Uint8Array(0)
 
 /** The offset of a bit that a string can have. */

@@ -92,7 +92,11 @@ async function look({ log, state }: Storage, disk: Environment): Promise<Found> 
         throw new Error(`entry ${index}: ${command} fails: ${String(error)}`)
       },
     },
-    longReads: new LongReads({ replyBytesMax: 0, wake: () => {} }),
+    longReads: new LongReads({
+      limits: { longReplyBytesMax: 0, turnSlicesMsMax: 0 },
+      clock: { monotonic: () => 0 },
+      wake: () => {},
+    }),
     random: () => 0,
   })
   for (const entry of entries) {

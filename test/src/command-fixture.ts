@@ -252,13 +252,17 @@ export class EntryMaker {
   }
 }
 
-/** A keyspace over a store, whose long reads are moved by `longReads.work()`. */
+/** A keyspace over a store, whose long reads are moved by `longReads.work()`, one slice each time. */
 export function keyspaceOver(
   store: KeyspaceStore,
   observer: ApplyObserver = silent,
   forwarded?: ForwardedItems,
 ): { readonly keyspace: Keyspace; readonly longReads: LongReads } {
-  const longReads = new LongReads({ replyBytesMax: 1_000_000, wake: () => {} })
+  const longReads = new LongReads({
+    limits: { longReplyBytesMax: 1_000_000, turnSlicesMsMax: 0 },
+    clock: { monotonic: () => 0 },
+    wake: () => {},
+  })
   const random = seededRandom(1)
   const options = { observer, longReads, random, ...(forwarded && { forwarded }) }
   return { keyspace: new Keyspace(store, options), longReads }

@@ -13,9 +13,15 @@ class Bench {
   wakes = 0
   readonly reads: LongReads
   readonly answers: string[] = []
+  #now = 0
 
-  constructor(replyBytesMax = 1000) {
-    this.reads = new LongReads({ replyBytesMax, wake: () => this.wakes++ })
+  /** Each look at the clock is `sliceMs` later than the one before. */
+  constructor(longReplyBytesMax = 1000, sliceMs = 1) {
+    this.reads = new LongReads({
+      limits: { longReplyBytesMax, turnSlicesMsMax: 2 },
+      clock: { monotonic: () => (this.#now += sliceMs) },
+      wake: () => this.wakes++,
+    })
   }
 
   start(name: string, slices: Slices, protocol: Protocol = 2): void {
@@ -48,7 +54,7 @@ test('the elements of all slices are one array, and a reply of another kind is t
   assert.equal(bench.store.openViews, 0)
 })
 
-test('a turn runs two slices, of each read in its turn, and asks for another while some are left', () => {
+test('a turn runs slices for its time, of each read in its turn, and asks for another while some are left', () => {
   const bench = new Bench()
   bench.start('long', pieces(4, { reply: 0 }))
   bench.start('short', pieces(1, { reply: 0 }))
@@ -62,6 +68,27 @@ test('a turn runs two slices, of each read in its turn, and asks for another whi
   const { wakes } = bench
   bench.reads.work()
   assert.equal(bench.wakes, wakes)
+})
+
+test('a turn runs one slice at least, and sixteen at most where they take no time', () => {
+  const slow = new Bench(1000, 5)
+  slow.start('slow', pieces(2, { reply: 0 }))
+  slow.reads.work()
+  slow.reads.work()
+  assert.deepEqual(slow.answers, [])
+  slow.reads.work()
+  assert.deepEqual(slow.answers, ['slow :0\r\n'])
+  for (const [count, turns] of [
+    [15, 1],
+    [16, 2],
+  ] as const) {
+    const quick = new Bench(1000, 0)
+    quick.start('quick', pieces(count, { reply: 0 }))
+    for (let turn = 1; turn < turns; turn++) quick.reads.work()
+    assert.deepEqual(quick.answers, [])
+    quick.reads.work()
+    assert.deepEqual(quick.answers, ['quick :0\r\n'])
+  }
 })
 
 test('a reply may be as large as the limit and no larger', () => {

@@ -572,20 +572,24 @@ describe('reads', () => {
     const zeros = (limits.rideBytesMax / 2) * 8
     caller.send(`SETBIT k ${zeros - 1} 0`)
     bench.apply()
-    const counts = Array.from({ length: 3 }, () => 'BITCOUNT k')
-    caller.send(...counts, 'STRLEN none', 'SETBIT k 0 1', ...counts.slice(1), 'GET none', 'DEL k')
+    const bit = 'GETBIT k 0'
+    caller.send(bit, bit, 'BITCOUNT k', 'STRLEN none')
+    caller.send('SETBIT k 0 1', bit, 'BITCOUNT k', 'GET none', 'DEL k')
     bench.apply()
     const late = [undefined, undefined]
     assert.deepEqual(caller.replies.slice(1), [':0', ':0', ...late, ':0', ...late, undefined, ':1'])
     caller.send('SETBIT k 0 1')
     bench.apply()
-    for (let turn = 0; turn < 4; turn++) bench.longReads.work()
-    const counted = [':0', ':0', ':0', ':0', ':0', ':1', ':1', '$-1', ':1']
-    assert.deepEqual(caller.replies.slice(1, 10), counted)
+    // What runs later runs in slices itself.
+    bench.longReads.work()
+    assert.deepEqual(caller.replies.slice(3, 4), [undefined])
+    while (caller.replies[8] === undefined) bench.longReads.work()
+    const answers = [':0', ':0', ':0', ':0', ':0', ':1', ':1', '$-1', ':1']
+    assert.deepEqual(caller.replies.slice(1, 10), answers)
     // One byte less is no reason to wait.
     caller.send(`SETBIT less ${zeros - 9} 0`)
     bench.apply()
-    caller.send('BITCOUNT less', 'BITCOUNT less', 'BITCOUNT less', 'GET none', 'DEL less')
+    caller.send('GETBIT less 0', 'GETBIT less 0', 'GETBIT less 0', 'GET none', 'DEL less')
     bench.apply()
     assert.deepEqual(caller.replies.slice(12), [':0', ':0', ':0', undefined, ':1'])
     while (caller.replies[15] === undefined) bench.longReads.work()

@@ -1,0 +1,321 @@
+/*
+ * Clients that ask for more than is good for others, each doing its worst at one node of a cluster that holds
+ * `key:0`, `key:1` and so on, of the value 'value'. neighbours.test.ts and `npm run measure -- neighbours` run them
+ * beside a client that behaves. Each checks what it is answered, and takes back what it configured.
+ */
+
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import { until } from '../processes.ts'
+import type { NodeProcess } from './cluster.ts'
+import { RespClient, request, textOf } from './resp-client.ts'
+
+const MIB = 1024 * 1024
+/** As many as a transaction may read, nearly. */
+export const KEYS_MIN = 100_000
+const CLOSED_WITHIN_MS = 20_000
+
+export interface BadClient {
+  readonly name: string
+  torment(victim: Victim): Promise<unknown>
+}
+
+/** The node that they are connected to. */
+export class Victim {
+  readonly node: NodeProcess
+  readonly #forMs: number
+
+  /** A bad client goes on for `forMs` at least. */
+  constructor(node: NodeProcess, forMs: number) {
+    this.node = node
+    this.#forMs = forMs
+  }
+
+  /** Again and again, for a while. */
+  async repeatedly(act: () => Promise<unknown>): Promise<void> {
+    const end = performance.now() + this.#forMs
+    do await act()
+    while (performance.now() < end)
+  }
+
+  /** Commands in one piece, behind them a PING with a mark of its own: everything was answered when that is. */
+  all(...commands: readonly (readonly (string | Buffer | number)[])[]): Promise<string> {
+    const bytes = [...commands, ['PING', 'all is answered']].map((command) => request(command))
+    return this.#raw(Buffer.concat(bytes), /all is answered\r\n$/)
+  }
+
+  connect(): Promise<RespClient> {
+    return RespClient.connect(this.node.port)
+  }
+
+  /** Sends it all at once; resolves with how the replies begin, when a line of them ends as `last` says. */
+  #raw(bytes: Buffer, last: RegExp): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket = connect({ host: '127.0.0.1', port: this.node.port })
+      let head = ''
+      let tail = ''
+      socket.setEncoding('latin1').on('data', (text: string) => {
+        if (head.length < 100) head += text.slice(0, 100)
+        tail = (tail + text).slice(-200)
+        if (!last.test(tail)) return
+        socket.destroy()
+        resolve(head)
+      })
+      socket.once('error', reject)
+      socket.once('close', () => reject(new Error(`closed after ${head}`)))
+      socket.write(bytes)
+    })
+  }
+}
+
+export function names(count: number, prefix = 'key:', from = 0): string[] {
+  return Array.from({ length: count }, (_, at) => `${prefix}${from + at}`)
+}
+
+const reads: readonly BadClient[] = [
+  {
+    name: 'KEYS of everything, and with a pattern',
+    torment: (victim) => victim.repeatedly(() => victim.all(['KEYS', '*'], ['KEYS', '*1*2*3*'])),
+  },
+  {
+    name: 'a pattern made to explode, on a key made for it',
+    async torment(victim) {
+      await victim.all(['SET', 'a'.repeat(50_000), 'x'])
+      await victim.repeatedly(() =>
+        victim.all(
+          ['KEYS', `${'a*'.repeat(500)}b`],
+          ['SCAN', 0, 'MATCH', '*a'.repeat(900), 'COUNT', 1e9],
+        ),
+      )
+      await victim.all(['DEL', 'a'.repeat(50_000)])
+    },
+  },
+  {
+    name: 'MGET of a million keys',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const replies = await victim.all(['MGET', ...names(1_000_000)])
+        assert.match(replies, /^\*1000000\r\n\$5\r\nvalue\r\n/)
+      }),
+  },
+  {
+    name: 'LCS of long values',
+    async torment(victim) {
+      await victim.all(['MSET', 'lcs:1', 'ab'.repeat(6000), 'lcs:2', 'ba'.repeat(6000)])
+      await victim.repeatedly(() => victim.all(['LCS', 'lcs:1', 'lcs:2']))
+    },
+  },
+  {
+    name: 'a pipeline of reads of a large value, with and without a write that takes them along',
+    async torment(victim) {
+      await victim.all(['SETBIT', 'large', 8 * 8 * MIB - 1, 1])
+      const counts = Array.from({ length: 60 }, () => ['BITCOUNT', 'large'])
+      await victim.repeatedly(async () => {
+        await victim.all(...counts)
+        await victim.all(...counts, ['SET', 'behind', 'them'])
+      })
+    },
+  },
+  {
+    name: 'commands of very many arguments are refused',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const increments = Array.from({ length: 100_000 }, () => ['INCRBY', 'u8', '0', '1']).flat()
+        const bitfield = await victim.all(['BITFIELD', 'b', ...increments])
+        assert.match(bitfield, /^-ERR 100000 keys or operations/)
+        const docs = await victim.all(['COMMAND', 'DOCS', ...names(100_000)])
+        assert.match(docs, /^-ERR too many arguments/)
+      }),
+  },
+  {
+    name: 'EXEC of what would never end: reads in slices, alone and beside a write',
+    torment: (victim) =>
+      victim.repeatedly(() =>
+        victim.all(
+          ['MULTI'],
+          ...Array.from({ length: 5 }, () => ['KEYS', '*9*9*']),
+          ['EXEC'],
+          ['MULTI'],
+          ['SET', 'tx', 1],
+          ...Array.from({ length: 300 }, () => ['KEYS', '*9*9*']),
+          ['EXEC'],
+        ),
+      ),
+  },
+  {
+    name: 'as many keys as a transaction may read, and ten times as many',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const replies = await victim.all(['MULTI'], ['MGET', ...names(99_000)], ['EXEC'])
+        assert.match(replies, /^\+OK\r\n\+QUEUED\r\n\*1\r\n\*99000\r\n/)
+        const refused = await victim.all(['MULTI'], ['MGET', ...names(1_000_000)], ['EXEC'])
+        assert.match(refused, /^\+OK\r\n-ERR the commands of a transaction may have 100000 arg/)
+      }),
+  },
+]
+
+const writes: readonly BadClient[] = [
+  {
+    name: 'as many keys as one command may write, and a hundred times as many',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const pairs = names(5000, 'many:').flatMap((name) => [name, 'v'])
+        const many = 'keys or operations are too many'
+        assert.match(await victim.all(['MSET', ...pairs]), /^\+OK\r\n/)
+        assert.match(await victim.all(['DEL', ...names(5000, 'many:')]), /^:5000\r\n/)
+        const del = await victim.all(['DEL', ...names(500_000, 'many:')])
+        assert.ok(del.startsWith(`-ERR 500000 ${many}`), del)
+        const mset = await victim.all(['MSET', ...pairs, ...names(900_000)])
+        assert.ok(mset.startsWith('-ERR ') && mset.includes(many), mset)
+      }),
+  },
+  {
+    name: 'EXEC of as many writes as there may be',
+    torment: (victim) =>
+      victim.repeatedly(() =>
+        victim.all(
+          ['MULTI'],
+          ...Array.from({ length: 4999 }, (_, at) => ['SET', `tx:${at}`, 'value']),
+          ['EXEC'],
+        ),
+      ),
+  },
+  {
+    name: 'a MULTI that never ends is refused, and its client closed',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const client = await victim.connect()
+        client.resume()
+        assert.equal(await client.call('MULTI'), 'OK')
+        const queued = await Promise.all(
+          Array.from({ length: 20_000 }, () => client.call('SET', 'a', 'x'.repeat(100))),
+        )
+        assert.match(
+          textOf(queued.find((reply) => reply instanceof Error) ?? null),
+          /-ERR a transaction may have/,
+        )
+        assert.match(textOf(await client.call('EXEC')), /^-EXECABORT/)
+        client.close()
+      }),
+  },
+  {
+    name: 'BITOP of large values',
+    async torment(victim) {
+      await victim.all(
+        ['SETBIT', 'bits:1', 8 * 4 * MIB - 1, 1],
+        ['SETBIT', 'bits:2', 8 * 4 * MIB - 2, 1],
+      )
+      await victim.repeatedly(async () => {
+        const replies = await victim.all(
+          ['BITOP', 'NOT', 'bits:3', 'bits:1'],
+          ['BITOP', 'XOR', 'bits:3', 'bits:1', 'bits:2'],
+        )
+        assert.match(replies, /^:4194304\r\n:4194304\r\n/)
+      })
+      await victim.all(['DEL', 'bits:1', 'bits:2', 'bits:3'])
+    },
+  },
+]
+
+const connections: readonly BadClient[] = [
+  {
+    name: 'a flood of them: those beyond maxclients are told so, the others stay',
+    async torment(victim) {
+      const { node } = victim
+      assert.equal(await node.ask('CONFIG', 'SET', 'maxclients', 300), 'OK')
+      const clients: RespClient[] = []
+      try {
+        await victim.repeatedly(async () => {
+          const more = await Promise.all(Array.from({ length: 50 }, () => victim.connect()))
+          for (const client of more) clients.push(client)
+        })
+        await until(
+          'most are refused',
+          () => clients.filter(({ closed }) => closed).length > clients.length - 301,
+        )
+        const kept = clients.find(({ closed }) => !closed)
+        assert.equal(await kept?.call('PING'), 'PONG')
+      } finally {
+        for (const client of clients) client.close()
+        await until('there is room again', async () => {
+          const reply = await node.ask('CONFIG', 'SET', 'maxclients', 3000).catch(() => undefined)
+          return reply === 'OK'
+        })
+      }
+    },
+  },
+  {
+    name: 'slow writers, half-open ones and those that never say anything: closed after `timeout`',
+    async torment(victim) {
+      const { node } = victim
+      assert.equal(await node.ask('CONFIG', 'SET', 'timeout', 1), 'OK')
+      try {
+        await victim.repeatedly(async () => {
+          const clients = await Promise.all(Array.from({ length: 200 }, () => victim.connect()))
+          try {
+            for (const [at, client] of clients.entries()) {
+              client.resume()
+              if (at % 2 === 0) client.write('*3\r\n$3\r\nSET\r\n$1\r\nh\r\n$10\r\nhal')
+            }
+            const allClosed = (): boolean => clients.every(({ closed }) => closed)
+            await until('all of them are closed', allClosed, CLOSED_WITHIN_MS)
+          } finally {
+            for (const client of clients) client.close()
+          }
+        })
+      } finally {
+        assert.equal(await node.ask('CONFIG', 'SET', 'timeout', 0), 'OK')
+      }
+    },
+  },
+  {
+    name: 'a huge pipeline, half of it never read',
+    torment: (victim) =>
+      victim.repeatedly(async () => {
+        const deaf = await victim.connect()
+        deaf.pause()
+        deaf.write(Buffer.alloc(8 * MIB, request(['GET', 'key:1'])))
+        deaf.write(Buffer.alloc(4 * MIB, request(['INCR', 'deaf'])))
+        await victim.all(...Array.from({ length: 100_000 }, () => ['INCR', 'pipelined']))
+        deaf.reset()
+      }),
+  },
+  {
+    name: 'half commands of many connections: above maxmemory-clients the largest are closed',
+    async torment(victim) {
+      const { node } = victim
+      const shrunk = ['proto-max-bulk-len', '32mb', 'client-query-buffer-limit', '64mb']
+      const output = 'normal 64mb 32mb 60 slave 64mb 32mb 60 pubsub 64mb 8mb 60'
+      const limits = [...shrunk, 'client-output-buffer-limit', output, 'maxmemory-clients', '64mb']
+      assert.equal(textOf(await node.ask('CONFIG', 'SET', ...limits)), 'OK')
+      try {
+        await victim.repeatedly(async () => {
+          assert.equal(textOf(await node.ask('CONFIG', 'RESETSTAT')), 'OK')
+          const clients = await Promise.all(Array.from({ length: 20 }, () => victim.connect()))
+          try {
+            for (const client of clients) {
+              client.resume()
+              client.write('*3\r\n$3\r\nSET\r\n$1\r\nh\r\n$20000000\r\n')
+              client.write(Buffer.alloc(8 * MIB, 'x'))
+            }
+            const closed = (): number => clients.filter((client) => client.closed).length
+            await until('some are closed', () => closed() >= 12, CLOSED_WITHIN_MS)
+            assert.ok(closed() < clients.length)
+            assert.match(textOf(await node.ask('INFO', 'stats')), /evicted_clients:1[2-9]\r/)
+          } finally {
+            for (const client of clients) client.reset()
+          }
+        })
+      } finally {
+        assert.equal(await node.ask('CONFIG', 'SET', 'maxmemory-clients', '512mb'), 'OK')
+      }
+    },
+  },
+]
+
+/** By what they do. */
+export const badClients: ReadonlyMap<string, readonly BadClient[]> = new Map([
+  ['reads without a bound', reads],
+  ['writes without a bound', writes],
+  ['connections', connections],
+])
