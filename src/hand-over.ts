@@ -17,15 +17,24 @@ export interface HandOverPorts {
   now(): number
   /** undefined: this node does not lead. */
   led(): CoreStatus | undefined
+  /** A turn has seen that another node leads: what this one had to say to it, or for it, is said. */
+  otherLeads(): boolean
   /** Beyond so many ms a commit of few bytes is slow; 0: none is. */
   slowCommitMs(): number
   transferLeadership(): TransferResult
   readonly log: { warn(fields: Readonly<Record<string, unknown>>, text: string): void }
 }
 
+interface Leaving {
+  readonly deadline: number
+  readonly resolve: () => void
+  /** Seen leading since. */
+  hasLed: boolean
+}
+
 export class HandOver {
   readonly #ports: HandOverPorts
-  #leaving: { readonly deadline: number; readonly resolve: () => void } | undefined
+  #leaving: Leaving | undefined
   /** An entry that was not durable when it was first seen, when that was, and how long it may take. */
   #commit: { readonly index: Index; readonly since: number; readonly allowedMs: number } | undefined
   /** What commits took since the last one that was not slow. */
@@ -36,10 +45,13 @@ export class HandOver {
     this.#ports = ports
   }
 
-  /** Resolves when another node leads, nobody could, or `ms` have passed. */
+  /**
+   * Resolves when this node does not lead, and another does if this one did; when nobody could, or `ms` have passed.
+   * One that only gave up its office may owe its successor a vote.
+   */
   leave(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      this.#leaving = { deadline: this.#ports.now() + ms, resolve }
+      this.#leaving = { deadline: this.#ports.now() + ms, resolve, hasLed: false }
       this.work()
     })
   }
@@ -55,12 +67,15 @@ export class HandOver {
     }
   }
 
-  #leave(leaving: { deadline: number; resolve: () => void }, status: CoreStatus | undefined): void {
-    const { now, transferLeadership } = this.#ports
-    const gone = status === undefined || now() >= leaving.deadline
-    // Again and again: whoever was to lead may have died meanwhile.
-    const waits = !gone && transferLeadership() !== 'no-target'
-    if (waits) return
+  #leave(leaving: Leaving, status: CoreStatus | undefined): void {
+    const { now, otherLeads, transferLeadership } = this.#ports
+    if (now() < leaving.deadline) {
+      if (status !== undefined) {
+        leaving.hasLed = true
+        // Again and again: whoever was to lead may have died meanwhile.
+        if (transferLeadership() !== 'no-target') return
+      } else if (leaving.hasLed && !otherLeads()) return
+    }
     this.#leaving = undefined
     leaving.resolve()
   }

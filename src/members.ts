@@ -45,7 +45,8 @@ export class Members {
   #removed = false
   /** The membership that was applied when it was last looked at. */
   #applied: Membership | undefined
-  /** Who led last, as far as this node knows. */
+  /** Who leads, as the last turn saw it, and who led last, as far as this node knows. */
+  #leader: NodeId | undefined
   lastLeader: NodeId | undefined
 
   constructor(options: MembersOptions) {
@@ -86,6 +87,7 @@ export class Members {
     })
     this.#handOver = new HandOver({
       ...ports,
+      otherLeads: () => this.#leader !== undefined && this.#leader !== id,
       slowCommitMs: () => config.get('slow-commit-ms'),
     })
   }
@@ -158,12 +160,13 @@ export class Members {
 
   /** Another member leads, or none, or this one may propose now. */
   led(by: NodeId | undefined): void {
+    this.#leader = by
     this.lastLeader = by ?? this.lastLeader
     this.#requests.work()
     this.#options.wake()
   }
 
-  /** Resolves when another member leads, none can, or `ms` have passed. */
+  /** See HandOver.leave. */
   leave(ms: number): Promise<void> {
     return this.#handOver.leave(ms)
   }

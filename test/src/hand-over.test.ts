@@ -11,6 +11,7 @@ const TICK_MS = 10
 class Bench {
   now = 0
   leads = true
+  otherLeads = false
   durable = 100
   last = 100
   limit = 100
@@ -22,6 +23,7 @@ class Bench {
   readonly handOver = new HandOver({
     now: () => this.now,
     led: () => (this.leads ? this.#status() : undefined),
+    otherLeads: () => this.otherLeads,
     slowCommitMs: () => this.limit,
     transferLeadership: () => {
       this.transfers++
@@ -63,6 +65,10 @@ test('a node that leads and leaves waits until another leads', async () => {
   assert.equal(left, false)
   assert.ok(bench.transfers > 1, 'whoever was to lead may die: it is asked again')
   bench.leads = false
+  bench.run(300, 10)
+  await Promise.resolve()
+  assert.equal(left, false, 'its successor may need its vote')
+  bench.otherLeads = true
   bench.handOver.work()
   await leaving
 })
