@@ -33,12 +33,19 @@ const SILENCE_MS = 20_000
 
 /** The bytes of one request. */
 export function request(args: readonly Argument[]): Buffer {
-  const parts: Buffer[] = [Buffer.from(`*${args.length}\r\n`)]
+  const parts: Buffer[] = []
+  // A piece of text as long as there is only text: a million arguments are no millions of buffers.
+  let text = `*${args.length}\r\n`
   for (const argument of args) {
-    const bytes = Buffer.isBuffer(argument) ? argument : Buffer.from(String(argument))
-    parts.push(Buffer.from(`$${bytes.length}\r\n`), bytes, CRLF)
+    if (Buffer.isBuffer(argument)) {
+      parts.push(Buffer.from(`${text}$${argument.length}\r\n`), argument)
+      text = '\r\n'
+    } else {
+      const word = String(argument)
+      text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`
+    }
   }
-  return Buffer.concat(parts)
+  return Buffer.concat([...parts, Buffer.from(text)])
 }
 
 interface Waiting {
