@@ -282,7 +282,7 @@ export const transactionCommands: readonly Command[] = [
     keys: { first: 1, last: -1, step: 1, access: ['RO'] },
     immediate: true,
     differs:
-      'At most 10,000 keys. For keys that do not exist, SWAPDB of their database counts as a change, and so do 16,384 keys that came elsewhere meanwhile; for one that exists, SWAPDB there and back does not.',
+      'At most 10,000 keys. For keys that do not exist, SWAPDB of their database counts as a change, and so do 16,384 keys that came elsewhere meanwhile; for one that exists, SWAPDB there and back does not. A BITFIELD that fails with OVERFLOW FAIL and makes its key longer counts as a change; in Redis it does not.',
     doc: {
       ...doc(
         'Makes the next transaction do nothing if one of the keys has changed by then.',

@@ -29,7 +29,7 @@ test('keys in EXEC may come in any order, whatever ended the transactions before
   assert.equal(excused(history('0> MULTI', '0> MGET a b', '0> EXEC'), ...lists), false)
 })
 
-test('only an exchange of databases while keys are watched lets a transaction be lost here alone', () => {
+test('only an exchange of databases, or a BITFIELD that fails, lets a transaction be lost here alone', () => {
   const [ran, lost] = [Buffer.from('*1\r\n+PONG\r\n'), Buffer.from('*-1\r\n')]
   const parted = (...lines: readonly string[]) =>
     hasParted(history(...lines, '0> MULTI', '0> PING', '0> EXEC'), ran, lost)
@@ -37,6 +37,8 @@ test('only an exchange of databases while keys are watched lets a transaction be
   assert.equal(parted('0> WATCH k', '1> SET other 1'), false)
   assert.equal(parted('1> SWAPDB 0 1', '0> WATCH k'), false)
   assert.equal(parted('0> WATCH k', '1> SWAPDB 0 1', '0> RESET'), false)
+  assert.equal(parted('0> WATCH k', '1> BITFIELD k OVERFLOW fail SET u8 0 -1'), true)
+  assert.equal(parted('0> WATCH k', '1> BITFIELD k SET u8 0 -1'), false)
   const context = history('0> WATCH k', '1> SWAPDB 0 1', '0> MULTI', '0> PING', '0> EXEC')
   assert.equal(hasParted(context, lost, ran), false)
 })

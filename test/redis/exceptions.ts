@@ -180,14 +180,23 @@ function excusedAlone(
 }
 
 /**
- * The one exception after which the data differ, so that nothing behind it can be compared: databases were exchanged
- * while keys were watched. Here that counts as a change of them, in Redis only of keys that are there.
+ * The exceptions after which the data differ, so that nothing behind them can be compared: what here counts as a
+ * change of keys that were watched. Databases were exchanged, which in Redis is one only of keys that are there; or a
+ * BITFIELD failed everywhere and made its key longer all the same, of which Redis tells neither WATCH nor its replicas.
  */
 export function hasParted({ command, steps }: Context, redis: Buffer, holdfast: Buffer): boolean {
   const isNil = ['*-1\r\n', '_\r\n'].includes(text(holdfast))
   if (name(command) !== 'EXEC' || !isNil || elementsOf(redis) === undefined) return false
   const [first] = transactionOf(steps).watches
-  return first !== undefined && steps.slice(first).some((step) => name(step.command) === 'SWAPDB')
+  if (first === undefined) return false
+  return steps.slice(first).some((step) => {
+    const word = name(step.command)
+    return word === 'SWAPDB' || (word === 'BITFIELD' && mayFail(step.command))
+  })
+}
+
+function mayFail(bitfield: Command): boolean {
+  return bitfield.some((word) => text(word).toUpperCase() === 'FAIL')
 }
 
 /** For the EXEC at the end of the steps: the places of its WATCHes, and what was queued without an error. */
