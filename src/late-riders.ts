@@ -60,20 +60,15 @@ export class LateRiders {
     return { elements: [] }
   }
 
-  *#run({ database, args }: Rider, command: CalledRead): Generator<readonly never[], Reply> {
+  /** The slices of a value yield no elements (ofOneValue), and no others come late (keyspace.ts). */
+  *#run({ database, args }: Rider, command: CalledRead): Generator<readonly Reply[], Reply> {
     const { views, now, failure } = this.#riding
     if (database >= DATABASES) return badDatabase.reply
     try {
       const db = views.begin(database, { now, applied: undefined })
       if (command.slices === undefined) return command.run(db, args)
-      // Of one value, which it holds (mayBeLate in keyspace.ts): no slice has elements.
-      const slices = command.slices(db, args)
-      for (;;) {
-        const step = slices.next()
-        if (step.done === true)
-          return 'reply' in step.value ? step.value.reply : step.value.elements
-        yield []
-      }
+      const last = yield* command.slices(db, args)
+      return 'reply' in last ? last.reply : last.elements
     } catch (error) {
       return failure(error, command.name)
     }

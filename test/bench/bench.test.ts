@@ -127,8 +127,11 @@ describe('the load generator', () => {
       await new Promise<void>((resolve) => listening.listen(0, '127.0.0.1', resolve))
       const address = listening.address()
       assert.ok(address !== null && typeof address === 'object')
-      await assert.rejects(drive({ ...load, port: address.port }), expected)
-      await new Promise((resolve) => listening.close(resolve))
+      try {
+        await assert.rejects(drive({ ...load, port: address.port }), expected)
+      } finally {
+        await new Promise((resolve) => listening.close(resolve))
+      }
     }
   })
 })

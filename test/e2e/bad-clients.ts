@@ -14,6 +14,7 @@ const MIB = 1024 * 1024
 /** As many as a transaction may read, nearly. */
 export const KEYS_MIN = 100_000
 const CLOSED_WITHIN_MS = 20_000
+const ALL_IS_ANSWERED = /all is answered\r\n$/
 
 export interface BadClient {
   readonly name: string
@@ -50,17 +51,12 @@ export class Victim {
     return this.send(together(...commands))
   }
 
-  /** See together(). */
-  send(bytes: Buffer): Promise<string> {
-    return this.#raw(bytes, /all is answered\r\n$/)
-  }
-
   connect(): Promise<RespClient> {
     return RespClient.connect(this.node.port)
   }
 
-  /** Sends it all at once; resolves with how the replies begin, when a line of them ends as `last` says. */
-  #raw(bytes: Buffer, last: RegExp): Promise<string> {
+  /** Sends what together() has made; resolves with how the replies begin when all of it was answered. */
+  send(bytes: Buffer): Promise<string> {
     return new Promise((resolve, reject) => {
       const socket = connect({ host: '127.0.0.1', port: this.node.port })
       let head = ''
@@ -68,7 +64,7 @@ export class Victim {
       socket.setEncoding('latin1').on('data', (text: string) => {
         if (head.length < 100) head += text.slice(0, 100)
         tail = (tail + text).slice(-200)
-        if (!last.test(tail)) return
+        if (!ALL_IS_ANSWERED.test(tail)) return
         socket.destroy()
         resolve(head)
       })
@@ -79,8 +75,8 @@ export class Victim {
   }
 }
 
-export function names(count: number, prefix = 'key:', from = 0): string[] {
-  return Array.from({ length: count }, (_, at) => `${prefix}${from + at}`)
+function names(count: number, prefix = 'key:'): string[] {
+  return Array.from({ length: count }, (_, at) => `${prefix}${at}`)
 }
 
 const reads: readonly BadClient[] = [

@@ -3,14 +3,13 @@
  */
 
 import assert from 'node:assert/strict'
-import { PROBED, pipeline, stopsOf } from '../measure/measured-node.ts'
+import { OK_BYTES, PROBED, pipeline, stopsOf } from '../measure/measured-node.ts'
 import { Child, type Ending } from '../processes.ts'
 import { Cluster, type NodeProcess } from './cluster.ts'
 
 const PATIENCE_MS = 120_000
 /** A process that gets no processor on a busy machine must not look like one that a client holds up. */
 const ELECTION_MS = 3000
-const OK_BYTES = '+OK\r\n'.length
 
 export interface Neighbourhood {
   readonly cluster: Cluster

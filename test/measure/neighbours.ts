@@ -17,10 +17,10 @@ export const neighbours: Measurement = {
   async run(report, { factor }) {
     const place = await neighbourhood(Math.max(KEYS_MIN, Math.round(KEYS * factor)))
     const endings: (() => Promise<void>)[] = []
+    const ending = { after: (end: () => Promise<void>) => endings.push(end) }
     try {
       for (const { name, torment } of [...badClients.values()].flat()) {
         const victim = new Victim(place.victim, FOR_MS * factor)
-        const ending = { after: (end: () => Promise<void>) => endings.push(end) }
         const { sets, gets, stopMs } = await beside(ending, place, () => torment(victim))
         report.note(
           `${name}: longest SET ${longest(sets)} ms of ${sets.length}, longest GET ${longest(gets)}, longest stop of a loop ${stopMs.toFixed(0)} by processor time`,
