@@ -24,8 +24,10 @@ import {
   type Findings,
   generator,
   markdown,
+  overRuns,
   ratiosOf,
   reproduced,
+  type SavedRun,
 } from '../test/bench/report.ts'
 import {
   type Cell,
@@ -45,8 +47,9 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const BASELINE = `${ROOT}/test/bench/baseline.json`
 const DOCUMENT = `${ROOT}/docs/benchmarks.md`
 const CHART = `${ROOT}/docs/benchmarks.svg`
-/** The ratios of the saved run. */
+/** The ratios of the saved runs, the newest last. */
 const RATIOS = `${ROOT}/docs/benchmarks.json`
+const RUNS_KEPT = 3
 const GROWTH = `${ROOT}/docs/growth.md`
 /** In a document: what stands above it is written by hand. */
 const FIGURES = '<!-- figures: everything below is written by npm run bench -- --save -->'
@@ -177,13 +180,15 @@ async function peers(values: Values, without: ReadonlySet<string>): Promise<read
 function report(values: Values, findings: Findings): void {
   const text = markdown(findings)
   print(text)
-  const ratios = ratiosOf(findings)
-  if (existsSync(RATIOS)) {
-    for (const line of reproduced(ratios, JSON.parse(readFileSync(RATIOS, 'utf8')))) print(line)
-  }
+  const run: SavedRun = { circumstances: findings.circumstances, ratios: ratiosOf(findings) }
+  const before: readonly SavedRun[] = existsSync(RATIOS)
+    ? JSON.parse(readFileSync(RATIOS, 'utf8'))
+    : []
+  if (before.length > 0) for (const line of reproduced(run.ratios, before)) print(line)
   if (!values.save) return
-  writeFileSync(RATIOS, `${JSON.stringify(ratios, undefined, 2)}\n`)
-  write(DOCUMENT, text)
+  const runs = [...before, run].slice(-RUNS_KEPT)
+  writeFileSync(RATIOS, `${JSON.stringify(runs, undefined, 2)}\n`)
+  write(DOCUMENT, `${text}\n${overRuns(runs)}`)
   writeFileSync(CHART, chart(findings))
 }
 

@@ -9,7 +9,16 @@ import { describe, it, type TestContext } from 'node:test'
 import { drive, Latencies, type Load, ReplyCounter } from './load.ts'
 import { alarms, measureParts } from './micro.ts'
 import { parseCsv } from './redis-benchmark.ts'
-import { chart, type Findings, markdown, median, ratios, ratiosOf, reproduced } from './report.ts'
+import {
+  chart,
+  type Findings,
+  markdown,
+  median,
+  overRuns,
+  ratios,
+  ratiosOf,
+  reproduced,
+} from './report.ts'
 import { type Cell, everyCell, keysFor, nameOf, type Sample, usualCells } from './rounds.ts'
 import type { Target } from './systems.ts'
 
@@ -192,12 +201,24 @@ describe('reports', () => {
     assert.match(svg, />50\.0 k\/s</)
   })
 
-  it('say which ratios a later run does not reproduce', () => {
-    const before = { a: 1, b: 1, c: 1, d: 1 }
-    const now = { a: 1.2, b: 1.21, c: 0.79, d: 0.8, new: 3 }
-    const [within, ...far] = reproduced(now, before)
-    assert.equal(within, '2 of 4 ratios are within 20 % of the saved ones')
-    assert.deepEqual(far, ['  b: 1.21, was 1.00 (1.21x)', '  c: 0.79, was 1.00 (0.79x)'])
+  it('say which ratios a later run does not reproduce, of what the saved ones span', () => {
+    const one = { circumstances: ['- here', '- today'], ratios: { a: 1, b: 1, c: 1, d: 1, e: 1 } }
+    const two = { circumstances: ['- there'], ratios: { e: 2 } }
+    const now = { a: 1.2, b: 1.21, c: 0.79, d: 0.8, e: 2.41, new: 3 }
+    const [within, ...far] = reproduced(now, [one, two])
+    assert.equal(within, '2 of 5 ratios are within 20 % of the saved ones')
+    assert.deepEqual(far, [
+      '  b: 1.21, was 1.00 (1.21x)',
+      '  c: 0.79, was 1.00 (0.79x)',
+      '  e: 2.41, was 1.00 to 2.00 (1.21x)',
+    ])
+    assert.deepEqual(reproduced({ e: 1.5 }, [one, two]), [
+      '1 of 1 ratios are within 20 % of the saved ones',
+    ])
+    const text = overRuns([one, two])
+    assert.match(text, /- run 1: here; today\n- run 2: there\n/)
+    assert.match(text, /\| e \| 1\.00 \| 2\.00 \| 1\.00 to 2\.00 \|/)
+    assert.match(text, /\| a \| 1\.00 \| {2}\| 1\.00 \|/)
   })
 
   it('take the middle', () => {

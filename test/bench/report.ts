@@ -93,19 +93,63 @@ export function ratiosOf(findings: Findings): Ratios {
   return found
 }
 
-/** How far a run's ratios are from those of another one; only what both have counts. */
-export function reproduced(now: Ratios, before: Ratios): readonly string[] {
-  const names = Object.keys(now).filter((name) => before[name] !== undefined)
-  const far = names.flatMap((name) => {
-    const [a, b] = [now[name] ?? Number.NaN, before[name] ?? Number.NaN]
-    const quotient = a / b
-    return Math.abs(quotient - 1) <= REPRODUCED ? [] : [{ name, a, b, quotient }]
+/** What is kept of a run: where and when it was, and its ratios. */
+export interface SavedRun {
+  readonly circumstances: readonly string[]
+  readonly ratios: Ratios
+}
+
+/** The least and the largest that the saved runs have of a ratio; undefined: none has it. */
+function span(runs: readonly SavedRun[], name: string): readonly [number, number] | undefined {
+  const all = runs.flatMap(({ ratios }) => ratios[name] ?? [])
+  return all.length === 0 ? undefined : [Math.min(...all), Math.max(...all)]
+}
+
+/** How far a run's ratios are from what the saved ones span; only what they have too counts. */
+export function reproduced(now: Ratios, runs: readonly SavedRun[]): readonly string[] {
+  const far: string[] = []
+  let count = 0
+  for (const [name, value] of Object.entries(now)) {
+    const saved = span(runs, name)
+    if (saved === undefined) continue
+    count++
+    const [least, most] = saved
+    const nearest = Math.min(Math.max(value, least), most)
+    const quotient = value / nearest
+    if (Math.abs(quotient - 1) <= REPRODUCED) continue
+    far.push(`  ${name}: ${times(value)}, was ${spanText(saved)} (${times(quotient)}x)`)
+  }
+  const within = `${count - far.length} of ${count} ratios are within 20 % of the saved ones`
+  return [within, ...far]
+}
+
+function spanText([least, most]: readonly [number, number]): string {
+  return least === most ? times(least) : `${times(least)} to ${times(most)}`
+}
+
+/** The ratios of all saved runs, of which the newest is the one above. */
+export function overRuns(runs: readonly SavedRun[]): string {
+  const names = new Set(runs.flatMap(({ ratios }) => Object.keys(ratios)))
+  const rows = [...names].map((name) => {
+    const saved = span(runs, name)
+    const each = runs.map(({ ratios: { [name]: value } }) =>
+      value === undefined ? '' : times(value),
+    )
+    return [name, ...each, saved === undefined ? '' : spanText(saved)]
   })
-  const within = `${names.length - far.length} of ${names.length} ratios are within 20 % of the saved ones`
-  const lines = far.map(
-    ({ name, a, b, quotient }) => `  ${name}: ${times(a)}, was ${times(b)} (${times(quotient)}x)`,
-  )
-  return [within, ...lines]
+  return [
+    '## The ratios of all saved runs',
+    '',
+    'A machine that is slower in another way, at its disk or at waking a process, has other ratios with the same programs. Each run is a column (its medians), and the last one is what they span.',
+    '',
+    ...runs.map(
+      ({ circumstances }, at) =>
+        `- run ${at + 1}: ${circumstances.map((line) => line.replace(/^- /, '')).join('; ')}`,
+    ),
+    '',
+    ...table(['ratio', ...runs.map((_, at) => `run ${at + 1}`), 'from and to'], rows),
+    '',
+  ].join('\n')
 }
 
 function throughput(findings: Findings): string[] {
