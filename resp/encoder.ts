@@ -120,13 +120,19 @@ export class NullArrayReply {
   readonly kind = 'nullArray'
 }
 
-/** A reply that somebody has encoded already, in the protocol of whoever gets it. */
+/**
+ * A reply that somebody has encoded already, in the protocol of whoever gets it: the bytes of all pieces, one after the
+ * other, in memory that nobody writes again.
+ */
 export class EncodedReply {
   readonly kind = 'encoded'
-  readonly bytes: Uint8Array
+  readonly pieces: readonly Uint8Array[]
+  /** Bytes of all pieces. */
+  readonly length: number
 
-  constructor(bytes: Uint8Array) {
-    this.bytes = bytes
+  constructor(...pieces: readonly Uint8Array[]) {
+    this.pieces = pieces
+    this.length = pieces.reduce((bytes, piece) => bytes + piece.length, 0)
   }
 }
 
@@ -211,6 +217,7 @@ export class ReplyBuffer {
    */
   take(): Uint8Array {
     const length = this.#length
+    if (length === 0) return EMPTY
     this.#length = 0
     if (this.#buffer.length > RETAINED_CAPACITY_BYTES) {
       const taken = this.#buffer.subarray(0, length)
@@ -244,7 +251,8 @@ export class ReplyBuffer {
         this.#verbatim(reply, protocol)
         return
       case 'encoded':
-        this.appendRaw(reply.bytes)
+        this.#reserve(reply.length)
+        for (const piece of reply.pieces) this.#copy(piece)
         return
       case 'nullArray':
         this.appendRaw(protocol === 3 ? NULL : NULL_ARRAY)

@@ -212,12 +212,12 @@ export function workOf(command: Pick<Spec, 'keys'>, args: Args): number {
 /** The bytes of the values in a reply: of what else it takes, every command is modest. */
 export function replyBytes(reply: Reply): number {
   if (reply instanceof Uint8Array) return reply.length
-  if (reply instanceof EncodedReply) return reply.bytes.length
+  if (reply instanceof EncodedReply) return reply.length
   if (!Array.isArray(reply)) return 0
   let bytes = 0
   for (const element of reply) {
     if (element instanceof Uint8Array) bytes += element.length
-    else if (element instanceof EncodedReply) bytes += element.bytes.length
+    else if (element instanceof EncodedReply) bytes += element.length
   }
   return bytes
 }

@@ -17,6 +17,9 @@ import type { Connection, ConnectionHandler } from './network.ts'
 import type { OutputLimits } from './option-kinds.ts'
 import type { Session } from './session.ts'
 
+/** What came of a command, and was no whole one, may take so long before its connection rests. */
+const REST_ABOVE_MS = 1
+
 /** What a connection needs of the frontend that owns it. */
 export interface ConnectionOwner extends ConversationServer {
   queryBufferBytesMax(): number
@@ -31,6 +34,8 @@ export interface ConnectionOwner extends ConversationServer {
   held(connection: ClientConnection): void
   /** It starts no more before the pause is over. */
   postponed(connection: ClientConnection): void
+  /** Runs the action once, that many ms from now. */
+  after(ms: number, action: () => void): void
   /** There are replies to write at the end of the turn. */
   dirty(connection: ClientConnection): void
   /** A protocol violation or a limit ended the connection; `reason` is for the log. */
@@ -63,6 +68,8 @@ export class ClientConnection implements ConnectionHandler {
   /** The socket took less than it was given: nothing more is started until it drained. */
   #blocked = false
   #softSince: number | undefined
+  /** Others come first for a while: see #rest. */
+  #rests = false
   /** Bytes that the owner has counted for it. */
   #counted = 0
   #endsWhenIdle = false
@@ -152,6 +159,8 @@ export class ClientConnection implements ConnectionHandler {
   }
 
   #work(share: number, end: number): boolean {
+    if (this.#rests) return false
+    const begin = this.#owner.now()
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
       if (this.#blocked || this.#conversation.isWaiting || this.#owner.router.congested) {
@@ -162,7 +171,8 @@ export class ClientConnection implements ConnectionHandler {
       if (started === share || (started > 0 && this.#owner.now() >= end)) return true
       const args = this.#next()
       if (args === undefined) {
-        if (this.#decoder.gaveWay) return true
+        const ms = this.#owner.now() - begin
+        if (this.#decoder.gaveWay || (started === 0 && ms >= REST_ABOVE_MS)) return this.#rest(ms)
         break
       }
       if (isHttp(argument(args, 0))) {
@@ -181,6 +191,20 @@ export class ClientConnection implements ConnectionHandler {
     if (this.session.closeAfterReply) return false
     this.#releaseInput()
     if (this.session.hasFinished) this.#endAfterReplies()
+    return false
+  }
+
+  /**
+   * A part of a long command took `ms`. The connection rests for as long, so that it has half of the time at most.
+   * True: it took none, and may go on.
+   */
+  #rest(ms: number): boolean {
+    if (ms === 0) return true
+    this.#rests = true
+    this.#owner.after(ms, () => {
+      this.#rests = false
+      this.#owner.ready(this)
+    })
     return false
   }
 
@@ -223,11 +247,11 @@ export class ClientConnection implements ConnectionHandler {
 
   // ---- Replies out ----------------------------------------------------------------------------------
 
-  /** Writes the replies of this turn, in one piece. */
+  /** Writes the replies of this turn, in one piece unless they are large. */
   flush(): void {
     if (this.#ended) return
-    const bytes = this.#conversation.take()
-    if (bytes.length > 0) {
+    const replies = this.#conversation
+    for (let bytes = replies.take(); bytes.length > 0; bytes = replies.take()) {
       this.#stats.outputBytes += bytes.length
       this.session.sentBytes += bytes.length
       if (!this.#connection.write(bytes)) this.#blocked = true

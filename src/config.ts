@@ -205,13 +205,13 @@ export const limits = {
   /** The same for reads that run: a pipeline of them on a large value holds up nobody for longer than one takes. */
   turnReadMsMax: 4,
   /** And for those that run in slices. */
-  turnSlicesMsMax: 3,
+  turnSlicesMsMax: 1,
   /** Of values that the reads riding in one entry are given: the others run in later turns, over a view. */
   rideBytesMax: 8_388_608,
   /** Input of one connection above which it is not read any further in this turn. */
-  turnInputBytesMax: 524_288,
+  turnInputBytesMax: 262_144,
   /** The same of all together: above it, each is read no further than its first piece. */
-  turnAllInputBytesMax: 2_097_152,
+  turnAllInputBytesMax: 1_048_576,
   /** Commands of one connection without a reply; a deeper pipeline waits in its socket. */
   openCommandsMax: 1024,
   /** A new connection begins with so many, and doubles them while its replies stay small. */
@@ -248,7 +248,7 @@ export const limits = {
   /** Undecoded input above which a connection that may start no command is not read any further. */
   pausedInputBytesMax: 65_536,
   /** Views of one moment, for reads in slices: how many, how long each, and the memory that only they hold. */
-  stateViews: { countMax: 64, ageMsMax: 10_000, bytesMax: 268_435_456 },
+  stateViews: { countMax: 64, ageMsMax: 30_000, bytesMax: 268_435_456 },
   /** The commit of a whole checkpoint may take this long before the watchdog ends the process. */
   stateCommitTimeoutMs: 120_000,
   /** The main loop may stand still this long before the watchdog ends the process. */

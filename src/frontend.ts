@@ -101,7 +101,7 @@ export class Frontend {
 
   constructor(options: FrontendOptions) {
     this.#options = options
-    const { config, router, server, clock } = options
+    const { config, router, server, clock, timers } = options
     this.#framing = {
       ...limits,
       get bulkBytesMax() {
@@ -113,6 +113,7 @@ export class Frontend {
       server,
       resolve: options.resolve ?? ((args) => dataCommand(args, server)),
       now: () => clock.monotonic(),
+      after: (ms, action) => void timers.after(ms, action),
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
       outputLimits: () => config.get('client-output-buffer-limit'),

@@ -14,12 +14,15 @@ import {
 } from '../resp/encoder.ts'
 import type { StateView } from '../storage/state-store.ts'
 import type { Slices } from './commands/command.ts'
-import type { Clock } from './network.ts'
+import type { Clock, Timers } from './network.ts'
 
 /** Slices of one turn, all reads together, where they take no time worth mentioning. */
 const SLICES_PER_TURN_MAX = 16
-/** What is encoded is put aside in pieces of this size, so that it is copied once more only at the end. */
-const PIECE_BYTES = 262_144
+/**
+ * What is encoded is put aside in pieces of about this size, which are sent as they are. Buffers double, so it is a
+ * little below a power of two.
+ */
+const PIECE_BYTES = 262_144 - 16_384
 
 /** For more than one reply may hold. */
 export const tooLarge: ErrorReply = new ErrorReply(
@@ -53,17 +56,22 @@ export class LongReads {
   readonly replyBytesMax: number
   readonly #turnMsMax: number
   readonly #clock: Pick<Clock, 'monotonic'>
+  readonly #timers: Timers
   readonly #wake: () => void
   #running: RunningRead[] = []
+  #rests = false
 
   constructor(options: {
     limits: { readonly longReplyBytesMax: number; readonly turnSlicesMsMax: number }
     clock: Pick<Clock, 'monotonic'>
+    timers: Timers
+    /** Asks for a turn that nobody waits for but these reads. */
     wake: () => void
   }) {
     this.replyBytesMax = options.limits.longReplyBytesMax
     this.#turnMsMax = options.limits.turnSlicesMsMax
     this.#clock = options.clock
+    this.#timers = options.timers
     this.#wake = options.wake
   }
 
@@ -72,17 +80,35 @@ export class LongReads {
     this.#wake()
   }
 
-  /** Once a turn: the next slices, of every read in its turn; one at least. */
-  work(): void {
-    if (this.#running.length === 0) return
-    const end = this.#clock.monotonic() + this.#turnMsMax
+  /**
+   * Once a turn, behind what others are waiting for: the next slices, of every read in its turn; one at least. Where
+   * somebody else waited for this turn, the reads rest for as long as the slices took: their share is a half then, and
+   * whoever comes in that time is answered at once.
+   */
+  work(isAwaited: boolean): void {
+    if (this.#rests || this.#running.length === 0) return
+    const begin = this.#clock.monotonic()
+    let now = begin
+    let hasAnswered = false
     for (let slice = 0; slice < SLICES_PER_TURN_MAX; slice++) {
       const read = this.#running.shift()
-      if (read === undefined) return
-      if (!read.advance(this.replyBytesMax)) this.#running.push(read)
-      if (this.#clock.monotonic() >= end) break
+      if (read === undefined) break
+      if (read.advance(this.replyBytesMax)) hasAnswered = true
+      else this.#running.push(read)
+      now = this.#clock.monotonic()
+      if (now - begin >= this.#turnMsMax) break
     }
-    if (this.#running.length > 0) this.#wake()
+    if (isAwaited && now > begin) this.#rest(now - begin)
+    // The replies are written in the next turn.
+    if (hasAnswered || !this.#rests) this.#wake()
+  }
+
+  #rest(ms: number): void {
+    this.#rests = true
+    this.#timers.after(ms, () => {
+      this.#rests = false
+      this.#wake()
+    })
   }
 }
 
@@ -154,7 +180,6 @@ export class ElementsReply {
 
   finish(): EncodedReply {
     this.#putAside()
-    const head = Buffer.from(`*${this.#count}\r\n`)
-    return new EncodedReply(Buffer.concat([head, ...this.#pieces], head.length + this.#pieceBytes))
+    return new EncodedReply(Buffer.from(`*${this.#count}\r\n`), ...this.#pieces)
   }
 }

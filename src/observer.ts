@@ -187,8 +187,8 @@ export class Observer {
 /** The error that a reply is; undefined when it is none. */
 function errorText(reply: Reply): string | undefined {
   if (reply instanceof ErrorReply) return reply.text
-  if (!(reply instanceof EncodedReply) || reply.bytes[0] !== ERROR_MARK) return undefined
-  return Buffer.from(reply.bytes.subarray(1)).toString()
+  const [line] = reply instanceof EncodedReply ? reply.pieces : []
+  return line?.[0] === ERROR_MARK ? Buffer.from(line.subarray(1)).toString() : undefined
 }
 
 /** Passwords are shown to nobody. */

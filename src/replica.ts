@@ -33,9 +33,11 @@ import { routerSettings } from './router-settings.ts'
 import { SelfChecks } from './self-checks.ts'
 import { Snapshots } from './snapshots.ts'
 import { Ticker } from './ticker.ts'
+import { Turns } from './turns.ts'
 
 export class Replica {
   readonly #options: ReplicaOptions
+  readonly #turns: Turns
   readonly #peers: Peers
   readonly #longReads: LongReads
   readonly #keyspace: Keyspace
@@ -53,7 +55,6 @@ export class Replica {
   #clusterId: string | undefined
   #ticker: Ticker | undefined
   #clients: Clients | undefined
-  #turnScheduled = false
   #stopped = false
   /** What the log line and the route of the last turn were made from. */
   #known: Known = { role: 'follower', term: 0, leader: undefined, established: false }
@@ -61,10 +62,11 @@ export class Replica {
   constructor(options: ReplicaOptions) {
     this.#options = options
     const { config, clock, id, state, list } = options
+    this.#turns = new Turns(options.afterPoll, () => this.#turn())
     this.#clusterId = options.clusterId
     this.#leaderClock = new LeaderClock(clock)
     const wake = (): void => this.wake()
-    this.#longReads = new LongReads({ limits, clock, wake })
+    this.#longReads = new LongReads({ ...options, limits, wake: () => this.#turns.goOn() })
     this.#keyspace = new Keyspace(state, {
       observer: {
         applied: () => {},
@@ -355,9 +357,7 @@ export class Replica {
   // ---- Turns ----------------------------------------------------------------------------------------
 
   wake(): void {
-    if (this.#turnScheduled || this.#stopped) return
-    this.#turnScheduled = true
-    this.#options.afterPoll(() => this.#turn())
+    this.#turns.wake()
   }
 
   #turn(): void {
@@ -366,8 +366,7 @@ export class Replica {
     this.#clients?.work()
     this.#router.flush()
     this.#expiryClock.work()
-    this.#turnScheduled = false
-    this.#longReads.work()
+    const isAwaited = this.#turns.begin()
     const raft = this.#raft
     if (raft !== undefined) {
       raft.pump()
@@ -379,6 +378,7 @@ export class Replica {
     this.#peers.flush()
     this.#clients?.flush()
     this.checkpoints.beginIfDue()
+    this.#longReads.work(isAwaited)
   }
 
   #tick(): void {

@@ -9,20 +9,28 @@ import { EncodedReply, type Protocol, type Reply, ReplyBuffer } from '../resp/en
 import type { Call } from './call.ts'
 import { limits } from './config.ts'
 
+/** A piece of an encoded reply that is sent as it is; smaller ones are copied, to be written with what is beside them. */
+const OWN_PIECE_BYTES = 65_536
+
 /** The place of a command of the connection itself, which is answered later. */
 export interface ReplySlot {
-  encoded: Uint8Array | undefined
+  encoded: Encoded | undefined
 }
+
+type Encoded = Uint8Array | EncodedReply
 
 export class ReplyQueue {
   readonly #out = new ReplyBuffer()
+  /** Stands before it; the next that is taken is the last one. */
+  #pieces: Uint8Array[] = []
+  #pieceBytes = 0
   /** For what is answered before it is its turn. */
   readonly #encoder = new ReplyBuffer()
   /** Commands without a written reply, oldest first, from `#head` on. */
   #slots: (Call | ReplySlot)[] = []
   #head = 0
   /** Replies of calls that were answered before it was their turn. */
-  readonly #early = new Map<Call, Uint8Array>()
+  readonly #early = new Map<Call, Encoded>()
   /** Of these, and of slots that are answered. */
   #earlyBytes = 0
   #openMax: number = limits.openCommandsFirst
@@ -39,7 +47,7 @@ export class ReplyQueue {
 
   /** Bytes of replies that were not taken yet. */
   get bytes(): number {
-    return this.#earlyBytes + this.#out.length
+    return this.#earlyBytes + this.#pieceBytes + this.#out.length
   }
 
   /** The next command will be answered by this call. */
@@ -57,7 +65,7 @@ export class ReplyQueue {
   /** The next command is answered. */
   answer(reply: Reply, protocol: Protocol): void {
     if (this.isEmpty) {
-      this.#out.append(reply, protocol)
+      this.#append(reply, protocol)
       this.#answered++
     } else this.#fill(this.expectLater(), reply, protocol)
   }
@@ -76,19 +84,19 @@ export class ReplyQueue {
   /** A call has its reply, whose memory may be used again after this. */
   answered(call: Call, reply: Reply): void {
     if (this.#slots[this.#head] !== call) {
-      const isEncoded = reply instanceof EncodedReply
-      const bytes = isEncoded ? reply.bytes : this.#encoded(reply, call.protocol)
-      this.#early.set(call, bytes)
-      this.#earlyBytes += bytes.length
+      const encoded = this.#encoded(reply, call.protocol)
+      this.#early.set(call, encoded)
+      this.#earlyBytes += encoded.length
       return
     }
-    this.#out.append(reply, call.protocol)
+    this.#append(reply, call.protocol)
     this.#head++
     this.#answered++
     this.#drain()
   }
 
-  #encoded(reply: Reply, protocol: Protocol): Uint8Array {
+  #encoded(reply: Reply, protocol: Protocol): Encoded {
+    if (reply instanceof EncodedReply) return reply
     this.#encoder.append(reply, protocol)
     return this.#encoder.take()
   }
@@ -97,11 +105,12 @@ export class ReplyQueue {
   #drain(): void {
     while (this.#head < this.#slots.length) {
       const slot = this.#slots[this.#head] as Call | ReplySlot
-      const bytes = 'encoded' in slot ? slot.encoded : this.#early.get(slot)
-      if (bytes === undefined) break
+      const encoded = 'encoded' in slot ? slot.encoded : this.#early.get(slot)
+      if (encoded === undefined) break
       if (!('encoded' in slot)) this.#early.delete(slot)
-      this.#earlyBytes -= bytes.length
-      this.#out.appendRaw(bytes)
+      this.#earlyBytes -= encoded.length
+      if (encoded instanceof EncodedReply) this.#appendPieces(encoded)
+      else this.#out.appendRaw(encoded)
       this.#head++
       this.#answered++
     }
@@ -115,15 +124,39 @@ export class ReplyQueue {
     }
   }
 
-  /** Everything that is to be written now. */
+  #append(reply: Reply, protocol: Protocol): void {
+    if (reply instanceof EncodedReply) this.#appendPieces(reply)
+    else this.#out.append(reply, protocol)
+  }
+
+  #appendPieces({ pieces }: EncodedReply): void {
+    for (const piece of pieces) {
+      if (piece.length < OWN_PIECE_BYTES) {
+        this.#out.appendRaw(piece)
+        continue
+      }
+      if (this.#out.length > 0) this.#putAside(this.#out.take())
+      this.#putAside(piece)
+    }
+  }
+
+  #putAside(piece: Uint8Array): void {
+    this.#pieces.push(piece)
+    this.#pieceBytes += piece.length
+  }
+
+  /** Everything that is to be written now, in order, piece by piece; the last one is empty. */
   take(): Uint8Array {
-    if (this.#out.length > 0) this.#adaptWindow(this.#out.length)
-    return this.#out.take()
+    if (this.#answered > 0) this.#adaptWindow(this.#pieceBytes + this.#out.length)
+    const piece = this.#pieces.shift()
+    if (piece === undefined) return this.#out.take()
+    this.#pieceBytes -= piece.length
+    return piece
   }
 
   /** As many commands open as their replies, if they stay this large, will find room for. */
   #adaptWindow(bytes: number): void {
-    const average = Math.max(1, bytes / Math.max(1, this.#answered))
+    const average = Math.max(1, bytes / this.#answered)
     this.#answered = 0
     const fitting = Math.max(1, Math.floor(limits.openReplyBytesMax / average))
     this.#openMax = Math.min(limits.openCommandsMax, this.#openMax * 2, fitting)

@@ -205,7 +205,7 @@ export class TransactionReplies {
 /** The reply of an internal command where it is waited for, also when it comes encoded from another node. */
 export function dataReplyOf(reply: Reply): DataReply {
   if (reply instanceof ErrorReply) return reply
-  if (reply instanceof EncodedReply) return decoded(Buffer.from(reply.bytes))
+  if (reply instanceof EncodedReply) return decoded(Buffer.concat(reply.pieces))
   if (!Array.isArray(reply)) return null
   return reply.map((part) => {
     assert(part instanceof Uint8Array, () => 'an internal command answers with strings')

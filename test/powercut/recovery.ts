@@ -95,6 +95,7 @@ async function look({ log, state }: Storage, disk: Environment): Promise<Found> 
     longReads: new LongReads({
       limits: { longReplyBytesMax: 0, turnSlicesMsMax: 0 },
       clock: { monotonic: () => 0 },
+      timers: { after: () => () => {} },
       wake: () => {},
     }),
     random: () => 0,

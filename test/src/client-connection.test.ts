@@ -64,6 +64,50 @@ describe('order', () => {
   })
 })
 
+describe('a command of very many arguments', () => {
+  const keys = '$1\r\nk\r\n'.repeat(5000)
+  const half = `*10001\r\n$3\r\nDEL\r\n${keys}`
+  /** It is refused, because it would write so many. */
+  const answer = /^-ERR 10000 keys [^|]*\|/
+
+  test('is decoded in parts, and its connection rests as long as each of them took', async () => {
+    const { server, client } = await connected()
+    client.send(half)
+    client.send(keys)
+    client.ask('PING')
+    server.lookMs = 1
+    server.settle()
+    assert.equal(client.read(), '')
+    const other = server.connect()
+    other.ask('PING')
+    server.settle()
+    assert.equal(other.read(), '+PONG|')
+    server.pass(1000)
+    server.settle()
+    assert.match(client.read(), new RegExp(`${answer.source}\\+PONG\\|$`))
+  })
+
+  test('comes to an end at once where its parts take no time', async () => {
+    const { server, client } = await connected()
+    client.send(half)
+    client.send(keys)
+    server.settle()
+    assert.match(client.read(), answer)
+  })
+
+  test('that is closed while it rests stays closed', async () => {
+    const { server, client } = await connected()
+    client.send(half)
+    client.send(keys)
+    server.lookMs = 1
+    server.settle()
+    client.closed()
+    server.pass(1000)
+    server.settle()
+    assert.equal(client.read(), '')
+  })
+})
+
 describe('the window', () => {
   test('begins small and doubles while replies are small', async () => {
     const { server, client } = await connected()

@@ -261,6 +261,7 @@ export function keyspaceOver(
   const longReads = new LongReads({
     limits: { longReplyBytesMax: 1_000_000, turnSlicesMsMax: 0 },
     clock: { monotonic: () => 0 },
+    timers: { after: () => () => {} },
     wake: () => {},
   })
   const random = seededRandom(1)

@@ -591,7 +591,7 @@ test('BITCOUNT, BITPOS and DUMP of a large value give way in between, and say wh
       reply = wire(given)
     })
     let turns = 0
-    for (; reply === ''; turns++) db.longReads.work()
+    for (; reply === ''; turns++) db.longReads.work(false)
     return { turns, reply }
   }
   assert.deepEqual(inSlices('BITCOUNT', 'k'), { turns: 0, reply: ':1\r\n' })
@@ -627,7 +627,7 @@ test('a lookup of a read counts once, also where the read begins anew, and one o
   const long = read(db.time, db.time, 'EXISTS', 'n', ...keys)
   assert.ok(long instanceof LongRead)
   long.start(2, () => {})
-  for (let turn = 0; turn < 10; turn++) db.longReads.work()
+  for (let turn = 0; turn < 10; turn++) db.longReads.work(false)
   assert.deepEqual([counts.hits, counts.misses], [3, 3001])
   db.time += 1000
   assert.ok(read(db.time, db.time - 1, 'EXISTS', 'n', 'k') instanceof ClockBehind)

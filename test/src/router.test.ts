@@ -546,9 +546,9 @@ describe('reads', () => {
     other.send('FLUSHALL', 'KEYS *')
     bench.apply()
     assert.deepEqual(other.replies, ['+OK', '*0'])
-    bench.longReads.work()
+    bench.longReads.work(false)
     assert.deepEqual(caller.replies.slice(5), [undefined, '$1 v'], 'more slices than of one turn')
-    for (let turn = 0; turn < 5; turn++) bench.longReads.work()
+    for (let turn = 0; turn < 5; turn++) bench.longReads.work(false)
     assert.match(caller.replies[5] ?? '', /^\*2500 \$/)
     assert.equal(new Set(caller.replies[5]?.match(/k[0-9]+/g)).size, 2500)
   })
@@ -560,7 +560,7 @@ describe('reads', () => {
     caller.send(`MSET ${many}`, 'KEYS k*', 'SET later v', 'DBSIZE')
     bench.apply()
     assert.deepEqual(caller.replies, ['+OK', undefined, '+OK', ':2501'])
-    for (let turn = 0; turn < 5; turn++) bench.longReads.work()
+    for (let turn = 0; turn < 5; turn++) bench.longReads.work(false)
     assert.match(caller.replies[1] ?? '', /^\*2500 \$/)
     bench.tick(1)
     assert.equal(bench.router.pendingEntries, 0)
@@ -581,9 +581,9 @@ describe('reads', () => {
     caller.send('SETBIT k 0 1')
     bench.apply()
     // What runs later runs in slices itself.
-    bench.longReads.work()
+    bench.longReads.work(false)
     assert.deepEqual(caller.replies.slice(3, 4), [undefined])
-    while (caller.replies[8] === undefined) bench.longReads.work()
+    while (caller.replies[8] === undefined) bench.longReads.work(false)
     const answers = [':0', ':0', ':0', ':0', ':0', ':1', ':1', '$-1', ':1']
     assert.deepEqual(caller.replies.slice(1, 10), answers)
     // One byte less is no reason to wait.
@@ -592,7 +592,7 @@ describe('reads', () => {
     caller.send('GETBIT less 0', 'GETBIT less 0', 'GETBIT less 0', 'GET none', 'DEL less')
     bench.apply()
     assert.deepEqual(caller.replies.slice(12), [':0', ':0', ':0', undefined, ':1'])
-    while (caller.replies[15] === undefined) bench.longReads.work()
+    while (caller.replies[15] === undefined) bench.longReads.work(false)
   })
 
   test('as many long reads run as there are views; one more waits, and one that rides is refused', () => {
@@ -609,7 +609,7 @@ describe('reads', () => {
     bench.apply()
     assert.deepEqual(caller.replies.slice(1), ['-ERR', '+OK'])
     for (let turn = 0; turn < 20; turn++) {
-      bench.longReads.work()
+      bench.longReads.work(false)
       bench.router.afterApply()
     }
     for (const reader of readers) assert.match(reader.replies[0] ?? '', /^\*2500 /)
