@@ -17,7 +17,7 @@ import type { Connection, ConnectionHandler } from './network.ts'
 import type { OutputLimits } from './option-kinds.ts'
 import type { Session } from './session.ts'
 
-/** What came of a command, and was no whole one, may take so long before its connection rests. */
+/** A part of a large value may take so long before its connection rests. */
 const REST_ABOVE_MS = 1
 
 /** What a connection needs of the frontend that owns it. */
@@ -148,19 +148,17 @@ export class ClientConnection implements ConnectionHandler {
   // ---- Commands in ----------------------------------------------------------------------------------
 
   /**
-   * Starts its share of commands of this turn, at least one, and no other when it is `end` (monotonic ms). True: there
-   * is more to start right away, in the next turn.
+   * Starts its share of commands of this turn, at least one, and no other when it is `end`; it is `now` (both monotonic
+   * ms). True: there is more to start right away, in the next turn.
    */
-  work(share: number, end: number): boolean {
+  work(share: number, now: number, end: number): boolean {
     this.#turnBytes = 0
-    const more = this.#work(share, end)
+    const more = !this.#rests && this.#work(share, now, end)
     this.#count()
     return more
   }
 
-  #work(share: number, end: number): boolean {
-    if (this.#rests) return false
-    const begin = this.#owner.now()
+  #work(share: number, begin: number, end: number): boolean {
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
       if (this.#blocked || this.#conversation.isWaiting || this.#owner.router.congested) {
@@ -171,8 +169,10 @@ export class ClientConnection implements ConnectionHandler {
       if (started === share || (started > 0 && this.#owner.now() >= end)) return true
       const args = this.#next()
       if (args === undefined) {
-        const ms = this.#owner.now() - begin
-        if (this.#decoder.gaveWay || (started === 0 && ms >= REST_ABOVE_MS)) return this.#rest(ms)
+        if (this.#decoder.gaveWay) return this.#rest(begin, 0)
+        if (started === 0 && this.#decoder.bufferedBytes >= limits.turnInputBytesMax) {
+          if (!this.#rest(begin, REST_ABOVE_MS)) return false
+        }
         break
       }
       if (isHttp(argument(args, 0))) {
@@ -195,13 +195,15 @@ export class ClientConnection implements ConnectionHandler {
   }
 
   /**
-   * A part of a long command took `ms`. The connection rests for as long, so that it has half of the time at most.
-   * True: it took none, and may go on.
+   * A part of a long command was worked on since `begin`. If that took more than `ms`, the connection rests for as long,
+   * so that it has half of the time at most. True: it did not, and may go on.
    */
-  #rest(ms: number): boolean {
-    if (ms === 0) return true
+  #rest(begin: number, ms: number): boolean {
+    const took = this.#owner.now() - begin
+    if (took <= ms) return true
     this.#rests = true
-    this.#owner.after(ms, () => {
+    this.#pauseInput()
+    this.#owner.after(took, () => {
       this.#rests = false
       this.#owner.ready(this)
     })

@@ -324,13 +324,16 @@ export class Frontend {
     const { clock } = this.#options
     const fair = Math.max(limits.turnShareMin, Math.floor(limits.turnSharedCommands / ready.size))
     const share = Math.min(fair, limits.turnCommandsMax)
-    const end = clock.monotonic() + limits.turnWorkMsMax
+    let now = clock.monotonic()
+    const end = now + limits.turnWorkMsMax
     const unfinished: ClientConnection[] = []
-    let isOver = false
     for (const connection of ready) {
-      if (isOver) this.#owner.ready(connection)
-      else if (connection.work(share, end)) unfinished.push(connection)
-      isOver ||= clock.monotonic() >= end
+      if (now >= end) {
+        this.#owner.ready(connection)
+        continue
+      }
+      if (connection.work(share, now, end)) unfinished.push(connection)
+      now = clock.monotonic()
     }
     for (const connection of unfinished) this.#owner.ready(connection)
   }

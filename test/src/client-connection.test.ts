@@ -95,6 +95,33 @@ describe('a command of very many arguments', () => {
     assert.match(client.read(), answer)
   })
 
+  test('is read no further while it rests', async () => {
+    const { server, client } = await connected()
+    client.send(half)
+    client.send(keys)
+    server.lookMs = 1
+    server.turn()
+    assert.ok(client.paused)
+    server.pass(1000)
+    server.settle()
+    server.pass(1000)
+    server.settle()
+    assert.ok(!client.paused)
+  })
+
+  test('or a large value of which parts take long rests in the same way', async () => {
+    const { server, client } = await connected()
+    client.send(`*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$${MB}\r\n${'x'.repeat(MB - 2)}`)
+    server.lookMs = 2
+    server.turn()
+    client.send('xx\r\n')
+    server.settle()
+    assert.equal(client.read(), '')
+    server.pass(1000)
+    server.settle()
+    assert.equal(client.read(), '+OK|')
+  })
+
   test('that is closed while it rests stays closed', async () => {
     const { server, client } = await connected()
     client.send(half)
