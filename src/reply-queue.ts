@@ -9,7 +9,11 @@ import { EncodedReply, type Protocol, type Reply, ReplyBuffer } from '../resp/en
 import type { Call } from './call.ts'
 import { limits } from './config.ts'
 
-/** A piece of an encoded reply that is sent as it is; smaller ones are copied, to be written with what is beside them. */
+/**
+ * A piece of an encoded reply that is sent as it is; smaller ones are copied, to be written with what is beside them. So
+ * is one that is less than half of the memory that it would keep: a reply out of a peer's frame, for a client that does
+ * not read, must not hold the whole frame, which is counted nowhere.
+ */
 const OWN_PIECE_BYTES = 65_536
 
 /** The place of a command of the connection itself, which is answered later. */
@@ -21,7 +25,7 @@ type Encoded = Uint8Array | EncodedReply
 
 export class ReplyQueue {
   readonly #out = new ReplyBuffer()
-  /** Stands before it; the next that is taken is the last one. */
+  /** Large pieces that stand before it, the oldest first. */
   #pieces: Uint8Array[] = []
   #pieceBytes = 0
   /** For what is answered before it is its turn. */
@@ -131,7 +135,7 @@ export class ReplyQueue {
 
   #appendPieces({ pieces }: EncodedReply): void {
     for (const piece of pieces) {
-      if (piece.length < OWN_PIECE_BYTES) {
+      if (piece.length < OWN_PIECE_BYTES || 2 * piece.length < piece.buffer.byteLength) {
         this.#out.appendRaw(piece)
         continue
       }

@@ -46,3 +46,16 @@ test('so they are where the reply was there before it was its turn', () => {
   assert.deepEqual(others, [])
   assert.ok(queue.isEmpty)
 })
+
+test('a piece that is less than half of its memory is copied, and keeps none of the rest', () => {
+  const queue = new ReplyQueue()
+  const frame = Buffer.alloc(200_000, 'f')
+  const [small, half] = [frame.subarray(0, 99_999), frame.subarray(0, 100_000)]
+  queue.answer(new EncodedReply(small), 2)
+  queue.answer(new EncodedReply(half), 2)
+  const [copied, kept, ...others] = takeAll(queue)
+  assert.equal(copied?.length, 99_999)
+  assert.notEqual(copied?.buffer, frame.buffer)
+  assert.equal(kept, half)
+  assert.deepEqual(others, [])
+})
