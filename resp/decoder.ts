@@ -11,6 +11,7 @@ import { Buffer } from 'node:buffer'
 import RedisParser from 'redis-parser'
 import type { FramingLimits } from './framing-guard.ts'
 import { FramingGuard } from './framing-guard.ts'
+import { HeldBytes } from './held-bytes.ts'
 
 /**
  * The client broke the protocol. The reply is `-ERR ` and the message; then the connection closes.
@@ -34,6 +35,8 @@ const RUN_COMMANDS_MAX = 32
  * so many of an unfinished one.
  */
 const PART_ARGUMENTS = 4096
+/** What bytes that belong together are. */
+type Frame = 'commands' | 'arguments' | 'inline'
 /** What a decoded argument costs beside its bytes, roughly: a million empty ones are many megabytes. */
 const ARGUMENT_OVERHEAD_BYTES = 64
 /**
@@ -66,10 +69,10 @@ const ESCAPES: ReadonlyMap<number, number> = new Map([
  * Arguments are views. They pin the chunk they came in (64 KiB for one byte, at worst); those of a
  * command that came in several chunks pin one block of about its size. Whoever keeps an argument
  * copies it. Bytes are scanned only when `next` is called, so `authenticated` and the limits count
- * as they are when a command's turn comes. An incomplete command is held in a block of at most four
- * times the bytes received of it, of which the rest is untouched memory: what a header announces
- * costs nothing until it arrives, and every byte is copied a constant number of times. The arguments
- * of a command with thousands of them are decoded as they come, so that its end stops nobody.
+ * as they are when a command's turn comes. What a header announces costs nothing until it arrives
+ * (held-bytes.ts), and every byte is copied a constant number of times. A large command is put
+ * together in steps, and the arguments of one with thousands of them are decoded as they come, so
+ * that its end stops nobody.
  */
 export class Decoder {
   /** False puts the limits before AUTH in force; may change between two calls of `next`. */
@@ -82,8 +85,9 @@ export class Decoder {
   /** The block that small waiting chunks share; the last of `#chunks` is its filled part. */
   #shared: Buffer = EMPTY
   /** The first part of a command whose end is still to come. */
-  #partial: Buffer = EMPTY
-  #partialBytes = 0
+  #held = new HeldBytes()
+  /** Of a command whose end has come, or some of its arguments: before they are in one piece nothing goes on. */
+  #joining: { readonly bytes: HeldBytes; readonly frame: Frame } | undefined
   /** Commands decoded and not yet delivered, from `#readyAt` on. */
   #ready: Buffer[][] = []
   #readyAt = 0
@@ -117,6 +121,11 @@ export class Decoder {
    */
   get bufferedBytes(): number {
     return this.#bufferedBytes
+  }
+
+  /** Bytes that are held, or decoded as arguments, of a command whose end is still to come. */
+  get unfinishedBytes(): number {
+    return this.#held.length + (this.#joining?.bytes.length ?? 0) + this.#longBytes
   }
 
   /** The latest call of `next` has given way in the middle of a long command: call it again, in a later turn. */
@@ -164,6 +173,11 @@ export class Decoder {
     const decoded = this.#long?.length ?? 0
     this.#gaveWay = false
     while (this.#ready.length === 0 && this.#failure === undefined) {
+      if (this.#joining !== undefined) {
+        this.#gaveWay = !this.#join(this.#joining)
+        if (this.#gaveWay) return
+        continue
+      }
       const chunk = this.#chunks[0]
       if (chunk === undefined) return
       this.#gaveWay = (this.#long?.length ?? 0) - decoded >= PART_ARGUMENTS
@@ -179,7 +193,7 @@ export class Decoder {
   #decodeRun(chunk: Buffer): void {
     const guard = this.#guard
     const start = this.#at
-    const isFresh = this.#partialBytes === 0 && this.#long === undefined
+    const isFresh = this.#held.length === 0 && this.#long === undefined
     const commandsMax = this.authenticated && isFresh ? RUN_COMMANDS_MAX : 1
     let commands = 0
     let end = start
@@ -191,28 +205,66 @@ export class Decoder {
       verdict = guard.scan(chunk, end, this.authenticated)
     }
     this.#at = guard.at
-    if (commands > 0) this.#parse(this.#takeFrame(chunk, start, end), commands)
+    if (commands > 0) this.#take('commands', chunk, start, end, commands)
     this.#heldArguments = verdict === 'incomplete' ? this.#heldArguments + guard.argumentsEnded : 0
     switch (verdict) {
       case 'command':
         return
       case 'inline':
-        this.#splitInline(this.#takeFrame(chunk, end, guard.at))
+        this.#take('inline', chunk, end, guard.at)
         return
       case 'ignored':
-        this.#bufferedBytes -= this.#partialBytes + guard.at - end
-        this.#partial = EMPTY
-        this.#partialBytes = 0
+        this.#bufferedBytes -= this.#held.length + guard.at - end
+        this.#held = new HeldBytes()
         return
       case 'incomplete':
-        if (this.#heldArguments > PART_ARGUMENTS) end = this.#parsePart(chunk, end)
-        this.#hold(chunk, end, chunk.length)
+        if (this.#heldArguments > PART_ARGUMENTS) {
+          this.#take('arguments', chunk, end, guard.argumentEnd)
+          this.#heldArguments = 0
+          end = guard.argumentEnd
+        }
+        this.#held.add(chunk, end, chunk.length, guard.missingBytes)
         this.#chunks.shift()
         this.#at = 0
         if (this.#chunks.length === 0) this.#shared = EMPTY
         return
       case 'refused':
         this.#fail(guard.refusal)
+    }
+  }
+
+  /** A frame ends here: what is held of it, then the chunk from `start` to `end`. */
+  #take(frame: Frame, chunk: Buffer, start: number, end: number, commands = 1): void {
+    if (this.#held.length === 0) {
+      const isAll = start === 0 && end === chunk.length
+      this.#decodeFrame(frame, isAll ? chunk : chunk.subarray(start, end), commands)
+      return
+    }
+    this.#held.add(chunk, start, end, 0)
+    this.#joining = { bytes: this.#held, frame }
+    this.#held = new HeldBytes()
+    this.#join(this.#joining)
+  }
+
+  /** False: there is more of it to join. */
+  #join({ bytes, frame }: { readonly bytes: HeldBytes; readonly frame: Frame }): boolean {
+    const joined = bytes.join()
+    if (joined === undefined) return false
+    this.#joining = undefined
+    this.#decodeFrame(frame, joined, 1)
+    return true
+  }
+
+  #decodeFrame(frame: Frame, bytes: Buffer, commands: number): void {
+    switch (frame) {
+      case 'commands':
+        this.#parse(bytes, commands)
+        return
+      case 'arguments':
+        this.#parsePart(bytes)
+        return
+      case 'inline':
+        this.#splitInline(bytes)
     }
   }
 
@@ -227,19 +279,12 @@ export class Decoder {
     this.#readyBytes += frames.length
   }
 
-  /**
-   * Decodes the whole arguments that are here of an unfinished command, in this chunk from `start` on and before it,
-   * and returns where they end. redis-parser gets them without the count, one string after the other.
-   */
-  #parsePart(chunk: Buffer, start: number): number {
-    const { argumentEnd } = this.#guard
-    const frame = this.#takeFrame(chunk, start, argumentEnd)
+  /** The first arguments of an unfinished command. redis-parser gets them without the count, one string after the other. */
+  #parsePart(bytes: Buffer): void {
     const isFirst = this.#long === undefined
     this.#long ??= []
-    this.#parseArguments(this.#long, isFirst ? frame.subarray(frame.indexOf(LF) + 1) : frame)
-    this.#longBytes += frame.length
-    this.#heldArguments = 0
-    return argumentEnd
+    this.#parseArguments(this.#long, isFirst ? bytes.subarray(bytes.indexOf(LF) + 1) : bytes)
+    this.#longBytes += bytes.length
   }
 
   #parseArguments(long: Buffer[], frame: Buffer): void {
@@ -273,35 +318,6 @@ export class Decoder {
     }
   }
 
-  /** The bytes of a frame that ends at `end`: what is held of it, then the chunk from `start`. */
-  #takeFrame(chunk: Buffer, start: number, end: number): Buffer {
-    if (this.#partialBytes === 0) {
-      return start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end)
-    }
-    this.#hold(chunk, start, end)
-    const frame = this.#partial.subarray(0, this.#partialBytes)
-    this.#partial = EMPTY
-    this.#partialBytes = 0
-    return frame
-  }
-
-  /**
-   * Holds a part of the command being scanned. The block doubles until a quarter of the command is
-   * here, then it grows once more, to its end: what is copied last and at once stays below a half.
-   */
-  #hold(chunk: Buffer, start: number, end: number): void {
-    if (start === end) return
-    const needed = this.#partialBytes + end - start
-    if (needed > this.#partial.length) {
-      const missing = this.#guard.missingBytes
-      const grown = Buffer.allocUnsafeSlow(needed + (missing <= 3 * needed ? missing : needed))
-      this.#partial.copy(grown, 0, 0, this.#partialBytes)
-      this.#partial = grown
-    }
-    chunk.copy(this.#partial, this.#partialBytes, start, end)
-    this.#partialBytes = needed
-  }
-
   /** Appends a small chunk to the shared block at the end of the queue, or begins a new one. */
   #share(chunk: Buffer): void {
     const last = this.#chunks.length - 1
@@ -326,8 +342,7 @@ export class Decoder {
     this.#failure = new ProtocolError(detail)
     this.#chunks = []
     this.#shared = EMPTY
-    this.#partial = EMPTY
-    this.#partialBytes = 0
+    this.#held = new HeldBytes()
     this.#long = undefined
     this.#longBytes = 0
     this.#bufferedBytes = this.#readyBytes

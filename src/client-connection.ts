@@ -17,9 +17,6 @@ import type { Connection, ConnectionHandler } from './network.ts'
 import type { OutputLimits } from './option-kinds.ts'
 import type { Session } from './session.ts'
 
-/** A part of a large value may take so long before its connection rests. */
-const REST_ABOVE_MS = 1
-
 /** What a connection needs of the frontend that owns it. */
 export interface ConnectionOwner extends ConversationServer {
   queryBufferBytesMax(): number
@@ -34,8 +31,6 @@ export interface ConnectionOwner extends ConversationServer {
   held(connection: ClientConnection): void
   /** It starts no more before the pause is over. */
   postponed(connection: ClientConnection): void
-  /** Runs the action once, that many ms from now. */
-  after(ms: number, action: () => void): void
   /** There are replies to write at the end of the turn. */
   dirty(connection: ClientConnection): void
   /** A protocol violation or a limit ended the connection; `reason` is for the log. */
@@ -68,8 +63,6 @@ export class ClientConnection implements ConnectionHandler {
   /** The socket took less than it was given: nothing more is started until it drained. */
   #blocked = false
   #softSince: number | undefined
-  /** Others come first for a while: see #rest. */
-  #rests = false
   /** Bytes that the owner has counted for it. */
   #counted = 0
   #endsWhenIdle = false
@@ -147,18 +140,28 @@ export class ClientConnection implements ConnectionHandler {
 
   // ---- Commands in ----------------------------------------------------------------------------------
 
+  /** It is in the midst of a command that is too long to be taken in in one turn. */
+  get isInLongCommand(): boolean {
+    return this.#decoder.unfinishedBytes >= limits.turnInputBytesMax
+  }
+
+  /** What came since it worked last. */
+  get receivedBytes(): number {
+    return this.#turnBytes
+  }
+
   /**
-   * Starts its share of commands of this turn, at least one, and no other when it is `end`; it is `now` (both monotonic
-   * ms). True: there is more to start right away, in the next turn.
+   * Starts its share of commands of this turn, at least one, and no other when it is `end` (monotonic ms). True: there
+   * is more to do right away, in the next turn.
    */
-  work(share: number, now: number, end: number): boolean {
+  work(share: number, end: number): boolean {
     this.#turnBytes = 0
-    const more = !this.#rests && this.#work(share, now, end)
+    const more = this.#work(share, end)
     this.#count()
     return more
   }
 
-  #work(share: number, begin: number, end: number): boolean {
+  #work(share: number, end: number): boolean {
     for (let started = 0; ; started++) {
       if (this.#ended || this.session.closeAfterReply) return false
       if (this.#blocked || this.#conversation.isWaiting || this.#owner.router.congested) {
@@ -169,9 +172,9 @@ export class ClientConnection implements ConnectionHandler {
       if (started === share || (started > 0 && this.#owner.now() >= end)) return true
       const args = this.#next()
       if (args === undefined) {
-        if (this.#decoder.gaveWay) return this.#rest(begin, 0)
-        if (started === 0 && this.#decoder.bufferedBytes >= limits.turnInputBytesMax) {
-          if (!this.#rest(begin, REST_ABOVE_MS)) return false
+        if (this.#decoder.gaveWay) {
+          this.#holdInput()
+          return true
         }
         break
       }
@@ -191,22 +194,6 @@ export class ClientConnection implements ConnectionHandler {
     if (this.session.closeAfterReply) return false
     this.#releaseInput()
     if (this.session.hasFinished) this.#endAfterReplies()
-    return false
-  }
-
-  /**
-   * A part of a long command was worked on since `begin`. If that took more than `ms`, the connection rests for as long,
-   * so that it has half of the time at most. True: it did not, and may go on.
-   */
-  #rest(begin: number, ms: number): boolean {
-    const took = this.#owner.now() - begin
-    if (took <= ms) return true
-    this.#rests = true
-    this.#pauseInput()
-    this.#owner.after(took, () => {
-      this.#rests = false
-      this.#owner.ready(this)
-    })
     return false
   }
 

@@ -206,6 +206,9 @@ export const limits = {
   turnReadMsMax: 4,
   /** And for those that run in slices. */
   turnSlicesMsMax: 1,
+  /** And for the parts of commands that are too long to be taken in in one turn, with so much for reading them. */
+  turnLongCommandsMsMax: 2,
+  longCommandBytesPerMs: 262_144,
   /** Of values that the reads riding in one entry are given: the others run in later turns, over a view. */
   rideBytesMax: 8_388_608,
   /** Input of one connection above which it is not read any further in this turn. */

@@ -14,6 +14,7 @@ import type { Args, Command } from './commands/command.ts'
 import type { LocalServer } from './commands/local-server.ts'
 import { resolve } from './commands/table.ts'
 import { type Config, limits } from './config.ts'
+import { LongCommands } from './long-commands.ts'
 import {
   type Cancel,
   type Clock,
@@ -82,6 +83,7 @@ export class Frontend {
   #ready = new Set<ClientConnection>()
   /** Wait until the router has room. */
   #held = new Set<ClientConnection>()
+  readonly #longCommands: LongCommands<ClientConnection>
   #dirty = new Set<ClientConnection>()
   /** Between the two halves of a turn. */
   #inTurn = false
@@ -108,12 +110,12 @@ export class Frontend {
         return config.get('proto-max-bulk-len')
       },
     }
+    this.#longCommands = new LongCommands({ limits, clock, timers, wake: options.wake })
     this.#owner = {
       router,
       server,
       resolve: options.resolve ?? ((args) => dataCommand(args, server)),
       now: () => clock.monotonic(),
-      after: (ms, action) => void timers.after(ms, action),
       parkTimeoutMs: () => config.get('park-timeout-ms'),
       queryBufferBytesMax: () => config.get('client-query-buffer-limit'),
       outputLimits: () => config.get('client-output-buffer-limit'),
@@ -259,6 +261,7 @@ export class Frontend {
   #forget(connection: ClientConnection): void {
     this.#connections.delete(connection)
     this.#ready.delete(connection)
+    this.#longCommands.delete(connection)
     this.#held.delete(connection)
     this.#dirty.delete(connection)
     this.#postponed.delete(connection)
@@ -328,17 +331,21 @@ export class Frontend {
     const end = now + limits.turnWorkMsMax
     const unfinished: ClientConnection[] = []
     for (const connection of ready) {
+      if (connection.isInLongCommand) {
+        this.#longCommands.add(connection)
+        continue
+      }
       if (now >= end) {
         this.#owner.ready(connection)
         continue
       }
-      if (connection.work(share, now, end)) unfinished.push(connection)
+      if (connection.work(share, end)) unfinished.push(connection)
       now = clock.monotonic()
     }
     for (const connection of unfinished) this.#owner.ready(connection)
   }
 
-  /** Second half: every connection with replies writes them, once. */
+  /** Second half: every connection with replies writes them, once; behind it those that are in the midst of a command. */
   flush(): void {
     this.#inTurn = false
     const dirty = this.#dirty
@@ -349,7 +356,8 @@ export class Frontend {
     this.#options.server.observer.slowlog.settle()
     // What a turn's quota left over, or found no room in the router, asked while this turn had begun already.
     const mayGoOn = this.#held.size > 0 && !this.#options.router.congested
-    if (this.#ready.size > 0 || mayGoOn) this.#options.wake()
+    const goesOn = this.#longCommands.work(this.#owner.ready)
+    if (this.#ready.size > 0 || mayGoOn || goesOn) this.#options.wake()
   }
 
   #measure(before: FrontendStats, ms: number): void {

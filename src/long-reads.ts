@@ -15,6 +15,7 @@ import {
 import type { StateView } from '../storage/state-store.ts'
 import type { Slices } from './commands/command.ts'
 import type { Clock, Timers } from './network.ts'
+import { Rest } from './rest.ts'
 
 /** Slices of one turn, all reads together, where they take no time worth mentioning. */
 const SLICES_PER_TURN_MAX = 16
@@ -56,10 +57,9 @@ export class LongReads {
   readonly replyBytesMax: number
   readonly #turnMsMax: number
   readonly #clock: Pick<Clock, 'monotonic'>
-  readonly #timers: Timers
   readonly #wake: () => void
+  readonly #rest: Rest
   #running: RunningRead[] = []
-  #rests = false
 
   constructor(options: {
     limits: { readonly longReplyBytesMax: number; readonly turnSlicesMsMax: number }
@@ -71,8 +71,8 @@ export class LongReads {
     this.replyBytesMax = options.limits.longReplyBytesMax
     this.#turnMsMax = options.limits.turnSlicesMsMax
     this.#clock = options.clock
-    this.#timers = options.timers
     this.#wake = options.wake
+    this.#rest = new Rest(options.timers, options.wake)
   }
 
   add(read: RunningRead): void {
@@ -86,7 +86,7 @@ export class LongReads {
    * whoever comes in that time is answered at once.
    */
   work(isAwaited: boolean): void {
-    if (this.#rests || this.#running.length === 0) return
+    if (this.#rest.isOn || this.#running.length === 0) return
     const begin = this.#clock.monotonic()
     let now = begin
     let hasAnswered = false
@@ -98,17 +98,9 @@ export class LongReads {
       now = this.#clock.monotonic()
       if (now - begin >= this.#turnMsMax) break
     }
-    if (isAwaited && now > begin) this.#rest(now - begin)
+    if (isAwaited && now > begin) this.#rest.begin(now - begin)
     // The replies are written in the next turn.
-    if (hasAnswered || !this.#rests) this.#wake()
-  }
-
-  #rest(ms: number): void {
-    this.#rests = true
-    this.#timers.after(ms, () => {
-      this.#rests = false
-      this.#wake()
-    })
+    if (hasAnswered || !this.#rest.isOn) this.#wake()
   }
 }
 

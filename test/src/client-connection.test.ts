@@ -64,18 +64,19 @@ describe('order', () => {
   })
 })
 
-describe('a command of very many arguments', () => {
+describe('a command that is too long for one turn', () => {
   const keys = '$1\r\nk\r\n'.repeat(5000)
-  const half = `*10001\r\n$3\r\nDEL\r\n${keys}`
+  const begin = `*15001\r\n$3\r\nDEL\r\n${keys}`
   /** It is refused, because it would write so many. */
-  const answer = /^-ERR 10000 keys [^|]*\|/
+  const answer = /^-ERR 15000 keys [^|]*\|/
 
-  test('is decoded in parts, and its connection rests as long as each of them took', async () => {
+  test('of very many arguments is decoded in parts, and its connection rests as long as each of them took', async () => {
     const { server, client } = await connected()
-    client.send(half)
+    client.send(begin)
+    client.send(keys)
     client.send(keys)
     client.ask('PING')
-    server.lookMs = 1
+    server.lookMs = 2
     server.settle()
     assert.equal(client.read(), '')
     const other = server.connect()
@@ -89,17 +90,21 @@ describe('a command of very many arguments', () => {
 
   test('comes to an end at once where its parts take no time', async () => {
     const { server, client } = await connected()
-    client.send(half)
+    client.send(begin + keys)
+    server.settle()
     client.send(keys)
     server.settle()
     assert.match(client.read(), answer)
   })
 
-  test('is read no further while it rests', async () => {
+  test('is read no further before its part was decoded', async () => {
     const { server, client } = await connected()
-    client.send(half)
+    client.send(begin.replace('15001', '60001'))
+    server.lookMs = 2
+    server.settle()
     client.send(keys)
-    server.lookMs = 1
+    server.settle()
+    client.send(keys.repeat(8))
     server.turn()
     assert.ok(client.paused)
     server.pass(1000)
@@ -109,24 +114,38 @@ describe('a command of very many arguments', () => {
     assert.ok(!client.paused)
   })
 
-  test('or a large value of which parts take long rests in the same way', async () => {
+  test('because of a large value has the same rest, for the time that reading takes too', async () => {
     const { server, client } = await connected()
-    client.send(`*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$${MB}\r\n${'x'.repeat(MB - 2)}`)
-    server.lookMs = 2
-    server.turn()
-    client.send('xx\r\n')
+    const other = server.connect()
+    const bytes = limits.turnInputBytesMax
+    const value = 'x'.repeat(bytes)
+    for (const one of [client, other]) {
+      one.send(`*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$${3 * bytes}\r\n${value}`)
+    }
     server.settle()
-    assert.equal(client.read(), '')
-    server.pass(1000)
+    for (const one of [client, other]) one.send(value)
     server.settle()
-    assert.equal(client.read(), '+OK|')
+    for (const one of [client, other]) one.send(`${value}\r\n`)
+    server.settle()
+    assert.equal(client.read() + other.read(), '')
+    // Two parts were read and decoded before, and took as long as this.
+    const rest = (2 * bytes) / limits.longCommandBytesPerMs
+    server.pass(rest / 2)
+    server.settle()
+    assert.equal(client.read() + other.read(), '')
+    server.pass(rest / 2)
+    server.settle()
+    // The second one is more than fits into the entry of the first.
+    server.pass(limits.entryWaitMsMax)
+    server.settle()
+    assert.equal(client.read() + other.read(), '+OK|+OK|')
   })
 
   test('that is closed while it rests stays closed', async () => {
     const { server, client } = await connected()
-    client.send(half)
+    client.send(begin)
     client.send(keys)
-    server.lookMs = 1
+    server.lookMs = 2
     server.settle()
     client.closed()
     server.pass(1000)
