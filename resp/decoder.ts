@@ -233,7 +233,7 @@ export class Decoder {
     }
   }
 
-  /** A frame ends here: what is held of it, then the chunk from `start` to `end`. */
+  /** A frame ends here: what is held of it, which is joined next, then the chunk from `start` to `end`. */
   #take(frame: Frame, chunk: Buffer, start: number, end: number, commands = 1): void {
     if (this.#held.length === 0) {
       const isAll = start === 0 && end === chunk.length
@@ -243,7 +243,6 @@ export class Decoder {
     this.#held.add(chunk, start, end, 0)
     this.#joining = { bytes: this.#held, frame }
     this.#held = new HeldBytes()
-    this.#join(this.#joining)
   }
 
   /** False: there is more of it to join. */

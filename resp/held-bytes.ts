@@ -10,13 +10,12 @@ import { Buffer } from 'node:buffer'
 const WHOLE_CHUNK_BYTES = 16_384
 /** A block grows no further than this, about; then there is another one. */
 const BLOCK_BYTES_MAX = 262_144
-/** What one call of join() copies, and no more than a piece beyond it. */
+/** What one call of join() copies, and no more than a piece beyond it. Less is not worth more than one call. */
 const JOIN_BYTES = 1_048_576
 const EMPTY = Buffer.alloc(0)
 
 /**
- * A block is at most four times as long as the bytes that it was made for and those held before it, and what is not
- * filled of it is untouched memory.
+ * Its memory is at most four times as much as the bytes that have come, and what is not filled of it is untouched.
  */
 export class HeldBytes {
   #length = 0
@@ -24,7 +23,7 @@ export class HeldBytes {
   /** Filled up to `#filled`, behind all pieces. */
   #block: Buffer = EMPTY
   #filled = 0
-  /** What join() makes, and how far it has come: bytes, and pieces. */
+  /** All of it in one piece, as far as it was copied: bytes, and pieces. */
   #joined: Buffer = EMPTY
   #joinedBytes = 0
   #joinedPieces = 0
@@ -33,9 +32,20 @@ export class HeldBytes {
     return this.#length
   }
 
-  /** Takes the part of a chunk from `start` to `end`; after it, `missing` bytes are to come, as far as that is known. */
+  /**
+   * Takes the part of a chunk from `start` to `end`; after it, exactly `missing` bytes are to come, or so many that
+   * nobody knows (Infinity). Once that is no more than what has come, twice as much is joined as is added, so that
+   * nothing is left of it at the end.
+   */
   add(chunk: Buffer, start: number, end: number, missing: number): void {
     this.#length += end - start
+    this.#put(chunk, start, end, missing)
+    if (missing > this.#length || this.#length < JOIN_BYTES) return
+    if (this.#joined === EMPTY) this.#joined = Buffer.allocUnsafeSlow(this.#length + missing)
+    this.#join(2 * (end - start))
+  }
+
+  #put(chunk: Buffer, start: number, end: number, missing: number): void {
     for (let at = start; at < end; ) {
       const left = end - at
       const room = this.#block.length - this.#filled
@@ -71,18 +81,22 @@ export class HeldBytes {
   /** All of it in one piece, which this then no longer holds; undefined: some was copied, call it again. */
   join(): Buffer | undefined {
     if (this.#pieces.length === 0) return this.#block.subarray(0, this.#filled)
-    if (this.#joinedPieces === 0) {
-      this.#closeBlock()
-      this.#joined = Buffer.allocUnsafeSlow(this.#length)
-    }
-    for (const end = this.#joinedBytes + JOIN_BYTES; this.#joinedBytes < end; ) {
+    this.#closeBlock()
+    if (this.#joined === EMPTY) this.#joined = Buffer.allocUnsafeSlow(this.#length)
+    this.#join(JOIN_BYTES)
+    return this.#joinedBytes === this.#length ? this.#joined : undefined
+  }
+
+  /** Copies so many bytes at least, or all pieces. */
+  #join(bytes: number): void {
+    const end = this.#joinedBytes + bytes
+    while (this.#joinedBytes < end) {
       const piece = this.#pieces[this.#joinedPieces]
-      if (piece === undefined) return this.#joined
+      if (piece === undefined) return
       piece.copy(this.#joined, this.#joinedBytes)
       this.#joinedBytes += piece.length
       // From here on its memory is free.
       this.#pieces[this.#joinedPieces++] = EMPTY
     }
-    return this.#joinedBytes === this.#length ? this.#joined : undefined
   }
 }

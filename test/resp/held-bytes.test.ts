@@ -82,8 +82,24 @@ test('joining takes a step per MiB, and what one block holds takes none', () => 
   }
 })
 
+test('from its half on a command whose end is known is joined while it comes', () => {
+  for (const [chunks, isKnown, steps] of [
+    [64, true, 1],
+    [64, false, 4],
+    [15, true, 1],
+  ] as const) {
+    const held = new HeldBytes()
+    for (let left = chunks; left > 0; left--) {
+      held.add(memoryOf(64 * KIB), 0, 64 * KIB, isKnown ? (left - 1) * 64 * KIB : UNKNOWN)
+    }
+    const joint = joined(held)
+    assert.equal(joint.steps, steps)
+    assert.equal(joint.bytes.buffer.byteLength, chunks * 64 * KIB)
+  }
+})
+
 test('whatever the chunks, what is joined is what was added', () => {
-  const size = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 100_000 }))
+  const size = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 300_000 }))
   fc.assert(
     fc.property(
       fc.array(fc.tuple(size, fc.nat(50_000), fc.nat(50_000)), { maxLength: 40 }),
