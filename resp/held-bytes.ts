@@ -40,7 +40,7 @@ export class HeldBytes {
   add(chunk: Buffer, start: number, end: number, missing: number): void {
     this.#length += end - start
     this.#put(chunk, start, end, missing)
-    if (missing > this.#length || this.#length < JOIN_BYTES) return
+    if (missing > this.#length || this.#length < JOIN_BYTES || this.#pieces.length === 0) return
     if (this.#joined === EMPTY) this.#joined = Buffer.allocUnsafeSlow(this.#length + missing)
     this.#join(2 * (end - start))
   }
