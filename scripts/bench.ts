@@ -111,15 +111,14 @@ async function bench(values: Values): Promise<void> {
   const end = async (): Promise<void> => {
     for (const system of systems.splice(0)) await system.end()
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => void end().then(() => process.exit(1)))
-  }
+  // What runs ends with this process (systems.ts), also what is only starting.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   try {
     const three = await holdfast({ nodes: 3, name: '3 nodes' })
     systems.push(three)
     if (!without.has('one')) systems.push(await holdfast({ nodes: 1, name: '1 node' }))
     const own = systems.length
-    for (const peer of await peers(values, without)) systems.push(peer)
+    for await (const peer of peers(values, without)) systems.push(peer)
     const targets = systems.flatMap((system) => system.targets)
     const minutesMax = values.full ? Number.POSITIVE_INFINITY : number(values, 'minutes')
     const run = { cells, targets, rounds, seconds, minutesMax, progress: print }
@@ -162,19 +161,17 @@ async function check(values: Values): Promise<void> {
   }
 }
 
-async function peers(values: Values, without: ReadonlySet<string>): Promise<readonly System[]> {
-  const found: (System | undefined)[] = []
+/** One after the other, so that each is known as soon as it runs. */
+async function* peers(values: Values, without: ReadonlySet<string>): AsyncGenerator<System> {
   if (values.against !== undefined) {
-    found.push(await holdfast({ nodes: 3, name: 'other build', dist: values.against }))
+    yield await holdfast({ nodes: 3, name: 'other build', dist: values.against })
   }
-  if (!without.has('redis')) found.push(await redis('Redis', ['--appendonly', 'no']))
-  if (!without.has('aof')) {
-    found.push(
-      await redis('Redis, appendfsync always', ['--appendonly', 'yes', '--appendfsync', 'always']),
-    )
-  }
-  for (const address of values.peer) found.push(running(address))
-  return found.filter((system) => system !== undefined)
+  const plain = without.has('redis') ? undefined : await redis('Redis', ['--appendonly', 'no'])
+  if (plain !== undefined) yield plain
+  const always = ['--appendonly', 'yes', '--appendfsync', 'always']
+  const durable = without.has('aof') ? undefined : await redis('Redis, appendfsync always', always)
+  if (durable !== undefined) yield durable
+  for (const address of values.peer) yield running(address)
 }
 
 function report(values: Values, findings: Findings): void {

@@ -31,7 +31,7 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
     sentinels: true,
     flags: ['--close-on-step-down', 'yes'],
   })
-  process.once('exit', () => cluster.kill())
+  process.once('exit', () => cluster.abandon())
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   try {
     return await run(cluster, count, only)

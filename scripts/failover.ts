@@ -37,9 +37,8 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
     throw calledWrongly(`--through takes the word follower, not '${through}'`)
   }
   const cluster = await Cluster.start(port === 0 ? { nodes } : { nodes, port })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => void cluster.end().then(() => process.exit(1)))
-  }
+  process.once('exit', () => cluster.abandon())
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
   try {
     const spared = through === undefined ? undefined : await cluster.follower()
     const workload = new Workload({

@@ -1,7 +1,7 @@
 /*
  * What a benchmark drives: Holdfast clusters of this build (or of another one), redis-server where it is on PATH, and
  * any server that runs already. Each is a target with an address, and where the processes are ours, what they use.
- * Whatever is started here is ended by end().
+ * Whatever is started here is ended by end(), and at the latest with this process.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -53,6 +53,8 @@ export async function holdfast(options: {
   const { nodes, name, dist = DIST, environment = {} } = options
   const main = relative(DIST, join(dist, 'src', 'main.js'))
   const cluster = await Cluster.prepare({ nodes, main })
+  const abandon = (): void => cluster.abandon()
+  process.once('exit', abandon)
   try {
     for (const node of cluster.nodes) node.start({ environment })
     await cluster.ready(PATIENCE_MS)
@@ -77,7 +79,11 @@ export async function holdfast(options: {
           through('leader', () => cluster.leader(PATIENCE_MS)),
           through('follower', () => cluster.follower()),
         ]
-  return { targets, cluster, end: () => cluster.end() }
+  const end = async (): Promise<void> => {
+    await cluster.end()
+    process.off('exit', abandon)
+  }
+  return { targets, cluster, end }
 }
 
 async function members(cluster: Cluster): Promise<readonly Process[]> {
@@ -96,9 +102,15 @@ export async function redis(name: string, flags: readonly string[]): Promise<Sys
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-bench-redis-'))
   const own = ['--port', String(port), '--bind', HOST, '--save', '', '--dir', dir]
   const child = spawn(path, [...own, ...flags], { stdio: 'ignore' })
+  const abandon = (): void => {
+    child.kill('SIGKILL')
+    rmSync(dir, { recursive: true, force: true })
+  }
+  process.once('exit', abandon)
   const end = async (): Promise<void> => {
     await ended(child)
     rmSync(dir, { recursive: true, force: true })
+    process.off('exit', abandon)
   }
   try {
     await until(`${name} listens`, () => accepts(port))

@@ -357,9 +357,15 @@ export class Cluster {
       .join('\n')
   }
 
-  /** Synchronous, so that it also serves as the last act of a process. */
   kill(): void {
     for (const node of this.nodes) node.signal('SIGKILL')
+  }
+
+  /** The last act of a process: end() that waits for nobody. */
+  abandon(): void {
+    this.kill()
+    // A node that is just being killed may still make a file.
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 3 })
   }
 
   /** Ends all nodes and removes all they have stored. */
