@@ -40,7 +40,13 @@ import {
 } from '../test/bench/rounds.ts'
 import { measureStalls } from '../test/bench/stalls.ts'
 import { holdfast, redis, running, type System } from '../test/bench/systems.ts'
-import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
+import {
+  type CommandLine,
+  calledWrongly,
+  exitOnSignals,
+  numberFrom,
+  runScript,
+} from '../test/command-line.ts'
 import { requireTool } from '../test/tools.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -112,7 +118,7 @@ async function bench(values: Values): Promise<void> {
     for (const system of systems.splice(0)) await system.end()
   }
   // What runs ends with this process (systems.ts), also what is only starting.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   try {
     const three = await holdfast({ nodes: 3, name: '3 nodes' })
     systems.push(three)

@@ -9,7 +9,13 @@
  */
 
 import { addressesOf, clientKinds, failOver, Runner } from '../test/clients/failovers.ts'
-import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
+import {
+  type CommandLine,
+  calledWrongly,
+  exitOnSignals,
+  numberFrom,
+  runScript,
+} from '../test/command-line.ts'
 import { Cluster } from '../test/e2e/cluster.ts'
 
 const EXPECTED = 'set OK, get one, pipeline two, multi 1, expire 1, ttl true'
@@ -32,7 +38,7 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
     flags: ['--close-on-step-down', 'yes'],
   })
   process.once('exit', () => cluster.abandon())
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   try {
     return await run(cluster, count, only)
   } catch (error) {

@@ -12,7 +12,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type CommandLine, numberFrom, runScript } from '../test/command-line.ts'
+import { type CommandLine, exitOnSignals, numberFrom, runScript } from '../test/command-line.ts'
 import { Cluster } from '../test/e2e/cluster.ts'
 import { accepts, freePorts, until } from '../test/processes.ts'
 import { compare, describe, history } from '../test/redis/differential.ts'
@@ -75,9 +75,9 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
   })
   process.once('exit', () => {
     redis.stop()
-    cluster.kill()
+    cluster.abandon()
   })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   try {
     const failed = await compareAll(
       { redis: redis.port, holdfast: cluster.node(0).port },

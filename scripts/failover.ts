@@ -10,7 +10,13 @@
  *   npm run failover [-- --kills 20 --nodes 3 --port 7000 --through follower]
  */
 
-import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
+import {
+  type CommandLine,
+  calledWrongly,
+  exitOnSignals,
+  numberFrom,
+  runScript,
+} from '../test/command-line.ts'
 import { Cluster, type NodeProcess } from '../test/e2e/cluster.ts'
 import { Workload } from '../test/e2e/workload.ts'
 
@@ -38,7 +44,7 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
   }
   const cluster = await Cluster.start(port === 0 ? { nodes } : { nodes, port })
   process.once('exit', () => cluster.abandon())
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   try {
     const spared = through === undefined ? undefined : await cluster.follower()
     const workload = new Workload({

@@ -15,7 +15,13 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type CommandLine, calledWrongly, numberFrom, runScript } from '../test/command-line.ts'
+import {
+  type CommandLine,
+  calledWrongly,
+  exitOnSignals,
+  numberFrom,
+  runScript,
+} from '../test/command-line.ts'
 import { checkHistory } from '../test/linearizability/check.ts'
 import { type Conviction, mutants, readTable, tableOf } from '../test/sim/mutants.ts'
 import { Build, type Mutant } from '../test/sim/mutation.ts'
@@ -336,7 +342,7 @@ async function main({ values }: CommandLine<typeof OPTIONS>): Promise<number | u
     return undefined
   }
   process.once('exit', () => Build.removeAll())
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   const only = values.only?.split(',')
   const unknown = only?.find((id) => mutants.every((mutant) => mutant.id !== id))
   if (unknown !== undefined) {

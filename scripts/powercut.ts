@@ -13,7 +13,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type CommandLine, numberFrom, runScript } from '../test/command-line.ts'
+import { type CommandLine, exitOnSignals, numberFrom, runScript } from '../test/command-line.ts'
 import type { Cluster } from '../test/e2e/cluster.ts'
 import { PLACES, type Place, runCampaign, type Summary } from '../test/powercut/campaign.ts'
 import { FAULTS, type Fault } from '../test/powercut/faults.ts'
@@ -115,7 +115,7 @@ async function main(line: CommandLine<typeof OPTIONS>): Promise<number> {
     running?.kill()
     if (!plan.keep) rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
   })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  exitOnSignals()
   const failed = await run(plan, folder)
   if (plan.keep) {
     const again = `--replay ${join(folder, 'node')} --seed ${plan.seed} --image N --keep`

@@ -81,6 +81,14 @@ export async function runScript<const T extends Options>(
   }
 }
 
+/**
+ * SIGINT and SIGTERM end this process by way of its 'exit' handlers, which end what it has started. Each time they come:
+ * npm hands on what the terminal sends as well, and a second one must not kill what the first one has begun to end.
+ */
+export function exitOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+}
+
 function readCommandLine<T extends Options>(options: T, words: boolean): CommandLine<T> {
   try {
     const line = parseArgs({ args: [...typedWords()], options, allowPositionals: true })
