@@ -104,7 +104,7 @@ export async function redis(name: string, flags: readonly string[]): Promise<Sys
   const child = spawn(path, [...own, ...flags], { stdio: 'ignore' })
   const abandon = (): void => {
     child.kill('SIGKILL')
-    rmSync(dir, { recursive: true, force: true })
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
   }
   process.once('exit', abandon)
   const end = async (): Promise<void> => {
