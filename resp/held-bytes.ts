@@ -34,15 +34,15 @@ export class HeldBytes {
 
   /**
    * Takes the part of a chunk from `start` to `end`; after it, exactly `missing` bytes are to come, or so many that
-   * nobody knows (Infinity). Once that is no more than what has come, twice as much is joined as is added, so that
-   * nothing is left of it at the end.
+   * nobody knows (Infinity). Once three quarters have come, four times as much is joined as is added, so that nothing
+   * is left of it at the end, and a command that stops before has cost no second block.
    */
   add(chunk: Buffer, start: number, end: number, missing: number): void {
     this.#length += end - start
     this.#put(chunk, start, end, missing)
-    if (missing > this.#length || this.#length < JOIN_BYTES || this.#pieces.length === 0) return
+    if (3 * missing > this.#length || this.#length < JOIN_BYTES || this.#pieces.length === 0) return
     if (this.#joined === EMPTY) this.#joined = Buffer.allocUnsafeSlow(this.#length + missing)
-    this.#join(2 * (end - start))
+    this.#join(4 * (end - start))
   }
 
   #put(chunk: Buffer, start: number, end: number, missing: number): void {

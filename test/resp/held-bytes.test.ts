@@ -82,7 +82,7 @@ test('joining takes a step per MiB, and what one block holds takes none', () => 
   }
 })
 
-test('from its half on a command whose end is known is joined while it comes', () => {
+test('from three quarters on a command whose end is known is joined while it comes', () => {
   for (const [chunks, isKnown, steps] of [
     [64, true, 1],
     [64, false, 4],
