@@ -10,6 +10,7 @@ import { EncodedReply, type Protocol, type Reply } from '../resp/encoder.ts'
 import type { Origin } from '../storage/codec.ts'
 import { keySlot } from '../storage/layout.ts'
 import { type Args, type CalledCommand, keyCount, keysOf, type Spec } from './commands/command.ts'
+import { limits } from './config.ts'
 
 /** Whoever waits for the replies of a stream. */
 export interface CallOwner {
@@ -207,6 +208,13 @@ const ARGUMENTS_PER_OPERATION = 4
 export function workOf(command: Pick<Spec, 'keys'>, args: Args): number {
   const operations = Math.floor(args.length / ARGUMENTS_PER_OPERATION)
   return Math.max(1, keyCount(command, args), operations)
+}
+
+/** Whether a write of a transaction handles whole values, so that what it comes to is to be foreseen. */
+export function handlesValues(command: Pick<Spec, 'foresee'>, args: Args): boolean {
+  return (
+    command.foresee !== undefined || args.some(({ length }) => length > limits.lightValueBytesMax)
+  )
 }
 
 /** The bytes of the values in a reply: of what else it takes, every command is modest. */

@@ -50,6 +50,7 @@ export interface Settings {
   readonly 'client-output-buffer-limit': OutputLimits
   readonly 'maxmemory-clients': number
   readonly 'transaction-max-bytes': number
+  readonly 'write-work-max': number
   readonly 'slowlog-log-slower-than': number
   readonly 'slowlog-max-len': number
   readonly 'latency-monitor-threshold': number
@@ -377,6 +378,12 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
     default: '64mb',
     settable: true,
     help: 'arguments of all commands of one MULTI',
+  },
+  'write-work-max': {
+    kind: bytes({ min: MB, max: GB }),
+    default: '64mb',
+    settable: true,
+    help: 'bytes of values that one write, or MULTI, may read and make in one go: all wait for it',
   },
   'slowlog-log-slower-than': {
     kind: integer({ min: -1, max: 1_000_000_000, unit: 'microseconds' }),

@@ -27,7 +27,7 @@ import type { MultiQueue } from './multi.ts'
 import { ReplyQueue } from './reply-queue.ts'
 import type { Router } from './router.ts'
 import type { Session } from './session.ts'
-import { dataReplyOf, internalCommand } from './transaction.ts'
+import { calledInternal, dataReplyOf, internalCommand } from './transaction.ts'
 
 export interface ConversationServer {
   readonly router: Router
@@ -313,7 +313,8 @@ export class Conversation implements CallOwner {
     const command = internalCommand(asked.args)
     assert(command !== undefined, () => 'a local command asks for what is no internal command')
     if (asked.holds) this.#holding = asked
-    this.#submit({ ...open, asked }, command, asked.args, asked)
+    const called = calledInternal(command, asked.handlesValues)
+    this.#submit({ ...open, asked }, called, asked.args, asked)
   }
 
   #answer(reply: Reply, mute: boolean): void {

@@ -9,7 +9,7 @@
 import { assert } from '../raft/assert.ts'
 import type { Call } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
-import { keysOf } from './commands/command.ts'
+import { type Args, type CalledPart, keysOf } from './commands/command.ts'
 import { limits } from './config.ts'
 
 interface Expected {
@@ -24,6 +24,8 @@ export interface Rewrite {
   readonly names: readonly string[]
   /** That it will be given and make. */
   readonly bytes: number
+  /** Those of them that are worked on in one go: see Foreseen. */
+  readonly computed: number
 }
 
 export class EntryWeight {
@@ -42,24 +44,51 @@ export class EntryWeight {
   }
 
   /** The call is on its way, until done(). undefined: it handles no whole value, and there is nothing to end. */
-  begin({ command, args, database, bytes }: Call): Rewrite | undefined {
+  begin(call: Call): Rewrite | undefined {
+    const { command, args, bytes } = call
     if (command.kind !== 'write') return undefined
-    const nameOf = (key: Uint8Array): string => `${database} ${keyOf(key)}`
-    if (command.foresee !== undefined) {
-      const { key, length, bytes } = command.foresee(args, (key) => {
-        return this.#expected.get(nameOf(key))?.length ?? this.#valueLength(database, keyOf(key))
-      })
-      const name = nameOf(key)
-      this.#expect(name, length)
-      return { names: [name], bytes }
-    }
+    if (command.parts !== undefined) return this.#transaction(command.parts(args))
+    if (command.foresee !== undefined) return this.#foreseen(call)
     // A large value on its way to its key: calls behind it will be given it.
-    if (bytes <= limits.lightValueBytesMax) return undefined
-    const length = args.reduce((most, arg) => Math.max(most, arg.length), 0)
-    if (length <= limits.lightValueBytesMax) return undefined
-    const names = keysOf(command, args).map(nameOf)
+    if (bytes <= limits.lightValueBytesMax || longest(args) <= limits.lightValueBytesMax) {
+      return undefined
+    }
+    return this.#given(call)
+  }
+
+  #transaction(parts: Iterable<CalledPart>): Rewrite {
+    const names: string[] = []
+    let bytes = 0
+    let computed = 0
+    for (const part of parts) {
+      if (part.command.kind !== 'write') continue
+      // Of one that only replaces or removes, too: those behind it are given what it leaves.
+      const rewrite = this.#foreseen(part) ?? this.#given(part)
+      for (const name of rewrite.names) names.push(name)
+      bytes += rewrite.bytes
+      computed += rewrite.computed
+    }
+    return { names, bytes, computed }
+  }
+
+  #foreseen({ command, args, database }: CalledPart): Rewrite | undefined {
+    const nameOf = (key: Uint8Array): string => `${database} ${keyOf(key)}`
+    const foreseen = command.foresee?.(args, (key) => {
+      return this.#expected.get(nameOf(key))?.length ?? this.#valueLength(database, keyOf(key))
+    })
+    if (foreseen === undefined) return undefined
+    const { key, length, bytes, computed } = foreseen
+    const name = nameOf(key)
+    this.#expect(name, length)
+    return { names: [name], bytes, computed }
+  }
+
+  /** Its keys will have no longer value than its longest argument. */
+  #given({ command, args, database }: CalledPart): Rewrite {
+    const length = longest(args)
+    const names = keysOf(command, args).map((key) => `${database} ${keyOf(key)}`)
     for (const name of names) this.#expect(name, length)
-    return { names, bytes: 0 }
+    return { names, bytes: 0, computed: 0 }
   }
 
   #expect(name: string, length: number): void {
@@ -79,4 +108,8 @@ export class EntryWeight {
       if (--expected.calls === 0) this.#expected.delete(name)
     }
   }
+}
+
+function longest(args: Args): number {
+  return args.reduce((most, arg) => Math.max(most, arg.length), 0)
 }

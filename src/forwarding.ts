@@ -25,7 +25,7 @@ import type { Body } from './peer-frame.ts'
 import type { ForwardChannel } from './peer-link.ts'
 import type { Router } from './router.ts'
 import { DATABASES } from './session.ts'
-import { internalCommand, transactionWork } from './transaction.ts'
+import { internalCall, internalCommand } from './transaction.ts'
 
 const REQUEST = 1
 const REPLIES = 2
@@ -254,8 +254,10 @@ class ForwardedCalls implements CallOwner {
       throw new CodecError('a forwarded call is malformed')
     }
     const internal = internalCommand(args)
-    const work = internal === undefined ? undefined : transactionWork(internal, args)
-    const command = internal ?? resolve(args)
+    const { command, work } =
+      internal === undefined
+        ? { command: resolve(args), work: undefined }
+        : internalCall(internal, args)
     if (command instanceof ErrorReply || command.kind === 'local' || database >= DATABASES) {
       // A node of another version; ours would have answered this itself.
       throw new CodecError('a forwarded call is none that this node could run')

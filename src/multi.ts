@@ -13,7 +13,7 @@ import {
   writeCommand,
 } from '../storage/logged-command.ts'
 import { allocateBytes, type ByteRange, VarintReader } from '../storage/varints.ts'
-import { workOf } from './call.ts'
+import { handlesValues, workOf } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import type { Args, Command } from './commands/command.ts'
 import { limits } from './config.ts'
@@ -67,6 +67,7 @@ export class MultiQueue {
   #work = 0
   #broken = false
   #writes = false
+  #handlesValues = false
 
   get commands(): readonly QueuedCommand[] {
     return this.#commands
@@ -85,6 +86,11 @@ export class MultiQueue {
   /** A command in it writes. */
   get writes(): boolean {
     return this.#writes
+  }
+
+  /** A command in it handles whole values. */
+  get handlesValues(): boolean {
+    return this.#handlesValues
   }
 
   /** Of the data commands together, in keys. */
@@ -111,7 +117,10 @@ export class MultiQueue {
     }
     this.#bytes += bytes
     this.#arguments += args.length
-    if (command.kind === 'write') this.#writes = true
+    if (command.kind === 'write') {
+      this.#writes = true
+      this.#handlesValues ||= handlesValues(command, args)
+    }
     if (command.kind !== 'local') this.#work += workOf(command, args)
     this.#commands.push(new QueuedCommand(command, this.#formOf(args)))
     return undefined

@@ -78,9 +78,23 @@ export class OwnEntries {
 
   // ---- Making them ------------------------------------------------------------------------------
 
+  /** Nothing is on its way, so what is applied is what the next write will find. */
+  get isIdle(): boolean {
+    return this.#open === undefined && this.#closed.length === 0 && this.#appended.size === 0
+  }
+
+  /** What the next write does to values, for add(); undefined: nothing. */
+  weigh(call: Call): Rewrite | undefined {
+    return this.#weight.begin(call)
+  }
+
+  /** The write that was weighed is not added. */
+  unweigh(rewrite: Rewrite): void {
+    this.#weight.done(rewrite)
+  }
+
   /** The next write, behind the reads of its stream that must not see it. */
-  add(call: Call, readsBefore: readonly Call[]): void {
-    const rewrite = this.#weight.begin(call)
+  add(call: Call, readsBefore: readonly Call[], rewrite: Rewrite | undefined): void {
     const entry = this.#entryFor(call, rewrite?.bytes ?? 0)
     for (const read of readsBefore) {
       read.place = 'building'

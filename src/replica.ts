@@ -178,7 +178,7 @@ export class Replica {
         appliedClock: () => this.#keyspace.clock(),
         awaitClock: (at) => this.#expiryClock.await(at),
         appliedIndex: () => state.appliedIndex(),
-        valueLength: (database, key) => state.get(database, key)?.value.length ?? 0,
+        valueLength: (database, key) => state.lengthOf(database, key),
         keySlot: firstKeySlot,
         appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),

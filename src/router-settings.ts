@@ -28,6 +28,9 @@ export function routerSettings(
       get parkBytes() {
         return config.get('park-bytes')
       },
+      get writeWorkMax() {
+        return config.get('write-work-max')
+      },
       get refusal() {
         return space.refusal
       },

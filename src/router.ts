@@ -70,6 +70,8 @@ export interface RouterOptions {
   readonly redirect: 'forward' | 'moved'
   readonly parkTimeoutMs: number
   readonly parkBytes: number
+  /** A write that would work on more bytes of values in one go is refused. */
+  readonly writeWorkMax: number
   /** What a write is answered with instead of being appended; undefined: it is appended. */
   readonly refusal: ErrorReply | undefined
 }
@@ -141,6 +143,8 @@ export class Router {
   readonly #entries: OwnEntries
   readonly #reads: PendingReads
   readonly #handed: HandedCalls
+  /** A write waits until nothing is on its way: see #addWrite. */
+  #awaitsIdle = false
 
   constructor(options: { ports: RouterPorts; options: RouterOptions; limits: RouterLimits }) {
     this.#ports = options.ports
@@ -263,10 +267,8 @@ export class Router {
     }
     if (route.kind === 'self') {
       if (!route.established || this.#entries.isFull) return false
-      if (call.isRead) this.#placeRead(call)
-      // Reads before it that are not answered run just before it, so that they never see it.
-      else if (this.#refuses(call)) return true
-      else this.#entries.add(call, this.#reads.take(call.stream))
+      if (!call.isRead) return this.#refuses(call) || this.#addWrite(call)
+      this.#placeRead(call)
       return true
     }
     return this.#placeAtFollower(call)
@@ -277,6 +279,24 @@ export class Router {
     const { refusal } = this.#options
     if (refusal === undefined || call.command === fence.command) return false
     call.answer(refusal, this.#ports.appliedIndex())
+    return true
+  }
+
+  /**
+   * False: not yet. What a write comes to is told by what is applied and by what is on its way; it is too much only
+   * where nothing is on its way, so that it does not depend on when it came.
+   */
+  #addWrite(call: Call): boolean {
+    const rewrite = this.#entries.weigh(call)
+    if (rewrite !== undefined && rewrite.computed > this.#options.writeWorkMax) {
+      this.#entries.unweigh(rewrite)
+      this.#awaitsIdle = !this.#entries.isIdle
+      if (this.#awaitsIdle) return false
+      call.answer(tooMuchWork(rewrite.computed, this.#options), this.#ports.appliedIndex())
+      return true
+    }
+    // Reads before it that are not answered run just before it, so that they never see it.
+    this.#entries.add(call, this.#reads.take(call.stream), rewrite)
     return true
   }
 
@@ -345,6 +365,9 @@ export class Router {
     this.#placeReadsAgain(new Set(never.map((call) => call.stream)))
     this.#handed.afterApply()
     this.#reads.afterApply()
+    if (!this.#awaitsIdle || !this.#entries.isIdle) return
+    this.#awaitsIdle = false
+    this.#ports.wake()
   }
 
   /** Reads behind calls that were not executed here, or of which nobody here will know, must not run before them. */
@@ -453,6 +476,11 @@ export class Router {
       call.answer(CLUSTER_DOWN, applied)
     }
   }
+}
+
+function tooMuchWork(bytes: number, { writeWorkMax }: RouterOptions): ErrorReply {
+  const text = `ERR the command would work on ${bytes} bytes of values in one go`
+  return new ErrorReply(`${text}: write-work-max is ${writeWorkMax}`)
 }
 
 function sameRoute(a: Route, b: Route): boolean {

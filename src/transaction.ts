@@ -22,12 +22,13 @@ import {
   type TransactionCommand,
   type WatchedKey,
 } from '../storage/logged-command.ts'
-import { replyBytes, workOf } from './call.ts'
+import { handlesValues, replyBytes, workOf } from './call.ts'
 import { argument, keyOf } from './commands/arguments.ts'
 import {
   type Args,
   badDatabase,
   type CalledCommand,
+  type CalledPart,
   CommandError,
   type DataReply,
   inOneGo,
@@ -50,9 +51,13 @@ const ERROR_MARK = 0x2d
 const BYTES_PER_WORK = 4096
 const DOT_AT = EXEC_WRITES.indexOf('.')
 
+/** The keyspace runs its commands one by one, from what is logged. */
+const execWrites: CalledCommand = { name: EXEC_WRITES, kind: 'write' }
+/** The same where one of them handles whole values. */
+const execOfValues: CalledCommand = { ...execWrites, kind: 'write', parts: partsOf }
+
 const internalCommands: readonly CalledCommand[] = [
-  /** The keyspace runs its commands one by one, from what is logged. */
-  { name: EXEC_WRITES, kind: 'write' },
+  execWrites,
   {
     name: EXEC_READS,
     kind: 'read',
@@ -76,12 +81,29 @@ export function internalCommand(args: Args): CalledCommand | undefined {
   return internalCommands.find((command) => command.name === text)
 }
 
-/** The work of the call. Throws CodecError on what no node of this version hands on. */
-export function transactionWork(command: CalledCommand, args: Args): number {
-  if (command.name === VERSIONS) return 1
+/** What is handed on, as it is to be called: of writes that handle whole values one that tells its parts. */
+export function calledInternal(command: CalledCommand, handlesValues: boolean): CalledCommand {
+  return handlesValues && command === execWrites ? execOfValues : command
+}
+
+/** The writes of a transaction that could run. */
+function* partsOf(args: Args): Generator<CalledPart> {
+  for (const { database, argv } of transactionOf(args).commands) {
+    const command = resolve(argv)
+    if (!(command instanceof ErrorReply)) yield { command, args: argv, database }
+  }
+}
+
+/** What another node hands on, and its work. Throws CodecError on what no node of this version hands on. */
+export function internalCall(
+  command: CalledCommand,
+  args: Args,
+): { readonly command: CalledCommand; readonly work: number } {
+  if (command.name === VERSIONS) return { command, work: 1 }
   const { watched, commands } = transactionOf(args)
   for (const { database } of watched) checkDatabase(database)
   let work = 0
+  let ofValues = false
   for (const { database, argv } of commands) {
     checkDatabase(database)
     const queued = resolve(argv)
@@ -90,8 +112,9 @@ export function transactionWork(command: CalledCommand, args: Args): number {
       throw new CodecError('a transaction has a command that it cannot have')
     }
     work += workOf(queued, argv)
+    ofValues ||= queued.kind === 'write' && handlesValues(queued, argv)
   }
-  return work
+  return { command: calledInternal(command, ofValues), work }
 }
 
 function checkDatabase(database: number): void {

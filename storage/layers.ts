@@ -40,8 +40,14 @@ export interface LayersOptions {
   readonly expiring: ExpiringKeys
 }
 
+/** Lengths of so many values from so many bytes on are remembered: asking the disk would copy the value. */
+const LARGE_VALUES_MAX = 256
+const LARGE_VALUE_BYTES = 65_536
+
 export class Layers {
   readonly #options: LayersOptions
+  /** By place and key. What the disk has of a key changes with a checkpoint only, and that makes other layers. */
+  readonly #largeOnDisk = new Map<string, number>()
 
   constructor(options: LayersOptions) {
     this.#options = options
@@ -75,6 +81,21 @@ export class Layers {
     const value = decodeRecord(diskKey, key, record)
     cache?.add(place, key, value)
     return value
+  }
+
+  /** Bytes of a key's value, 0 without one. Reads a large value on disk once only. Throws as get() does. */
+  lengthOf(database: number, key: string): number {
+    const place = this.place(database)
+    const inMemory = this.#find(place, key)
+    if (inMemory !== undefined) return inMemory?.value.length ?? 0
+    const name = `${place} ${key}`
+    const known = this.#largeOnDisk.get(name)
+    if (known !== undefined) return known
+    const length = this.get(database, key)?.value.length ?? 0
+    if (length >= LARGE_VALUE_BYTES && this.#largeOnDisk.size < LARGE_VALUES_MAX) {
+      this.#largeOnDisk.set(name, length)
+    }
+    return length
   }
 
   /**

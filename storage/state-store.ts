@@ -141,6 +141,11 @@ export class StateStore {
   }
 
   /** See Layers. */
+  lengthOf(database: number, key: string): number {
+    return this.#layers.lengthOf(database, key)
+  }
+
+  /** See Layers. */
   expiryOf(database: number, key: string): number | undefined {
     return this.#layers.expiryOf(database, key)
   }
@@ -442,8 +447,7 @@ export class StateStore {
     this.#durable = { index: point.index, term: point.term }
     const finishedAt = this.#options.now()
     const digest = metaDigest({ ...point, ...summary, created })
-    const { writes } = summary
-    this.#last = { durationMs: finishedAt - startedAt, finishedAt, writes, digest }
+    this.#last = { durationMs: finishedAt - startedAt, finishedAt, writes: summary.writes, digest }
     return this.#durable
   }
 

@@ -9,7 +9,7 @@ import { argument, type Int64, isWord, keyOf, parseInt64, textOf } from './argum
 import { badOffset, bitOffset, writableCopy } from './bitmaps.ts'
 import { addToField, type FieldType, type Overflow, readField, writeField } from './bits.ts'
 import type { Args, ArgumentDoc, Command, Database, KeySpec, ReadonlyDatabase } from './command.ts'
-import { CommandError, keepsLength, notAnInteger, syntaxError } from './command.ts'
+import { CommandError, notAnInteger, rewritesFirst, syntaxError } from './command.ts'
 import { STRING_BYTES_MAX } from './string-edits.ts'
 
 type Operation = {
@@ -93,10 +93,7 @@ function bitfield(db: Database, args: Args): Reply {
   const key = keyOf(argument(args, 1))
   const old = db.get(key)
   const before = old?.value ?? NO_BYTES
-  let length = 0
-  for (const { kind, type, offset } of operations) {
-    if (kind !== 'get') length = Math.max(length, Math.ceil((offset + type.bits) / 8))
-  }
+  const length = bytesWritten(operations)
   if (length === 0) return operations.map((operation) => read(before, operation))
   db.room(length)
   const bytes = writableCopy(before, length)
@@ -109,6 +106,25 @@ function bitfield(db: Database, args: Args): Reply {
   })
   if (changed) db.put(key, bytes, old?.expireAt)
   return replies
+}
+
+/** Up to where it writes, in bytes; 0: it only reads. */
+function bytesWritten(operations: readonly Operation[]): number {
+  let length = 0
+  for (const { kind, type, offset } of operations) {
+    if (kind !== 'get') length = Math.max(length, Math.ceil((offset + type.bits) / 8))
+  }
+  return length
+}
+
+/** The length after BITFIELD; what is refused changes nothing. */
+function lengthAfterBitfield(args: Args, before: number): number {
+  try {
+    return Math.max(before, bytesWritten(operationsOf(args)))
+  } catch (error) {
+    if (error instanceof CommandError) return before
+    throw error
+  }
 }
 
 function bitfieldReadOnly(db: ReadonlyDatabase, args: Args): Reply {
@@ -188,7 +204,7 @@ export const bitfieldCommands: readonly Command[] = [
       ...keys,
       notes: 'This command allows both access and modification of the key',
     },
-    foresee: keepsLength,
+    foresee: rewritesFirst(lengthAfterBitfield),
     doc: {
       summary: 'Reads and writes integers of any width inside a string.',
       since: '3.2.0',

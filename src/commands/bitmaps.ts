@@ -65,9 +65,11 @@ function setbit(db: Database, args: Args): Reply {
   return before
 }
 
-/** What is no offset changes nothing. */
+/** What is no offset, or no bit, changes nothing. */
 function lengthAfterSetbit(args: Args, before: number): number {
   const offset = parseInt64(argument(args, 2))
+  const wanted = parseInt64(argument(args, 3))
+  if (wanted !== 0 && wanted !== 1) return before
   const length = typeof offset === 'number' ? Math.floor(offset / 8) + 1 : 0
   return length > STRING_BYTES_MAX ? before : Math.max(before, length)
 }
@@ -189,9 +191,8 @@ function foreseeBitop(args: Args, lengthOf: (key: Uint8Array) => number): Forese
   const length = lengths.reduce((most, each) => Math.max(most, each), 0)
   const given = lengths.reduce((sum, each) => sum + each, 0)
   const key = argument(args, 2)
-  return given > COMBINED_BYTES_MAX
-    ? { key, length: lengthOf(key), bytes: 0 }
-    : { key, length, bytes: given + length }
+  if (given > COMBINED_BYTES_MAX) return { key, length: lengthOf(key), bytes: 0, computed: 0 }
+  return { key, length, bytes: given + length, computed: given + length }
 }
 
 function operationOf(bytes: Uint8Array): BitOperation {

@@ -148,6 +148,8 @@ export class DataCall {
   readonly holds: boolean
   /** Of a write: see Call. */
   readonly work: number
+  /** Of a transaction: see handlesValues(). */
+  readonly handlesValues: boolean
   /** Makes the local command's reply of the data's. What `reply` holds may be kept. */
   readonly answered: (reply: DataReply) => Reply | Promise<Reply>
 
@@ -156,12 +158,14 @@ export class DataCall {
     database: number
     holds: boolean
     work: number
+    handlesValues: boolean
     answered: (reply: DataReply) => Reply | Promise<Reply>
   }) {
     this.args = options.args
     this.database = options.database
     this.holds = options.holds
     this.work = options.work
+    this.handlesValues = options.handlesValues
     this.answered = options.answered
   }
 }
@@ -330,6 +334,8 @@ export interface Foreseen {
   readonly length: number
   /** That the write will be given and make. */
   readonly bytes: number
+  /** Those of them that it works on in one go, while nothing else runs: none where a value is only handed on. */
+  readonly computed: number
 }
 
 /** Of a write that rewrites the value of its first key, which then has lengthAfter() bytes. */
@@ -338,17 +344,21 @@ export function rewritesFirst(lengthAfter: (args: Args, before: number) => numbe
     const key = argument(args, 1)
     const before = lengthOf(key)
     const length = lengthAfter(args, before)
-    return { key, length, bytes: before + length }
+    return { key, length, bytes: before + length, computed: before + length }
   }
 }
 
 /** Of a write that leaves the value of its first key as long as it is, or is about to drop it. */
-export const keepsLength: Foresight = rewritesFirst((_, before) => before)
+export const keepsLength: Foresight = (args, lengthOf) => {
+  const key = argument(args, 1)
+  const length = lengthOf(key)
+  return { key, length, bytes: 2 * length, computed: 0 }
+}
 
 /** Of a write that gives its second key the value of the first. */
 export function handsOn(args: Args, lengthOf: (key: Uint8Array) => number): Foreseen {
   const length = lengthOf(argument(args, 1))
-  return { key: argument(args, 2), length, bytes: 2 * length }
+  return { key: argument(args, 2), length, bytes: 2 * length, computed: 0 }
 }
 
 /** A command that can run. */
@@ -362,8 +372,19 @@ export type CalledCommand = Pick<Spec, 'name' | 'keys'> &
   (
     | Extract<Run, { kind: 'read' }>
     /** It runs from what is logged, under the name that stands there. */
-    | (Pick<Spec, 'foresee'> & { readonly kind: 'write' })
+    | (Pick<Spec, 'foresee'> & {
+        readonly kind: 'write'
+        /** The writes that it consists of, for those that foresee what they handle. */
+        readonly parts?: (args: Args) => Iterable<CalledPart>
+      })
   )
+
+/** A command of a transaction. */
+export interface CalledPart {
+  readonly command: Pick<Spec, 'keys' | 'foresee'> & { readonly kind: Run['kind'] }
+  readonly args: Args
+  readonly database: number
+}
 export type CalledRead = Extract<CalledCommand, { kind: 'read' }>
 
 /**

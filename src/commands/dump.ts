@@ -101,7 +101,7 @@ export const dumpCommands: readonly Command[] = [
     differs: 'Payloads of strings only.',
     foresee: (args) => {
       const length = Math.min(dumpLength(argument(args, 3)), STRING_BYTES_MAX)
-      return { key: argument(args, 1), length, bytes: length }
+      return { key: argument(args, 1), length, bytes: length, computed: length }
     },
     doc: {
       summary: 'Makes a key from what DUMP returned.',

@@ -133,8 +133,9 @@ function counter(
   }
 }
 
-/** The length after SETRANGE; what is no offset changes nothing. */
+/** The length after SETRANGE; what is no offset changes nothing, nor does nothing at any offset. */
 function reaching(before: number, args: Args, length: number): number {
+  if (length === 0) return before
   const offset = parseInt64(argument(args, 2))
   const end = typeof offset === 'number' ? offset + length : 0
   return end > STRING_BYTES_MAX ? before : Math.max(before, end)

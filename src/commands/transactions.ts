@@ -88,6 +88,7 @@ function exec(session: Session, _args: Args, server: LocalServer): LocalReply {
     database: session.database,
     holds: commands.length < planned.length,
     work: queue.work,
+    handlesValues: queue.handlesValues,
     answered: (reply) => {
       if (reply === null) return nullArray
       return isParts(reply) ? spliced(planned, reply, session, server) : reply
@@ -200,6 +201,7 @@ function watch(session: Session, args: Args): LocalReply {
     // What is read behind it must be younger than what it remembers.
     holds: true,
     work: 0,
+    handlesValues: false,
     answered: (reply) => {
       if (!isParts(reply)) return reply
       for (const [at, key] of keys.entries()) watches.add(watchedKey(database, key, reply[at]))

@@ -31,6 +31,7 @@ const bounds: Partial<Record<OptionName, readonly [string, string, string, strin
   'slowlog-max-len': ['0', '-1', '10000', '10001'],
   'latency-monitor-threshold': ['0', '-1', '1000000', '1000001'],
   'transaction-max-bytes': ['1mb', `${MB - 1}`, '512mb', `${512 * MB + 1}`],
+  'write-work-max': ['1mb', `${MB - 1}`, '1gb', `${1024 * MB + 1}`],
   'sentinel-port': ['0', '-1', '65535', '65536'],
   'park-timeout-ms': ['0', '-1', '60000', '60001'],
   'park-bytes': ['0', '-1', '1gb', `${1024 * MB + 1}`],

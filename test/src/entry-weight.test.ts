@@ -4,10 +4,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ErrorReply } from '../../resp/encoder.ts'
 import { Call, Stream } from '../../src/call.ts'
+import type { Command } from '../../src/commands/command.ts'
 import { STRING_BYTES_MAX } from '../../src/commands/string-edits.ts'
 import { resolve } from '../../src/commands/table.ts'
+import { EXEC_WRITES } from '../../src/commands/transactions.ts'
 import { limits } from '../../src/config.ts'
 import { EntryWeight, type Rewrite } from '../../src/entry-weight.ts'
+import { MultiQueue } from '../../src/multi.ts'
+import { internalCall, internalCommand } from '../../src/transaction.ts'
+import { encodeTransaction, formCommand } from '../../storage/logged-command.ts'
 
 const stream = new Stream()
 const owner = { answered: () => {}, refused: () => {}, dropped: () => {} }
@@ -17,6 +22,25 @@ function called(words: string, database = 0): Call {
   const command = resolve(args)
   assert.ok(!(command instanceof ErrorReply) && command.kind !== 'local')
   return new Call({ owner, stream, command, args, database, protocol: 2, deadline: 0 })
+}
+
+function queued(words: string): [Command, readonly Uint8Array[]] {
+  const { command, args } = called(words)
+  const found = resolve(args)
+  assert.ok(!(found instanceof ErrorReply) && found.name === command.name)
+  return [found, args]
+}
+
+/** EXEC of these, as another node hands it on. */
+function transaction(commands: readonly string[], database: number): Call {
+  const formed = commands.map((words) => {
+    const argv = words.split(' ').map((word) => Buffer.from(word))
+    return { form: formCommand({ database, argv }), database, protocol: 2 } as const
+  })
+  const args = [Buffer.from(EXEC_WRITES), encodeTransaction({ watched: [], commands: formed })]
+  const internal = internalCommand(args) ?? assert.fail('it is none of ours')
+  const { command, work } = internalCall(internal, args)
+  return new Call({ owner, stream, command, args, database, protocol: 2, deadline: 0, work })
 }
 
 /** Of a state in which every value has so many bytes; what was asked for. */
@@ -36,16 +60,21 @@ function begun(weight: EntryWeight, call: Call): Rewrite {
 test('what a write is given and makes, by its arguments', () => {
   const { weight } = weighing(100)
   const most = STRING_BYTES_MAX
+  const handedOn = /^(COPY|RENAME|GETEX|EXPIRE|PERSIST)/
   const weights = {
     'APPEND a 1234': 204,
     'SETRANGE b 0 x': 200,
     'SETRANGE c 149 x': 250,
     [`SETRANGE d ${most} x`]: 200,
     'SETRANGE e none x': 200,
+    'SETRANGE e2 1000 ': 200,
     'SETBIT f 0 1': 200,
     'SETBIT g 1600 1': 301,
     [`SETBIT h ${8 * most} 1`]: 200,
+    'SETBIT h2 1600 2': 200,
     'BITFIELD i SET u8 0 1': 200,
+    'BITFIELD i2 GET u8 9000 INCRBY u8 1600 1': 301,
+    'BITFIELD i3 SET u8 1600 1 SET': 200,
     'COPY j k': 200,
     'RENAME l m': 200,
     'GETEX n EX 5': 200,
@@ -63,7 +92,9 @@ test('what a write is given and makes, by its arguments', () => {
     FLUSHALL: 0,
   }
   for (const [words, bytes] of Object.entries(weights)) {
-    assert.equal(weight.begin(called(words))?.bytes ?? 0, bytes, words)
+    const rewrite = weight.begin(called(words))
+    assert.equal(rewrite?.bytes ?? 0, bytes, words)
+    assert.equal(rewrite?.computed ?? 0, handedOn.test(words) ? 0 : bytes, words)
   }
 })
 
@@ -110,4 +141,32 @@ test('a large value on its way to its key is counted where the calls behind it a
   assert.equal(weight.keys, 5)
   for (const rewrite of [set, many, ...steps]) if (rewrite !== undefined) weight.done(rewrite)
   assert.equal(weight.keys, 0)
+})
+
+test('a transaction is weighed as a whole, each of its writes by what those before it leave', () => {
+  const { weight } = weighing(100)
+  const exec = transaction(['SETBIT a 1600 1', 'GET a', 'APPEND a 1234', 'EXPIRE a 5'], 3)
+  const rewrite = begun(weight, exec)
+  // 100 and 201; 201 and 205; twice 205, which are only handed on.
+  assert.equal(rewrite.bytes, 301 + 406 + 410)
+  assert.equal(rewrite.computed, 301 + 406)
+  assert.equal(weight.keys, 1)
+  weight.done(rewrite)
+  assert.equal(weight.keys, 0)
+  const replaced = begun(
+    weight,
+    transaction(['DEL b', 'APPEND b 1', 'SET c 12345', 'APPEND c 1'], 0),
+  )
+  assert.equal(replaced.computed, 'DEL'.length + 4 + '12345'.length + 6)
+})
+
+test('only a transaction with a write that handles values is looked into', () => {
+  const queue = new MultiQueue()
+  queue.queue(...queued('SET a 1'), 1e6)
+  queue.queue(...queued('GETRANGE a 0 1'), 1e6)
+  assert.equal(queue.handlesValues, false)
+  queue.queue(...queued(`SET a ${'x'.repeat(limits.lightValueBytesMax + 1)}`), 1e6)
+  assert.equal(queue.handlesValues, true)
+  const plain = transaction(['SET a 1', 'GET a'], 0)
+  assert.equal(weighing(100).weight.begin(plain), undefined)
 })

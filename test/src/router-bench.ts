@@ -59,6 +59,7 @@ export class RouterBench {
     redirect: 'forward',
     parkTimeoutMs: PARK_MS,
     parkBytes: 1000,
+    writeWorkMax: 1_073_741_824,
     refusal: undefined,
   }
   /** Of every value in what is applied. */

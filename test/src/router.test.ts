@@ -154,6 +154,29 @@ describe('entries', () => {
     assert.equal(caller.replies[0], '+OK')
   })
 
+  test('a write that would work on more of values than the limit is refused, where nothing is on its way', () => {
+    const bench = leading()
+    bench.options.writeWorkMax = 30
+    bench.valueLength = 10
+    const [caller, other] = [new Caller(bench), new Caller(bench)]
+    // Given 10, made 20; one byte more; and what only hands a value on may be of any length.
+    caller.send('SETBIT a 159 1', 'SETBIT b 160 1', 'EXPIRE c 100')
+    assert.equal(caller.replies[1], undefined, 'what is on its way may leave a shorter value')
+    other.send('SET d 1')
+    assert.deepEqual(bench.entry(2), ['SETBIT a 159 1'])
+    const { wakes } = bench
+    bench.apply()
+    assert.ok(bench.wakes > wakes, 'it is looked at again at once')
+    bench.router.flush()
+    assert.deepEqual(caller.replies, [':0', '-ERR', undefined])
+    assert.deepEqual(bench.entry(3), ['EXPIRE c 100', 'SET d 1'])
+    bench.options.writeWorkMax = 29
+    bench.apply()
+    caller.send('SETBIT a 159 1')
+    assert.match(caller.lastText ?? '', /-ERR .* 30 bytes of values .*write-work-max is 29$/)
+    assert.equal(bench.router.parked, 0)
+  })
+
   test('a full log holds everything back, in order, and encodes nothing twice', () => {
     const bench = leading({ entryCommands: 2 })
     const [a, b] = [new Caller(bench), new Caller(bench)]

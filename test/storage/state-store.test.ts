@@ -91,6 +91,51 @@ describe('the memtable', () => {
   })
 })
 
+describe('the length of a value', () => {
+  const LARGE = 70_000
+  const large = (more: number): string => 'v'.repeat(LARGE + more)
+
+  it('is known wherever the value is, whatever was written since', async () => {
+    const { store } = await startedStore(new MemoryEngine())
+    const lengths = (): number[] => ['large', 'small', 'gone'].map((key) => store.lengthOf(0, key))
+    put(store, 'large', large(0))
+    put(store, 'small', 'v')
+    put(store, 'gone', large(1))
+    assert.deepEqual(lengths(), [LARGE, 1, LARGE + 1])
+    await store.checkpoint()
+    for (let time = 0; time < 2; time++) assert.deepEqual(lengths(), [LARGE, 1, LARGE + 1])
+    assert.equal(store.lengthOf(1, 'large'), 0)
+    put(store, 'large', large(2))
+    store.delete(0, 'gone')
+    commit(store)
+    assert.deepEqual(lengths(), [LARGE + 2, 1, 0])
+    await store.checkpoint()
+    assert.deepEqual(lengths(), [LARGE + 2, 1, 0])
+    store.clear(0)
+    commit(store)
+    assert.deepEqual(lengths(), [0, 0, 0])
+  })
+
+  it('of one that is on disk only is read once between two checkpoints', async () => {
+    const { store, environment } = await startedStore(new MemoryEngine())
+    put(store, 'large', large(0))
+    await store.checkpoint()
+    let reads = 0
+    const get = environment.get.bind(environment)
+    environment.get = (...asked) => {
+      reads++
+      return get(...asked)
+    }
+    for (let time = 0; time < 3; time++) assert.equal(store.lengthOf(0, 'large'), LARGE)
+    assert.equal(reads, 1)
+    put(store, 'other', 'v')
+    await store.checkpoint()
+    reads = 0
+    assert.equal(store.lengthOf(0, 'large'), LARGE)
+    assert.equal(reads, 1)
+  })
+})
+
 describe('a checkpoint', () => {
   it('keeps which keys came and went, so that a transaction that watched one of them is still lost', async () => {
     const engine = new MemoryEngine()
