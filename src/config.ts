@@ -168,6 +168,16 @@ export const limits = {
   backupReadyMs: 5000,
   /** Commands handed to the leader and not answered. */
   forwardBytesMax: 67_108_864,
+  /** Writes of large values rest beside others: see HeavyWriteLimits. */
+  heavyWrites: {
+    bytesMin: 262_144,
+    bytesPerKey: 512,
+    batchBytes: 4_194_304,
+    othersMs: 1000,
+    slowMs: 40,
+    quickPerSlow: 256,
+    restMsMax: 3000,
+  },
   /** Commands that wait for room at the leader, above which clients are read no further. */
   backlogBytesMax: 67_108_864,
   /** Bytes that wait on one link to a peer. */

@@ -20,7 +20,8 @@ import { assert } from '../raft/assert.ts'
 import type { Index, NodeId, Term } from '../raft/types.ts'
 import { EncodedReply, ErrorReply } from '../resp/encoder.ts'
 import type { Call, Handing, Stream } from './call.ts'
-import type { Route, RouterLimits, RouterOptions, RouterPorts } from './router.ts'
+import type { Route } from './route.ts'
+import type { RouterLimits, RouterOptions, RouterPorts } from './router.ts'
 
 /** The one text for what may have happened and may not. */
 export const UNKNOWN_OUTCOME: ErrorReply = new ErrorReply(

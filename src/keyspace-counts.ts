@@ -9,6 +9,8 @@ export class KeyspaceCounts {
   misses = 0
   /** Keys that were removed because their time had come. */
   expired = 0
+  /** Commands of other nodes' clients, but for entries of heavy writes; no figure of INFO, and never reset. */
+  strangers = 0
 
   reset(): void {
     this.hits = 0

@@ -270,10 +270,7 @@ export class Keyspace implements StateMachine {
     return bytes
   }
 
-  /**
-   * Runs a read now and in one go, against what is applied, by the clock of that. The reply's memory is
-   * valid until the next call of anything here.
-   */
+  /** Runs a read in one go, by the clock of what is applied. The reply is valid until the next call here. */
   read(
     command: CalledRead,
     database: number,
@@ -354,8 +351,10 @@ export class Keyspace implements StateMachine {
   #run(entry: RunningEntry, forwarded: readonly ForwardedRun[]): void {
     const own = this.#forwarded
     let place = 0
+    let strangers = entry.commands.length
     for (const run of forwarded) {
       if (own === undefined || !isSameOrigin(run.origin, own.origin)) continue
+      strangers -= run.count
       while (place < run.place) this.#write(entry, place++, false)
       for (const end = run.place + run.count; place < end; place++) {
         const items = own.take(run.tag + place - run.place)
@@ -363,6 +362,7 @@ export class Keyspace implements StateMachine {
       }
     }
     while (place < entry.commands.length) this.#write(entry, place++, false)
+    if (this.#overlays.valueBytes < limits.heavyWrites.bytesMin) this.counts.strangers += strangers
   }
 
   /** Returns the place of the command behind those that it ran. */

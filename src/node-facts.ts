@@ -194,6 +194,7 @@ export class NodeFacts implements LocalServer {
       logCacheMisses: cache?.misses ?? 0,
       pendingProposals: replica.router.pendingEntries,
       parkedCommands: replica.router.parked,
+      restingCommands: replica.router.resting,
     }
   }
 

@@ -28,7 +28,8 @@ import { raftSettings, TICKS_PER_HEARTBEAT } from './raft-settings.ts'
 import { whenReady } from './readiness.ts'
 import type { Clients, ReplicaOptions } from './replica-ports.ts'
 import { type Copies, type Progress, ReplicationWaits, type Wait } from './replication-waits.ts'
-import { Router, routeOf } from './router.ts'
+import { routeOf } from './route.ts'
+import { Router } from './router.ts'
 import { routerSettings } from './router-settings.ts'
 import { SelfChecks } from './self-checks.ts'
 import { Snapshots } from './snapshots.ts'
@@ -180,6 +181,8 @@ export class Replica {
         appliedIndex: () => state.appliedIndex(),
         valueLength: (database, key) => state.lengthOf(database, key),
         keySlot: firstKeySlot,
+        strangersCommands: () => this.#keyspace.counts.strangers,
+        isCheckpointing: () => this.checkpoints.running !== undefined,
         appliedTerm: () => this.#keyspace.appliedTerm(),
         forward: (leader, term, calls) => this.#sender.send(leader, term, calls),
         fence: (leader, term, tag) => this.#sender.fence(leader, term, tag),

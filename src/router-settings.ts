@@ -46,6 +46,7 @@ export function routerSettings(
       writeKeys: limits.writeKeysMax,
       unappliedBytes: limits.unappliedBytesMax,
       forwardBytes: limits.forwardBytesMax,
+      heavyWrites: limits.heavyWrites,
       backlogBytes: limits.backlogBytesMax,
     },
   }

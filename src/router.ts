@@ -19,9 +19,11 @@ import type { LoggedCommand } from '../storage/codec.ts'
 import type { Call, ReadTime, Stream } from './call.ts'
 import type { Args, Command, Spec } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
+import { type HeavyWriteLimits, HeavyWrites } from './heavy-writes.ts'
 import { type Batch, fence, type ReadOutcome } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
 import { PendingReads } from './pending-reads.ts'
+import { type Route, sameRoute } from './route.ts'
 
 /** What the router asks of the node it stands in. */
 export interface RouterPorts {
@@ -46,6 +48,10 @@ export interface RouterPorts {
   /** A read waits until this clock is applied: an entry is to bring it. Said again while it waits. */
   awaitClock(clock: number): void
   appliedIndex(): Index
+  /** Commands of other nodes' clients that were found in entries of other leaders. */
+  strangersCommands(): number
+  /** The state is being written to disk. */
+  isCheckpointing(): boolean
   /** The term of the last entry that was applied here; 0: none in the life of this process. */
   appliedTerm(): Term
   /** Bytes of a key's value in what is applied; 0 without one. */
@@ -95,28 +101,9 @@ export interface RouterLimits {
   readonly unappliedBytes: number
   /** Bytes of calls handed to a leader and not answered; one larger call is handed over alone. */
   readonly forwardBytes: number
+  readonly heavyWrites: HeavyWriteLimits
   /** Above so many bytes of waiting calls the frontend takes no more for a while. */
   readonly backlogBytes: number
-}
-
-/** Who takes writes now, as this node knows it. */
-export type Route =
-  /** `removed`: and never again, as far as this node is concerned. */
-  | { readonly kind: 'none'; readonly removed?: true }
-  /** This node leads; it takes commands once everything of earlier terms is applied (`established`). */
-  | { readonly kind: 'self'; readonly term: Term; readonly established: boolean }
-  | { readonly kind: 'leader'; readonly term: Term; readonly leader: NodeId }
-
-/** Who takes writes now, by what raft says of itself. */
-export function routeOf(raft: {
-  readonly isLeader: boolean
-  readonly leader: NodeId | undefined
-  readonly term: Term
-  readonly established: boolean
-}): Route {
-  const { isLeader, leader, term, established } = raft
-  if (isLeader) return { kind: 'self', term, established }
-  return leader === undefined ? { kind: 'none' } : { kind: 'leader', term, leader }
 }
 
 const CLUSTER_DOWN = new ErrorReply(
@@ -143,6 +130,7 @@ export class Router {
   readonly #entries: OwnEntries
   readonly #reads: PendingReads
   readonly #handed: HandedCalls
+  readonly #heavy: HeavyWrites
   /** A write waits until nothing is on its way: see #addWrite. */
   #awaitsIdle = false
 
@@ -155,6 +143,11 @@ export class Router {
       ledTerm: () => (this.#route.kind === 'self' ? this.#route.term : undefined),
     })
     this.#reads = new PendingReads({ ...options, leads: () => this.#route.kind === 'self' })
+    this.#heavy = new HeavyWrites(options.ports, options.limits.heavyWrites, (call) => {
+      // It may have waited for longer than it would for a leader.
+      this.#patience = options.ports.now() + options.options.parkTimeoutMs
+      this.#queue(call)
+    })
     this.#handed = new HandedCalls({
       ...options,
       placeAgain: (calls) => {
@@ -168,6 +161,11 @@ export class Router {
   /** Calls that wait for a leader, or for room at it. */
   get parked(): number {
     return this.#backlog.length + this.#handed.heldCalls
+  }
+
+  /** Writes of large values, and what came behind them, while others are served. */
+  get resting(): number {
+    return this.#heavy.calls
   }
 
   /** Entries proposed here whose outcome is open. */
@@ -202,6 +200,13 @@ export class Router {
       call.answer(refusal, this.#ports.appliedIndex())
       return
     }
+    if (call.isRemote) this.#heavy.handedOn(call)
+    else if (this.#route.kind !== 'none' && this.#heavy.holds(call)) return
+    this.#queue(call)
+  }
+
+  #queue(call: Call): void {
+    const { stream } = call
     // Where nothing of its connection is on its way, a read waits for no command of others that has no place yet.
     const removed = this.#route.kind === 'none' && this.#route.removed === true
     const alone = stream.unanswered === 1 && !removed
@@ -232,6 +237,7 @@ export class Router {
 
   /** Places everything that can be placed. */
   flush(): void {
+    this.#heavy.work()
     this.#handed.release()
     this.#entries.propose()
     this.#placeBacklog()
@@ -365,6 +371,7 @@ export class Router {
     this.#placeReadsAgain(new Set(never.map((call) => call.stream)))
     this.#handed.afterApply()
     this.#reads.afterApply()
+    this.#heavy.settle()
     if (!this.#awaitsIdle || !this.#entries.isIdle) return
     this.#awaitsIdle = false
     this.#ports.wake()
@@ -421,6 +428,7 @@ export class Router {
     if (sameRoute(before, route)) return
     const waited = this.#waitsForRoom
     this.#route = route
+    if (route.kind === 'none') this.#heavy.release()
     const deadline = this.#ports.now() + this.#options.parkTimeoutMs
     if (waited) this.#patience = deadline
     this.#entries.setDeadline(deadline)
@@ -481,12 +489,4 @@ export class Router {
 function tooMuchWork(bytes: number, { writeWorkMax }: RouterOptions): ErrorReply {
   const text = `ERR the command would work on ${bytes} bytes of values in one go`
   return new ErrorReply(`${text}: write-work-max is ${writeWorkMax}`)
-}
-
-function sameRoute(a: Route, b: Route): boolean {
-  if (a.kind === 'none' || b.kind === 'none') {
-    return a.kind === 'none' && b.kind === 'none' && a.removed === b.removed
-  }
-  if (a.kind === 'leader' || b.kind === 'leader') return a.kind === b.kind && a.term === b.term
-  return a.term === b.term && a.established === b.established
 }

@@ -106,7 +106,7 @@ const LINES_MAX = 500
 const LONG_FILES: Readonly<Record<string, number>> = {
   'raft/core.ts': 1200,
   // One table, of which every line is an option or a limit.
-  'src/config.ts': 700,
+  'src/config.ts': 720,
 }
 
 const IMPURE =

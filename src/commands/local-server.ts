@@ -158,6 +158,8 @@ export interface RaftStatus {
   readonly pendingProposals: number
   /** Commands parked here for want of a leader. */
   readonly parkedCommands: number
+  /** Writes of large values, and what came behind them, that others are served before: see HeavyWrites. */
+  readonly restingCommands: number
 }
 
 export interface DatabaseFacts {

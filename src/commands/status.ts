@@ -48,6 +48,7 @@ export function statusFields(status: RaftStatus): readonly KnownField[] {
     ['slowest_match_index', status.slowest?.match],
     ['pending_proposals', status.pendingProposals],
     ['parked_commands', status.parkedCommands],
+    ['resting_commands', status.restingCommands],
     ['log_cache_hits', status.logCacheHits],
     ['log_cache_misses', status.logCacheMisses],
   ])

@@ -145,7 +145,7 @@ export const commandMutants: readonly Mutant[] = [
     changes: [
       [
         router,
-        `this.#entries.add(call, this.#reads.take(call.stream));`,
+        `this.#entries.add(call, this.#reads.take(call.stream), rewrite);`,
         `this.#entries.add(call, []);`,
       ],
     ],

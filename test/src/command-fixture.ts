@@ -353,6 +353,7 @@ export const leading: RaftStatus = {
   logCacheMisses: 2,
   pendingProposals: 2,
   parkedCommands: 0,
+  restingCommands: 1,
 }
 
 /** Node a follows b. */

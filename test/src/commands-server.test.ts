@@ -305,6 +305,7 @@ test('INFO raft names who holds compaction back', () => {
       'raft_slowest_match_index:12',
       'raft_pending_proposals:2',
       'raft_parked_commands:0',
+      'raft_resting_commands:1',
       'raft_log_cache_hits:5',
       'raft_log_cache_misses:2',
       `raft_member0:id=${a},peer_address=10.0.0.1:16379,client_address=10.0.0.1:6379,role=leader,membership=voter,connected=yes,match_index=42`,
@@ -362,7 +363,7 @@ test('RAFT READY', async () => {
 test('RAFT STATUS and MEMBERS are maps', () => {
   const { server, run } = node()
   for (const session of server.open) session.protocol = 3
-  assert.ok(run('RAFT', 'STATUS').startsWith(`%22\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
+  assert.ok(run('RAFT', 'STATUS').startsWith(`%23\r\n${bulk('node_id')}${bulk('a'.repeat(40))}`))
   assert.ok(run('RAFT', 'STATUS').includes(`${bulk('term')}:7\r\n`))
   assert.ok(run('RAFT', 'MEMBERS').startsWith(`*3\r\n%7\r\n${bulk('id')}${bulk('a'.repeat(40))}`))
   server.status = { ...leading, members: leading.members.slice(0, 1) }

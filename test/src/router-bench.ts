@@ -9,10 +9,11 @@ import type { Index, NodeId, Payload, Term } from '../../raft/types.ts'
 import { ErrorReply, type Protocol, type Reply } from '../../resp/encoder.ts'
 import { Call, type CallOwner, Stream } from '../../src/call.ts'
 import { resolve } from '../../src/commands/table.ts'
+import { limits as limitsOfAll } from '../../src/config.ts'
 import { fence, type Keyspace } from '../../src/keyspace.ts'
 import type { LongReads } from '../../src/long-reads.ts'
+import type { Route } from '../../src/route.ts'
 import {
-  type Route,
   Router,
   type RouterLimits,
   type RouterOptions,
@@ -64,6 +65,7 @@ export class RouterBench {
   }
   /** Of every value in what is applied. */
   valueLength = 0
+  isCheckpointing = false
   readonly router: Router
 
   constructor(limits: Partial<RouterLimits> = {}) {
@@ -90,6 +92,8 @@ export class RouterBench {
         appliedClock: () => this.keyspace.clock(),
         awaitClock: (clock) => void this.awaited.push(clock),
         appliedIndex: () => this.keyspace.appliedIndex(),
+        strangersCommands: () => this.keyspace.counts.strangers,
+        isCheckpointing: () => this.isCheckpointing,
         appliedTerm: () => this.keyspace.appliedTerm(),
         valueLength: () => this.valueLength,
         keySlot: (command) => (command.keys === undefined ? undefined : 7),
@@ -110,6 +114,7 @@ export class RouterBench {
         readTurnMs: 8,
         writeKeys: 2500,
         unappliedBytes: 1_048_576,
+        heavyWrites: { ...limitsOfAll.heavyWrites, bytesMin: Number.POSITIVE_INFINITY },
         forwardBytes: 10_000,
         backlogBytes: 10_000,
         ...limits,
@@ -150,6 +155,12 @@ export class RouterBench {
     const runs = writes.map(({ tag }, place) => ({ origin: SELF, place, count: 1, tag }))
     const data = encodeCommands(1000 + this.now, logged, runs)
     this.log.push({ term: found[0]?.term ?? 0, payload: { type: 'commands', data } })
+  }
+
+  /** A leader has logged a command of a client that is connected elsewhere. */
+  logOf(term: Term, words: string): void {
+    const data = encodeCommands(1000 + this.now, [{ database: 0, argv: argv(words.split(' ')) }])
+    this.log.push({ term, payload: { type: 'commands', data } })
   }
 
   /** The same of the fence. */

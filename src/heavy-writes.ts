@@ -1,0 +1,270 @@
+/*
+ * Writes of large values, or of very many keys, on their way from this node's clients. Every node stores them, so the
+ * disks and processors of all are busy with them for a while, also after they are answered, and the commands of others
+ * take longer meanwhile. While somebody else is there, they therefore go a few at a time and rest in between: for as
+ * long as they took, while the state is written to disk, and as long as others are owed something. For each command of
+ * others that was slow so many must be quick before the next heavy ones go, so that slow ones stay rare.
+ *
+ * Nothing of what waits here was placed, so it may wait for as long as it must, and its connection's later commands wait
+ * behind it. Where nobody else is there everything goes at once.
+ */
+
+import { assert } from '../raft/assert.ts'
+import type { Call, Stream } from './call.ts'
+import { keyOf } from './commands/arguments.ts'
+import type { CalledPart } from './commands/command.ts'
+import type { RouterPorts } from './router.ts'
+
+/** Commands of others that are watched at a time. */
+const WATCHED_MAX = 64
+/** Another node's clients are not watched: beside them heavy writes rest for so many times as long as they took. */
+const REST_BESIDE_STRANGERS = 8
+
+export interface HeavyWriteLimits {
+  /** A write that carries, is given and makes so many bytes of values is one. */
+  readonly bytesMin: number
+  /** Each of its keys, or operations, is as much work as so many bytes. */
+  readonly bytesPerKey: number
+  /** They go in batches of so many bytes; one larger write goes alone. */
+  readonly batchBytes: number
+  /** Somebody else is there who sent a command within so many ms. */
+  readonly othersMs: number
+  /** A command of others is slow that takes so many ms, and for each such one so many must be quick. */
+  readonly slowMs: number
+  readonly quickPerSlow: number
+  /** No batch rests for longer, but while the state is written to disk. */
+  readonly restMsMax: number
+}
+
+type Ports = Pick<
+  RouterPorts,
+  'now' | 'wake' | 'valueLength' | 'strangersCommands' | 'isCheckpointing'
+>
+
+interface Watched {
+  readonly call: Call
+  readonly since: number
+  /** No heavy write was under way when it came. */
+  readonly inQuiet: boolean
+}
+
+export class HeavyWrites {
+  readonly #ports: Ports
+  readonly #limits: HeavyWriteLimits
+  readonly #place: (call: Call) => void
+  /** Per connection a heavy write and whatever came behind it. The first one goes next. */
+  readonly #waiting = new Map<Stream, Call[]>()
+  #waitingCalls = 0
+  /** Those under way. */
+  #batch: Call[] = []
+  #batchBytes = 0
+  #begunAt = 0
+  /** When a connection last had one under way; only of late. */
+  #heavyAt = new WeakMap<Stream, number>()
+  /** When the last batch ended, and until when the next one rests at least. */
+  #endedAt = 0
+  #restUntil = 0
+  /** From when on nobody is owed anything any more. */
+  #patientUntil = 0
+  /** Heavy writes came of late, so that others are watched. */
+  #isWatching = false
+  /** When a command of another connection of this node came, and when one of anybody else was seen. */
+  #neighboursAt = Number.NEGATIVE_INFINITY
+  #othersAt = Number.NEGATIVE_INFINITY
+  #strangersCommands = 0
+  #watched: Watched[] = []
+  /** Quick commands that others are owed. */
+  #owed = 0
+
+  /** `place` takes those whose turn has come, in the order of their connection. */
+  constructor(ports: Ports, limits: HeavyWriteLimits, place: (call: Call) => void) {
+    this.#ports = ports
+    this.#limits = limits
+    this.#place = place
+  }
+
+  /** Calls that wait here. */
+  get calls(): number {
+    return this.#waitingCalls
+  }
+
+  /** Whether a client's call waits here from now on. */
+  holds(call: Call): boolean {
+    const queue = this.#waiting.get(call.stream)
+    if (queue === undefined) {
+      const bytes = this.#bytesOf(call)
+      if (bytes < this.#limits.bytesMin) {
+        this.#watch(call)
+        return false
+      }
+      this.#begin()
+      const mayGo = this.#waiting.size === 0 && this.#isOpen
+      if (mayGo && this.#hasRoomFor(bytes)) {
+        this.#go(call, bytes)
+        return false
+      }
+      this.#waiting.set(call.stream, [call])
+    } else queue.push(call)
+    this.#waitingCalls++
+    return true
+  }
+
+  /** Another node handed a command on, which rested there if it had to. */
+  handedOn(call: Call): void {
+    if (this.#isWatching && this.#bytesOf(call) < this.#limits.bytesMin) this.#watch(call)
+  }
+
+  /** It is no heavy write. */
+  #watch(call: Call): void {
+    if (!this.#isWatching) return
+    const now = this.#ports.now()
+    const heavyAt = this.#heavyAt.get(call.stream)
+    if (heavyAt !== undefined && now - heavyAt <= this.#limits.othersMs) return
+    this.#neighboursAt = now
+    this.#othersAt = now
+    // How long one takes that waits for others of its connection, or that reads in slices, says nothing.
+    const isLong = call.command.kind === 'read' && call.command.slices !== undefined
+    if (isLong || call.stream.unanswered > 1 || this.#watched.length >= WATCHED_MAX) return
+    this.#watched.push({ call, since: now, inQuiet: this.#isQuiet })
+  }
+
+  #begin(): void {
+    if (this.#isWatching) return
+    this.#isWatching = true
+    this.#strangersCommands = this.#ports.strangersCommands()
+  }
+
+  /** Something may have been answered. */
+  settle(): void {
+    if (!this.#isWatching) return
+    const strangers = this.#ports.strangersCommands()
+    if (strangers > this.#strangersCommands) this.#othersAt = this.#ports.now()
+    this.#strangersCommands = strangers
+    this.#judge()
+    this.#endBatch()
+  }
+
+  /** Those whose turn it is go. */
+  work(): void {
+    if (!this.#isWatching) return
+    this.#endBatch()
+    for (const [stream, queue] of this.#waiting) {
+      if (!this.#isOpen) return
+      const [first, ...others] = queue
+      assert(first !== undefined, () => 'a connection waits without a heavy write')
+      const bytes = this.#bytesOf(first)
+      if (!this.#hasRoomFor(bytes)) return
+      this.#waiting.delete(stream)
+      this.#go(first, bytes)
+      const next = others.findIndex((call) => this.#bytesOf(call) >= this.#limits.bytesMin)
+      // The next heavy one comes behind those of other connections.
+      const kept = next < 0 ? [] : others.splice(next)
+      if (kept.length > 0) this.#waiting.set(stream, kept)
+      this.#waitingCalls -= 1 + others.length
+      this.#place(first)
+      for (const call of others) this.#place(call)
+    }
+    const idleMs = this.#ports.now() - this.#endedAt
+    if (this.#batch.length > 0 || this.#waiting.size > 0 || idleMs <= this.#limits.othersMs) return
+    this.#isWatching = false
+    this.#watched = []
+    this.#owed = 0
+    this.#heavyAt = new WeakMap()
+  }
+
+  /** All of them go, because nobody takes commands now, or another node. */
+  release(): void {
+    for (const queue of this.#waiting.values()) for (const call of queue) this.#place(call)
+    this.#waiting.clear()
+    this.#waitingCalls = 0
+  }
+
+  /** What it carries, is given and makes, with what its keys are worth. */
+  #bytesOf({ command, args, database, bytes, work }: Call): number {
+    if (command.kind !== 'write') return 0
+    let all = bytes + work * this.#limits.bytesPerKey
+    if (command.parts === undefined) return all + this.#foreseen({ command, args, database })
+    for (const part of command.parts(args)) all += this.#foreseen(part)
+    return all
+  }
+
+  #foreseen({ command: { foresee }, args, database }: CalledPart): number {
+    if (foresee === undefined) return 0
+    return foresee(args, (key) => this.#ports.valueLength(database, keyOf(key))).bytes
+  }
+
+  get #hasNeighbours(): boolean {
+    return this.#ports.now() - this.#neighboursAt <= this.#limits.othersMs
+  }
+
+  get #isAlone(): boolean {
+    const { othersMs } = this.#limits
+    return this.#watched.length === 0 && this.#ports.now() - this.#othersAt > othersMs
+  }
+
+  get #isQuiet(): boolean {
+    return this.#batch.length === 0 && !this.#ports.isCheckpointing()
+  }
+
+  /** The next ones may go, if there is room in their batch. */
+  get #isOpen(): boolean {
+    const now = this.#ports.now()
+    if (this.#isAlone) return true
+    if (this.#batch.length > 0) return this.#batchBytes < this.#limits.batchBytes
+    if (now < this.#restUntil) return false
+    if (this.#ports.isCheckpointing()) {
+      this.#patientUntil = now + this.#limits.restMsMax
+      // Whether somebody was slow meanwhile, nobody here can tell.
+      if (!this.#hasNeighbours) this.#restUntil = this.#patientUntil
+      return false
+    }
+    return this.#owed === 0 || now >= this.#patientUntil
+  }
+
+  #hasRoomFor(bytes: number): boolean {
+    if (this.#isAlone || this.#batch.length === 0) return true
+    return this.#batchBytes + bytes <= this.#limits.batchBytes
+  }
+
+  #go(call: Call, bytes: number): void {
+    const now = this.#ports.now()
+    if (this.#batch.length === 0) {
+      this.#begunAt = now
+      this.#batchBytes = 0
+      this.#owed = 0
+    }
+    this.#batch.push(call)
+    this.#batchBytes += bytes
+    this.#heavyAt.set(call.stream, now)
+  }
+
+  #endBatch(): void {
+    const now = this.#ports.now()
+    const { length } = this.#batch
+    this.#batch = this.#batch.filter(({ place, stream }) => {
+      if (place === 'answered') this.#heavyAt.set(stream, now)
+      return place !== 'answered'
+    })
+    if (length === 0 || this.#batch.length > 0) return
+    const { restMsMax } = this.#limits
+    const tookMs = (now - this.#begunAt) * (this.#hasNeighbours ? 1 : REST_BESIDE_STRANGERS)
+    this.#endedAt = now
+    this.#restUntil = now + Math.min(restMsMax, tookMs)
+    this.#patientUntil = now + restMsMax
+    if (this.#waiting.size > 0) this.#ports.wake()
+  }
+
+  #judge(): void {
+    const now = this.#ports.now()
+    const { slowMs, quickPerSlow } = this.#limits
+    const open: Watched[] = []
+    for (const watched of this.#watched) {
+      if (watched.call.place !== 'answered') open.push(watched)
+      else if (now - watched.since < slowMs) this.#owed = Math.max(0, this.#owed - 1)
+      else if (!watched.inQuiet || !this.#isQuiet) this.#owed += quickPerSlow
+      // It was slow for another reason, and so may others have been.
+      else this.#owed = Math.max(0, this.#owed - quickPerSlow)
+    }
+    this.#watched = open
+  }
+}

@@ -1,0 +1,326 @@
+/* Writes of large values beside others: when they rest, for how long, and what goes ahead of them meanwhile. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { limits } from '../../src/config.ts'
+import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
+
+const heavyWrites = {
+  bytesMin: 300,
+  bytesPerKey: 20,
+  batchBytes: 1000,
+  othersMs: 5000,
+  slowMs: 40,
+  quickPerSlow: 3,
+  restMsMax: 3000,
+}
+
+/** A write that is one: with what a call costs beside its arguments a little more than the least. */
+function heavy(key: string, bytes = 300): string {
+  return `SET ${key} ${'x'.repeat(bytes)}`
+}
+
+function bench(): RouterBench {
+  const made = new RouterBench({
+    heavyWrites,
+    entryCommands: 1,
+    backlogBytes: 1e6,
+    forwardBytes: 1e6,
+  })
+  made.lead(1)
+  return made
+}
+
+/** What was logged from an index on, by the keys. */
+function logged(made: RouterBench, from: number): string[] {
+  const keys: string[] = []
+  for (let index = from; index <= made.log.length; index++) {
+    for (const words of made.entry(index)) keys.push(words.split(' ')[1] ?? '')
+  }
+  return keys
+}
+
+/** So many ms pass before what is on its way is applied. */
+function after(made: RouterBench, ms: number): void {
+  made.now += ms
+  made.apply()
+  made.router.flush()
+}
+
+/** Another connection sends so many commands, one after the other, each of which takes so many ms. */
+function others(made: RouterBench, caller: Caller, count: number, ms = 1): void {
+  for (let sent = 0; sent < count; sent++) {
+    caller.send('SET light 1')
+    after(made, ms)
+  }
+}
+
+describe('a client that is alone', () => {
+  test('never waits, whatever it writes', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'), heavy('b'), 'GET a', 'SET c 1', heavy('d', 5000))
+    two.send(heavy('e'), 'GET e', heavy('f', 5000))
+    assert.deepEqual(logged(made, 2), ['a', 'b', 'c', 'd', 'e', 'f'])
+    made.isCheckpointing = true
+    after(made, 100)
+    one.send(heavy('g'))
+    assert.deepEqual(logged(made, 8), ['g'])
+    assert.equal(made.router.resting, 0)
+  })
+})
+
+describe('beside somebody else', () => {
+  test('they rest as long as they took; what is light goes ahead, what is behind them waits with them', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 20)
+    one.send(heavy('b'), 'SET behind 1', 'GET behind', heavy('c', 700), 'SET last 1')
+    assert.equal(made.router.resting, 5)
+    others(made, two, 1, 19)
+    assert.deepEqual(logged(made, 4), ['light'])
+    others(made, two, 2, 1)
+    // Nobody is owed anything: `b` with what is behind it. Beside it there is no room for `c`, so that rests again.
+    assert.deepEqual(logged(made, 5), ['light', 'b', 'behind', 'light'])
+    after(made, 1)
+    assert.deepEqual(one.replies, ['+OK', '+OK', '+OK', '$1 1', undefined, undefined])
+    others(made, two, 30, 1)
+    assert.deepEqual(one.replies.slice(4), ['+OK', '+OK'])
+    assert.equal(made.router.resting, 0)
+  })
+
+  test('they take turns by connection, and a batch has a bound that one alone may exceed', () => {
+    const made = bench()
+    const [light, ...clients] = Array.from({ length: 4 }, () => new Caller(made))
+    assert.ok(light)
+    clients[0]?.send(heavy('a'))
+    light.send('SET light 1')
+    after(made, 10)
+    const first = made.log.length + 1
+    for (const [at, client] of clients.entries()) client.send(heavy(`b${at}`), heavy(`c${at}`))
+    others(made, light, 11, 1)
+    const batch = (keys: string[]): string[] => keys.filter((key) => key !== 'light')
+    assert.deepEqual(batch(logged(made, first)), ['b0', 'b1'], 'a third one would be too much')
+    others(made, light, 40, 1)
+    const order = ['b0', 'b1', 'b2', 'c0', 'c1', 'c2']
+    assert.deepEqual(batch(logged(made, first)), order)
+    after(made, 1)
+    const last = made.log.length + 1
+    clients[0]?.send(heavy('d', 2 * heavyWrites.batchBytes))
+    others(made, light, 10, 1)
+    assert.deepEqual(batch(logged(made, last)), ['d'])
+  })
+
+  test('what a write is given and makes counts', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    made.valueLength = 150
+    one.send('SETBIT a 0 1')
+    two.send('SET light 1')
+    after(made, 20)
+    one.send('SETBIT b 0 1')
+    assert.equal(made.router.resting, 1)
+    made.valueLength = 50
+    new Caller(made).send('SETBIT c 0 1')
+    assert.equal(made.router.resting, 1)
+  })
+
+  test('and its keys do', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 20)
+    // 64 and 22 for the arguments, 20 for each of 10 keys: 286. With two keys more 330.
+    one.send('DEL 1234567890 1 2 3 4 5 6 7 8 9')
+    assert.equal(made.router.resting, 0)
+    new Caller(made).send('DEL 1234567890 1 2 3 4 5 6 7 8 9 10 11')
+    assert.equal(made.router.resting, 1)
+  })
+
+  test('they wait while the state is written to disk', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 1)
+    made.isCheckpointing = true
+    one.send(heavy('b'))
+    others(made, two, 100, 10)
+    assert.equal(made.router.resting, 1)
+    made.isCheckpointing = false
+    others(made, two, 1)
+    assert.equal(one.replies[1], '+OK')
+  })
+
+  test('for each command of others that was slow some must be quick, or the longest rest be over', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 39)
+    assert.equal(two.replies[0], '+OK')
+    one.send(heavy('b'))
+    others(made, two, 4, 10)
+    after(made, 1)
+    assert.equal(one.replies[1], '+OK', 'one ms less is not slow')
+
+    others(made, two, 4, 10)
+    one.send(heavy('c'))
+    two.send('SET light 1')
+    after(made, 40)
+    one.send(heavy('d'))
+    others(made, two, 2, 20)
+    assert.equal(made.router.resting, 1, 'one more is owed')
+    others(made, two, 1)
+    after(made, 1)
+    assert.equal(one.replies[3], '+OK')
+
+    others(made, two, 1)
+    one.send(heavy('e'))
+    two.send('SET light 1')
+    after(made, 40)
+    one.send(heavy('f'))
+    // Nobody is quick: it is not their fault for ever.
+    made.isCheckpointing = true
+    others(made, two, 1, 50)
+    made.isCheckpointing = false
+    made.router.flush()
+    made.now += heavyWrites.restMsMax - 1
+    made.router.flush()
+    two.send('SET light 1')
+    assert.equal(made.router.resting, 1)
+    made.now += 1
+    made.router.flush()
+    assert.equal(made.router.resting, 0)
+  })
+
+  test('who is slow while they rest is slow for another reason', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 50)
+    one.send(heavy('b'))
+    others(made, two, 1, 50)
+    assert.equal(made.router.resting, 0)
+  })
+
+  test('a pipeline, and a read in slices, say nothing of how long a command takes', () => {
+    const made = bench()
+    const [one, two, three] = [new Caller(made), new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1', 'SET light 2', 'SET light 3')
+    three.send('MGET x')
+    made.answerRounds(true)
+    after(made, 10)
+    others(made, two, 4, 1)
+    one.send(heavy('b'))
+    // Of these only the first one is watched; it is quick.
+    two.submit('SET light 1')
+    others(made, three, 1, 10)
+    assert.equal(made.router.resting, 0)
+  })
+
+  test('when others have gone it goes on at once', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 500)
+    one.send(heavy('b'))
+    made.isCheckpointing = true
+    made.now = heavyWrites.othersMs
+    made.router.flush()
+    assert.equal(made.router.resting, 1)
+    made.now += 1
+    made.router.flush()
+    assert.equal(made.router.resting, 0)
+  })
+})
+
+describe('at a follower', () => {
+  /** Leader 2's entries: commands of clients that are not connected here. */
+  function strangers(made: RouterBench, words: string): void {
+    made.logOf(2, words)
+    made.apply()
+  }
+
+  function follower(): RouterBench {
+    const made = bench()
+    made.apply()
+    made.follow('leader', 2)
+    return made
+  }
+
+  test('beside clients of other nodes only, they rest eight times as long as they took', () => {
+    const made = follower()
+    const one = new Caller(made)
+    one.send(heavy('a'))
+    strangers(made, 'SET light 1')
+    made.now += 10
+    made.appended(0)
+    made.apply()
+    assert.equal(one.replies[0], '+OK')
+    one.send(heavy('b'))
+    for (const ms of [79, 1]) {
+      assert.equal(made.frames.length, 1)
+      strangers(made, 'SET light 1')
+      made.now += ms
+      made.router.flush()
+    }
+    assert.equal(made.frames.length, 2)
+  })
+
+  test('heavy writes of other nodes are nobody to wait for', () => {
+    const made = follower()
+    const one = new Caller(made)
+    one.send(heavy('a'))
+    strangers(made, heavy('b', limits.heavyWrites.bytesMin))
+    made.now += 10
+    made.appended(0)
+    made.apply()
+    one.send(heavy('c'))
+    assert.equal(made.frames.length, 2)
+  })
+
+  test('what rests when the leader is lost has as long as a command that comes then', () => {
+    const made = follower()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    made.appended(0, 1)
+    after(made, 100)
+    made.isCheckpointing = true
+    one.send(heavy('b'), 'SET behind 1')
+    for (let waited = 0; waited < 3 * PARK_MS; waited += 500) {
+      two.send('SET light 1')
+      made.appended(made.frames.length - 1)
+      after(made, 500)
+      made.router.expire()
+    }
+    assert.deepEqual(one.replies.slice(1), [undefined, undefined])
+    made.lose()
+    made.tick(PARK_MS - 1)
+    assert.deepEqual(one.replies.slice(1), [undefined, undefined])
+    made.follow('next', 3)
+    assert.deepEqual(made.handed.slice(-2), [[heavy('b')], ['SET behind 1']])
+  })
+
+  test('and is answered that no leader is known when there is none for so long', () => {
+    const made = follower()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    made.appended(0, 1)
+    after(made, 100)
+    one.send(heavy('b'), 'SET behind 1')
+    assert.equal(made.router.resting, 2)
+    made.lose()
+    made.tick(PARK_MS)
+    assert.deepEqual(one.replies, ['+OK', '-CLUSTERDOWN', '-CLUSTERDOWN'])
+    assert.deepEqual([made.router.resting, made.router.parked], [0, 0])
+  })
+})
