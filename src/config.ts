@@ -172,6 +172,7 @@ export const limits = {
   heavyWrites: {
     bytesMin: 262_144,
     bytesPerKey: 512,
+    pipelineMin: 256,
     batchBytes: 4_194_304,
     othersMs: 1000,
     slowMs: 40,

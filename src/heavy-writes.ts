@@ -1,7 +1,7 @@
 /*
- * Writes of large values, or of very many keys, on their way from this node's clients. Every node stores them, so the
- * disks and processors of all are busy with them for a while, also after they are answered, and the commands of others
- * take longer meanwhile. While somebody else is there, they therefore go a few at a time and rest in between: for as
+ * Writes of large values, of very many keys, or in very long pipelines, on their way from this node's clients. Every
+ * node stores them, so the disks and processors of all are busy with them for a while, also after they are answered, and
+ * the commands of others take longer meanwhile. While somebody else is there, they therefore go a few at a time and rest in between: for as
  * long as they took, while the state is written to disk, and as long as others are owed something. For each command of
  * others that was slow so many must be quick before the next heavy ones go, so that slow ones stay rare.
  *
@@ -9,7 +9,6 @@
  * behind it. Where nobody else is there everything goes at once.
  */
 
-import { assert } from '../raft/assert.ts'
 import type { Call, Stream } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import type { CalledPart } from './commands/command.ts'
@@ -25,6 +24,8 @@ export interface HeavyWriteLimits {
   readonly bytesMin: number
   /** Each of its keys, or operations, is as much work as so many bytes. */
   readonly bytesPerKey: number
+  /** Writes are heavy, too, where so many commands of their connection are unanswered. */
+  readonly pipelineMin: number
   /** They go in batches of so many bytes; one larger write goes alone. */
   readonly batchBytes: number
   /** Somebody else is there who sent a command within so many ms. */
@@ -93,7 +94,7 @@ export class HeavyWrites {
     const queue = this.#waiting.get(call.stream)
     if (queue === undefined) {
       const bytes = this.#bytesOf(call)
-      if (bytes < this.#limits.bytesMin) {
+      if (!this.#isHeavy(call, bytes)) {
         this.#watch(call)
         return false
       }
@@ -111,7 +112,7 @@ export class HeavyWrites {
 
   /** Another node handed a command on, which rested there if it had to. */
   handedOn(call: Call): void {
-    if (this.#isWatching && this.#bytesOf(call) < this.#limits.bytesMin) this.#watch(call)
+    if (this.#isWatching && !this.#isHeavy(call, this.#bytesOf(call))) this.#watch(call)
   }
 
   /** It is no heavy write. */
@@ -149,20 +150,13 @@ export class HeavyWrites {
     if (!this.#isWatching) return
     this.#endBatch()
     for (const [stream, queue] of this.#waiting) {
-      if (!this.#isOpen) return
-      const [first, ...others] = queue
-      assert(first !== undefined, () => 'a connection waits without a heavy write')
-      const bytes = this.#bytesOf(first)
-      if (!this.#hasRoomFor(bytes)) return
+      const share = this.#isOpen ? this.#share(queue) : []
+      if (share.length === 0) return
       this.#waiting.delete(stream)
-      this.#go(first, bytes)
-      const next = others.findIndex((call) => this.#bytesOf(call) >= this.#limits.bytesMin)
-      // The next heavy one comes behind those of other connections.
-      const kept = next < 0 ? [] : others.splice(next)
-      if (kept.length > 0) this.#waiting.set(stream, kept)
-      this.#waitingCalls -= 1 + others.length
-      this.#place(first)
-      for (const call of others) this.#place(call)
+      // What is left comes behind those of other connections.
+      if (share.length < queue.length) this.#waiting.set(stream, queue.slice(share.length))
+      this.#waitingCalls -= share.length
+      for (const call of share) this.#place(call)
     }
     const idleMs = this.#ports.now() - this.#endedAt
     if (this.#batch.length > 0 || this.#waiting.size > 0 || idleMs <= this.#limits.othersMs) return
@@ -172,11 +166,30 @@ export class HeavyWrites {
     this.#heavyAt = new WeakMap()
   }
 
+  /** A heavy write, or as much in many, and what is between them: now under way, as far as there is room. */
+  #share(queue: readonly Call[]): readonly Call[] {
+    let shared = 0
+    let gone = 0
+    for (const call of queue) {
+      const bytes = this.#bytesOf(call)
+      if (shared >= this.#limits.bytesMin || !this.#hasRoomFor(bytes)) break
+      this.#go(call, bytes)
+      shared += bytes
+      gone++
+    }
+    return queue.slice(0, gone)
+  }
+
   /** All of them go, because nobody takes commands now, or another node. */
   release(): void {
     for (const queue of this.#waiting.values()) for (const call of queue) this.#place(call)
     this.#waiting.clear()
     this.#waitingCalls = 0
+  }
+
+  #isHeavy({ isRead, stream }: Call, bytes: number): boolean {
+    const { bytesMin, pipelineMin } = this.#limits
+    return bytes >= bytesMin || (!isRead && stream.unanswered > pipelineMin)
   }
 
   /** What it carries, is given and makes, with what its keys are worth. */

@@ -8,6 +8,7 @@ import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
 const heavyWrites = {
   bytesMin: 300,
   bytesPerKey: 20,
+  pipelineMin: 8,
   batchBytes: 1000,
   othersMs: 5000,
   slowMs: 40,
@@ -138,6 +139,27 @@ describe('beside somebody else', () => {
     assert.equal(made.router.resting, 0)
     new Caller(made).send('DEL 1234567890 1 2 3 4 5 6 7 8 9 10 11')
     assert.equal(made.router.resting, 1)
+  })
+
+  test('and so do many small ones of a connection that waits for very many', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    const pipeline = (from: number, count: number): string[] => {
+      return Array.from({ length: count }, (_, at) => `SET k${from + at} 1`)
+    }
+    one.send(...pipeline(10, 9), 'GET a')
+    two.send('SET light 1')
+    after(made, 20)
+    one.send(...pipeline(20, 40))
+    assert.equal(made.router.resting, 40 - heavyWrites.pipelineMin, 'the first are not many yet')
+    others(made, two, 20, 1)
+    // 64 and 7 for the arguments and 20 for the key: 10 of them are a batch.
+    const names = pipeline(20 + heavyWrites.pipelineMin, 11).map((words) => words.split(' ')[1])
+    const resting = logged(made, 12).filter((key) => names.includes(key))
+    assert.deepEqual(resting, names.slice(0, 10))
+    others(made, two, 30, 1)
+    assert.equal(made.router.resting, 0)
+    assert.ok(one.replies.every((reply) => reply === '+OK' || reply === '$-1'))
   })
 
   test('they wait while the state is written to disk', () => {
