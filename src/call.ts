@@ -246,6 +246,8 @@ export class Stream {
   /** Writes in proposed entries without an answer: reads behind them wait for them. All of them of one term. */
   appended = 0
   appendedTerm: Term = 0
+  /** Monotonic ms at which its last heavy write came or was answered: see HeavyWrites. */
+  heavyAt: number = Number.NEGATIVE_INFINITY
   /** The applied index of the latest reply: later reads must not see less. */
   lastSeen: Index = 0
   /** Calls handed to a leader and not answered, oldest first: all of them in one handing. */

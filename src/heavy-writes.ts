@@ -14,7 +14,7 @@ import { keyOf } from './commands/arguments.ts'
 import type { CalledPart } from './commands/command.ts'
 import type { RouterPorts } from './router.ts'
 
-/** Commands of others that are watched at a time. */
+/** Commands that are watched at a time. */
 const WATCHED_MAX = 64
 /** Another node's clients are not watched: beside them heavy writes rest for so many times as long as they took. */
 const REST_BESIDE_STRANGERS = 8
@@ -60,10 +60,8 @@ export class HeavyWrites {
   #batch: Call[] = []
   #batchBytes = 0
   #begunAt = 0
-  /** When a connection last had one under way; only of late. */
-  #heavyAt = new WeakMap<Stream, number>()
-  /** When the last batch ended, and until when the next one rests at least. */
-  #endedAt = 0
+  /** When the last heavy write came or was answered, and until when the next batch rests at least. */
+  #heavyAt = 0
   #restUntil = 0
   /** From when on nobody is owed anything any more. */
   #patientUntil = 0
@@ -72,6 +70,8 @@ export class HeavyWrites {
   /** When a command of another connection of this node came, and when one of anybody else was seen. */
   #neighboursAt = Number.NEGATIVE_INFINITY
   #othersAt = Number.NEGATIVE_INFINITY
+  /** The connection whose command was the last one of others. */
+  #other: Stream | undefined
   #strangersCommands = 0
   #watched: Watched[] = []
   /** Quick commands that others are owed. */
@@ -98,10 +98,10 @@ export class HeavyWrites {
         this.#watch(call)
         return false
       }
-      this.#begin()
-      const mayGo = this.#waiting.size === 0 && this.#isOpen
-      if (mayGo && this.#hasRoomFor(bytes)) {
-        this.#go(call, bytes)
+      this.#begin(call)
+      if (this.#waiting.size === 0 && this.#isOpen && this.#hasRoomFor(bytes)) {
+        // Without others there may be very many of them, of which some tell how long they take.
+        if (!this.#isAlone || this.#batch.length < WATCHED_MAX) this.#go(call, bytes)
         return false
       }
       this.#waiting.set(call.stream, [call])
@@ -119,20 +119,29 @@ export class HeavyWrites {
   #watch(call: Call): void {
     if (!this.#isWatching) return
     const now = this.#ports.now()
-    const heavyAt = this.#heavyAt.get(call.stream)
-    if (heavyAt !== undefined && now - heavyAt <= this.#limits.othersMs) return
+    const { stream } = call
+    if (now - stream.heavyAt <= this.#limits.othersMs) return
     this.#neighboursAt = now
     this.#othersAt = now
+    this.#other = stream
     // How long one takes that waits for others of its connection, or that reads in slices, says nothing.
     const isLong = call.command.kind === 'read' && call.command.slices !== undefined
-    if (isLong || call.stream.unanswered > 1 || this.#watched.length >= WATCHED_MAX) return
+    if (isLong || stream.unanswered > 1 || this.#watched.length >= WATCHED_MAX) return
     this.#watched.push({ call, since: now, inQuiet: this.#isQuiet })
   }
 
-  #begin(): void {
-    if (this.#isWatching) return
+  #begin({ stream }: Call): void {
+    const now = this.#ports.now()
+    stream.heavyAt = now
+    this.#heavyAt = now
+    if (!this.#isWatching) this.#strangersCommands = this.#ports.strangersCommands()
     this.#isWatching = true
-    this.#strangersCommands = this.#ports.strangersCommands()
+    if (this.#other !== stream) return
+    // It was taken for somebody else before its first heavy write came.
+    this.#other = undefined
+    this.#neighboursAt = Number.NEGATIVE_INFINITY
+    this.#othersAt = Number.NEGATIVE_INFINITY
+    this.#watched = this.#watched.filter(({ call }) => call.stream !== stream)
   }
 
   /** Something may have been answered. */
@@ -158,12 +167,12 @@ export class HeavyWrites {
       this.#waitingCalls -= share.length
       for (const call of share) this.#place(call)
     }
-    const idleMs = this.#ports.now() - this.#endedAt
+    const idleMs = this.#ports.now() - this.#heavyAt
     if (this.#batch.length > 0 || this.#waiting.size > 0 || idleMs <= this.#limits.othersMs) return
     this.#isWatching = false
     this.#watched = []
     this.#owed = 0
-    this.#heavyAt = new WeakMap()
+    this.#other = undefined
   }
 
   /** A heavy write, or as much in many, and what is between them: now under way, as far as there is room. */
@@ -248,20 +257,19 @@ export class HeavyWrites {
     }
     this.#batch.push(call)
     this.#batchBytes += bytes
-    this.#heavyAt.set(call.stream, now)
   }
 
   #endBatch(): void {
     const now = this.#ports.now()
     const { length } = this.#batch
     this.#batch = this.#batch.filter(({ place, stream }) => {
-      if (place === 'answered') this.#heavyAt.set(stream, now)
+      if (place === 'answered') stream.heavyAt = now
       return place !== 'answered'
     })
     if (length === 0 || this.#batch.length > 0) return
     const { restMsMax } = this.#limits
     const tookMs = (now - this.#begunAt) * (this.#hasNeighbours ? 1 : REST_BESIDE_STRANGERS)
-    this.#endedAt = now
+    this.#heavyAt = now
     this.#restUntil = now + Math.min(restMsMax, tookMs)
     this.#patientUntil = now + restMsMax
     if (this.#waiting.size > 0) this.#ports.wake()

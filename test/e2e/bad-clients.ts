@@ -227,6 +227,52 @@ const writes: readonly BadClient[] = [
       await victim.all(['DEL', 'bits:1', 'bits:2', 'bits:3'])
     },
   },
+  {
+    name: 'BITOP of huge values into many keys, and a bit far behind the end of one',
+    async torment(victim) {
+      await victim.all(['SETBIT', 'huge', 8 * 8 * MIB - 1, 1])
+      const made = names(20, 'huge:made:')
+      let round = 0
+      await victim.repeatedly(async () => {
+        const to = made[round++ % made.length] ?? ''
+        const replies = await victim.all(
+          ['BITOP', 'NOT', to, 'huge'],
+          ['SETBIT', to, 8 * 64 * MIB, 1],
+        )
+        assert.match(replies, /^:8388608\r\n-ERR the command would work on 75497473 bytes/)
+      })
+      await victim.all(['DEL', 'huge', ...made])
+    },
+  },
+  {
+    name: 'huge values, one after the other',
+    async torment(victim) {
+      const set = together(['SET', 'huge', Buffer.alloc(8 * MIB, 'x')])
+      await victim.repeatedly(async () => {
+        assert.match(await victim.send(set), /^\+OK\r\n/)
+      })
+      await victim.all(['DEL', 'huge'])
+    },
+  },
+  {
+    name: 'EXEC of writes of large values, and of more than one may work on',
+    async torment(victim) {
+      const bits = (count: number): Command[] =>
+        Array.from({ length: count }, (_, at) => ['SETBIT', `large:${at % 4}`, 8 * 2 * MIB - 1, 1])
+      await victim.all(...bits(4))
+      await victim.repeatedly(async () => {
+        const clear: Command[] = names(8).map((_, at) => ['SETBIT', `large:${at % 4}`, at, at % 2])
+        assert.match(await victim.all(['MULTI'], ...clear, ['EXEC']), /\*8\r\n:[01]/)
+        const client = await victim.connect()
+        client.resume()
+        const calls = [['MULTI'], ...bits(17), ['EXEC']].map((words) => client.call(...words))
+        const refused = textOf((await Promise.all(calls)).at(-1) ?? null)
+        assert.match(refused, /-ERR the command would work on 71303168 bytes of values/)
+        client.close()
+      })
+      await victim.all(['DEL', ...names(4, 'large:')])
+    },
+  },
 ]
 
 const connections: readonly BadClient[] = [

@@ -71,6 +71,17 @@ describe('a client that is alone', () => {
   })
 })
 
+test('two that write heavily wait for nobody, whatever they began with', () => {
+  const made = bench()
+  const [one, two] = [new Caller(made), new Caller(made)]
+  one.send(heavy('a'))
+  two.send('SET light 1')
+  after(made, 20)
+  two.send(heavy('b'))
+  one.send(heavy('c'))
+  assert.deepEqual(logged(made, 4), ['b', 'c'])
+})
+
 describe('beside somebody else', () => {
   test('they rest as long as they took; what is light goes ahead, what is behind them waits with them', () => {
     const made = bench()
