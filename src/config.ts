@@ -175,7 +175,7 @@ export const limits = {
     pipelineMin: 256,
     batchBytes: 4_194_304,
     othersMs: 1000,
-    slowMs: 40,
+    slowMs: 30,
     quickPerSlow: 256,
     restMsMax: 3000,
   },

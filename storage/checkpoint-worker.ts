@@ -5,6 +5,7 @@
  * Raft, and an error of a checkpoint is the end: the main thread reports it as fatal.
  */
 
+import { setPriority } from 'node:os'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type Database, open } from 'lmdb'
 import { assert } from '../raft/assert.ts'
@@ -21,6 +22,11 @@ import { CorruptStateError } from './record.ts'
 import { type ScrubPosition, scrubStep } from './scrub.ts'
 import { buffersOf } from './slabs.ts'
 
+/** Whoever waits for the main loop goes first where processors are short: a checkpoint may take longer. */
+const NICENESS = 10
+
+// Of this thread: elsewhere than on Linux it would be that of the process.
+if (process.platform === 'linux') setPriority(0, NICENESS)
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
 const { path, databases }: CheckpointWorkerData = workerData

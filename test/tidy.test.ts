@@ -67,6 +67,7 @@ const WALLS: Readonly<Record<string, readonly string[]>> = {
     'node:zlib',
     'node:fs',
     'node:path',
+    'node:os',
     'node:worker_threads',
     'node:crypto',
   ],
