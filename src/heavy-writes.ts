@@ -16,8 +16,12 @@ import type { RouterPorts } from './router.ts'
 
 /** Commands that are watched at a time. */
 const WATCHED_MAX = 64
-/** Another node's clients are not watched: beside them heavy writes rest for so many times as long as they took. */
-const REST_BESIDE_STRANGERS = 8
+/**
+ * Other nodes' clients are not watched. Beside them heavy writes rest for so many times as long as they took, and for
+ * longer where they took so long that others must have been slow.
+ */
+const REST_BESIDE_STRANGERS = 4
+const LONG_REST_BESIDE_STRANGERS = 24
 
 export interface HeavyWriteLimits {
   /** A write that carries, is given and makes so many bytes of values is one. */
@@ -268,11 +272,16 @@ export class HeavyWrites {
     })
     if (length === 0 || this.#batch.length > 0) return
     const { restMsMax } = this.#limits
-    const tookMs = (now - this.#begunAt) * (this.#hasNeighbours ? 1 : REST_BESIDE_STRANGERS)
+    const tookMs = now - this.#begunAt
+    const restMs = tookMs * (this.#hasNeighbours ? 1 : this.#timesBesideStrangers(tookMs))
     this.#heavyAt = now
-    this.#restUntil = now + Math.min(restMsMax, tookMs)
+    this.#restUntil = now + Math.min(restMsMax, restMs)
     this.#patientUntil = now + restMsMax
     if (this.#waiting.size > 0) this.#ports.wake()
+  }
+
+  #timesBesideStrangers(tookMs: number): number {
+    return tookMs < this.#limits.slowMs ? REST_BESIDE_STRANGERS : LONG_REST_BESIDE_STRANGERS
   }
 
   #judge(): void {

@@ -288,22 +288,50 @@ describe('at a follower', () => {
     return made
   }
 
-  test('beside clients of other nodes only, they rest eight times as long as they took', () => {
+  test('beside clients of other nodes only, they rest several times as long as they took', () => {
+    const made = follower()
+    const one = new Caller(made)
+    for (const [at, { took, rest }] of [
+      { took: 10, rest: 40 },
+      { took: 39, rest: 4 * 39 },
+      { took: 40, rest: 24 * 40 },
+      { took: 200, rest: heavyWrites.restMsMax },
+    ].entries()) {
+      one.send(heavy('a'))
+      strangers(made, 'SET light 1')
+      made.now += took
+      made.appended(2 * at)
+      made.apply()
+      assert.equal(one.replies[2 * at], '+OK')
+      one.send(heavy('b'))
+      for (const ms of [rest - 1, 1]) {
+        assert.equal(made.frames.length, 2 * at + 1)
+        strangers(made, 'SET light 1')
+        made.now += ms
+        made.router.flush()
+      }
+      assert.equal(made.frames.length, 2 * at + 2)
+      made.appended(2 * at + 1)
+      made.apply()
+    }
+  })
+
+  test('and beside them for the longest time behind a checkpoint', () => {
     const made = follower()
     const one = new Caller(made)
     one.send(heavy('a'))
     strangers(made, 'SET light 1')
-    made.now += 10
     made.appended(0)
     made.apply()
-    assert.equal(one.replies[0], '+OK')
+    made.isCheckpointing = true
     one.send(heavy('b'))
-    for (const ms of [79, 1]) {
-      assert.equal(made.frames.length, 1)
-      strangers(made, 'SET light 1')
-      made.now += ms
-      made.router.flush()
-    }
+    made.isCheckpointing = false
+    made.now += heavyWrites.restMsMax - 1
+    strangers(made, 'SET light 1')
+    made.router.flush()
+    assert.equal(made.frames.length, 1)
+    made.now += 1
+    made.router.flush()
     assert.equal(made.frames.length, 2)
   })
 

@@ -19,6 +19,9 @@ const FAULT_MS_MAX = 1000
 const DEPTH_MAX = 12
 /** A client waits for replies before it asks for more than this. */
 const OPEN_MAX = 96
+/** So many keys make a write a heavy one, which rests beside others; nobody has them. */
+const MANY_KEYS = Array.from({ length: 600 }, (_, at) => `none:${at}`)
+const HEAVY_SHARE = 0.08
 
 /** One client: it reconnects when it is cut off, and uses keys of its own for each connection. */
 class Client {
@@ -26,12 +29,20 @@ class Client {
   readonly #cluster: Replicas
   readonly #random: Random
   readonly #name: string
+  readonly #writesHeavily: boolean
   #serial = 0
+  /** Commands were seen to rest. */
+  rested = false
 
-  constructor(cluster: Replicas, name: string, random: Random) {
+  constructor(
+    cluster: Replicas,
+    name: string,
+    { random, writesHeavily }: { random: Random; writesHeavily: boolean },
+  ) {
     this.#cluster = cluster
     this.#name = name
     this.#random = random
+    this.#writesHeavily = writesHeavily
   }
 
   get prefix(): string {
@@ -52,10 +63,12 @@ class Client {
     if (connection.unanswered < OPEN_MAX) {
       connection.send(...Array.from({ length: 1 + pick(this.#random, DEPTH_MAX) }, this.#command))
     }
+    this.rested ||= running.some(({ replica }) => replica.router.resting > 0)
     this.#cluster.time.after(this.#random() * 60, () => this.act(isOver))
   }
 
   readonly #command = (): Words => {
+    if (this.#writesHeavily && this.#random() < HEAVY_SHARE) return ['DEL', ...MANY_KEYS]
     const token = `${this.#name}${this.#serial++}`.padEnd(TOKEN_CHARS, '.')
     const dice = this.#random()
     // Lists stay short, or copying them would be most of the work.
@@ -119,13 +132,13 @@ function oneWay(
   later(() => cluster.heal())
 }
 
-async function run(seed: number, config: readonly string[]): Promise<void> {
+async function run(seed: number, config: readonly string[], writesHeavily: boolean): Promise<void> {
   const random = seededRandom(seed)
   const cluster = new Replicas({ seed, config, diskMs: { min: 0.2, max: 12 } })
   await cluster.start()
   let over = false
   const clients = Array.from({ length: 6 }, (_, i) => {
-    return new Client(cluster, `${String.fromCharCode(97 + i)}`, random)
+    return new Client(cluster, `${String.fromCharCode(97 + i)}`, { random, writesHeavily })
   })
   for (const client of clients) client.act(() => over)
   for (let fault = 0; fault < 8; fault++) {
@@ -134,6 +147,10 @@ async function run(seed: number, config: readonly string[]): Promise<void> {
   }
   over = true
   await check(cluster, clients)
+  assert.equal(
+    clients.some(({ rested }) => rested),
+    writesHeavily,
+  )
 }
 
 /** A node that lives gives a command up only after it had as long as commands wait for a leader. */
@@ -156,7 +173,9 @@ async function check(cluster: Replicas, clients: readonly Client[]): Promise<voi
   )
   const keys = new Set(connections.flatMap(({ exchanges }) => exchanges.map(({ words }) => words)))
   const names = [
-    ...new Set([...keys].filter(([name]) => name !== 'ECHO').map((one) => one[1] ?? '')),
+    ...new Set(
+      [...keys].filter(([name]) => !/ECHO|DEL/.test(name ?? '')).map((one) => one[1] ?? ''),
+    ),
   ]
   const finals: Map<string, SimReply | undefined>[] = []
   for (const node of cluster.nodes) {
@@ -186,10 +205,10 @@ async function check(cluster: Replicas, clients: readonly Client[]): Promise<voi
   }
   await cluster.time.runFor(100)
   for (const { name, replica, fatal } of cluster.nodes) {
-    const { parked, pendingEntries } = replica.router
+    const { parked, resting, pendingEntries } = replica.router
     assert.deepEqual(
-      { name, parked, pendingEntries, fatal },
-      { name, parked: 0, pendingEntries: 0, fatal: undefined },
+      { name, parked, resting, pendingEntries, fatal },
+      { name, parked: 0, resting: 0, pendingEntries: 0, fatal: undefined },
     )
   }
 }
@@ -199,5 +218,6 @@ const SEEDS = process.env.ROUTER_SEEDS?.split(',').map(Number) ?? [104, 107, 110
 
 for (const seed of SEEDS) {
   const config = seed % 2 === 0 ? ['--park-timeout-ms', '250'] : []
-  test(`what clients are told holds whatever fails, seed ${seed}`, () => run(seed, config))
+  test(`what clients are told holds whatever fails, seed ${seed}`, () => run(seed, config, false))
+  test(`also where writes rest beside others, seed ${seed}`, () => run(seed, config, true))
 }
