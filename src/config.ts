@@ -178,6 +178,7 @@ export const limits = {
     slowMs: 30,
     quickPerSlow: 256,
     restMsMax: 3000,
+    checkpointMsMax: 10_000,
   },
   /** Commands that wait for room at the leader, above which clients are read no further. */
   backlogBytesMax: 67_108_864,

@@ -37,8 +37,9 @@ export interface HeavyWriteLimits {
   /** A command of others is slow that takes so many ms, and for each such one so many must be quick. */
   readonly slowMs: number
   readonly quickPerSlow: number
-  /** No batch rests for longer, but while the state is written to disk. */
+  /** No batch rests for longer, but while the state is written to disk, and then for so long. */
   readonly restMsMax: number
+  readonly checkpointMsMax: number
 }
 
 type Ports = Pick<
@@ -64,8 +65,10 @@ export class HeavyWrites {
   #batch: Call[] = []
   #batchBytes = 0
   #begunAt = 0
-  /** When the last heavy write came or was answered, and until when the next batch rests at least. */
+  /** When the last heavy write came or was answered. */
   #heavyAt = 0
+  /** When the last batch ended, and until when the next one rests at least. */
+  #endedAt = 0
   #restUntil = 0
   /** From when on nobody is owed anything any more. */
   #patientUntil = 0
@@ -186,14 +189,14 @@ export class HeavyWrites {
     for (const call of queue) {
       const bytes = this.#bytesOf(call)
       if (shared >= this.#limits.bytesMin || !this.#hasRoomFor(bytes)) break
-      this.#go(call, bytes)
+      if (!call.isRead) this.#go(call, bytes)
       shared += bytes
       gone++
     }
     return queue.slice(0, gone)
   }
 
-  /** All of them go, because nobody takes commands now, or another node. */
+  /** All of them go, because nobody takes commands now: they have their deadlines. */
   release(): void {
     for (const queue of this.#waiting.values()) for (const call of queue) this.#place(call)
     this.#waiting.clear()
@@ -238,7 +241,8 @@ export class HeavyWrites {
     if (this.#isAlone) return true
     if (this.#batch.length > 0) return this.#batchBytes < this.#limits.batchBytes
     if (now < this.#restUntil) return false
-    if (this.#ports.isCheckpointing()) {
+    const { checkpointMsMax } = this.#limits
+    if (this.#ports.isCheckpointing() && now - this.#endedAt < checkpointMsMax) {
       this.#patientUntil = now + this.#limits.restMsMax
       // Whether somebody was slow meanwhile, nobody here can tell.
       if (!this.#hasNeighbours) this.#restUntil = this.#patientUntil
@@ -275,6 +279,7 @@ export class HeavyWrites {
     const tookMs = now - this.#begunAt
     const restMs = tookMs * (this.#hasNeighbours ? 1 : this.#timesBesideStrangers(tookMs))
     this.#heavyAt = now
+    this.#endedAt = now
     this.#restUntil = now + Math.min(restMsMax, restMs)
     this.#patientUntil = now + restMsMax
     if (this.#waiting.size > 0) this.#ports.wake()

@@ -14,6 +14,7 @@ const heavyWrites = {
   slowMs: 40,
   quickPerSlow: 3,
   restMsMax: 3000,
+  checkpointMsMax: 10_000,
 }
 
 /** A write that is one: with what a call costs beside its arguments a little more than the least. */
@@ -186,6 +187,21 @@ describe('beside somebody else', () => {
     made.isCheckpointing = false
     others(made, two, 1)
     assert.equal(one.replies[1], '+OK')
+  })
+
+  test('but not for ever, where one checkpoint follows the other', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 1)
+    made.isCheckpointing = true
+    one.send(heavy('b'))
+    others(made, two, 999, 10)
+    others(made, two, 1, 9)
+    assert.equal(made.router.resting, 1)
+    others(made, two, 1, 1)
+    assert.equal(made.router.resting, 0)
   })
 
   test('for each command of others that was slow some must be quick, or the longest rest be over', () => {
