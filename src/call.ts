@@ -76,8 +76,8 @@ export class Call {
   readonly database: number
   /** The protocol its connection spoke when it arrived. */
   readonly protocol: Protocol
-  /** Monotonic ms at which a call that waits is given up. */
-  readonly deadline: number
+  /** Monotonic ms at which a call that waits is given up: later for one that rested (HeavyWrites). */
+  deadline: number
   /** The arguments' bytes, as limits count them. */
   readonly bytes: number
   /** Of a write: the keys that it names or its operations, at least 1; of a transaction those of its commands. */

@@ -179,6 +179,7 @@ export const limits = {
     quickPerSlow: 256,
     restMsMax: 3000,
     checkpointMsMax: 10_000,
+    restingBytesMax: 268_435_456,
   },
   /** Commands that wait for room at the leader, above which clients are read no further. */
   backlogBytesMax: 67_108_864,

@@ -130,6 +130,7 @@ export class Conversation implements CallOwner {
     this.#ended = true
     this.session.isClosed = true
     this.#server.server.observer.endMonitor(this.session)
+    this.#server.router.abandon(this.#stream)
   }
 
   /** The next command. False: not now, it has to be started again when the pause is over. */

@@ -274,12 +274,14 @@ export class Frontend {
     const { clock, timers } = this.#options
     const until = Math.max(this.#pause?.until ?? 0, clock.monotonic() + ms)
     this.#pause = { until, mode: this.#pause?.mode === 'all' ? 'all' : mode }
+    this.#options.router.pauseUntil(until)
     this.#cancelPause?.()
     this.#cancelPause = timers.after(until - clock.monotonic(), () => this.unpause())
   }
 
   unpause(): void {
     this.#pause = undefined
+    this.#options.router.pauseUntil(0)
     this.#cancelPause?.()
     for (const connection of this.#postponed) this.#owner.ready(connection)
     this.#postponed.clear()

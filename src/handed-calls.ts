@@ -21,7 +21,7 @@ import type { Index, NodeId, Term } from '../raft/types.ts'
 import { EncodedReply, ErrorReply } from '../resp/encoder.ts'
 import type { Call, Handing, Stream } from './call.ts'
 import type { Route } from './route.ts'
-import type { RouterLimits, RouterOptions, RouterPorts } from './router.ts'
+import type { RouterLimits, RouterOptions, RouterPorts } from './router-ports.ts'
 
 /** The one text for what may have happened and may not. */
 export const UNKNOWN_OUTCOME: ErrorReply = new ErrorReply(

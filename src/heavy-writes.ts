@@ -12,7 +12,7 @@
 import type { Call, Stream } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import type { CalledPart } from './commands/command.ts'
-import type { RouterPorts } from './router.ts'
+import type { RouterPorts } from './router-ports.ts'
 
 /** Commands that are watched at a time. */
 const WATCHED_MAX = 64
@@ -40,12 +40,20 @@ export interface HeavyWriteLimits {
   /** No batch rests for longer, but while the state is written to disk, and then for so long. */
   readonly restMsMax: number
   readonly checkpointMsMax: number
+  /** Where more bytes of arguments rest, clients are read no further. */
+  readonly restingBytesMax: number
 }
 
 type Ports = Pick<
   RouterPorts,
   'now' | 'wake' | 'valueLength' | 'strangersCommands' | 'isCheckpointing'
 >
+
+interface Waiting {
+  readonly call: Call
+  /** What #bytesOf() said of it; undefined: nobody asked yet. */
+  weight: number | undefined
+}
 
 interface Watched {
   readonly call: Call
@@ -58,9 +66,13 @@ export class HeavyWrites {
   readonly #ports: Ports
   readonly #limits: HeavyWriteLimits
   readonly #place: (call: Call) => void
+  readonly #isAnsweredAtOnce: (call: Call) => boolean
   /** Per connection a heavy write and whatever came behind it. The first one goes next. */
-  readonly #waiting = new Map<Stream, Call[]>()
+  readonly #waiting = new Map<Stream, Waiting[]>()
   #waitingCalls = 0
+  #waitingBytes = 0
+  /** CLIENT PAUSE. */
+  #pausedUntil = 0
   /** Those under way. */
   #batch: Call[] = []
   #batchBytes = 0
@@ -84,16 +96,28 @@ export class HeavyWrites {
   /** Quick commands that others are owed. */
   #owed = 0
 
-  /** `place` takes those whose turn has come, in the order of their connection. */
-  constructor(ports: Ports, limits: HeavyWriteLimits, place: (call: Call) => void) {
-    this.#ports = ports
-    this.#limits = limits
-    this.#place = place
+  constructor(options: {
+    ports: Ports
+    limits: HeavyWriteLimits
+    /** It is no write that anybody would have to store. */
+    isAnsweredAtOnce: (call: Call) => boolean
+    /** Takes those whose turn has come, in the order of their connection. */
+    place: (call: Call) => void
+  }) {
+    this.#ports = options.ports
+    this.#limits = options.limits
+    this.#isAnsweredAtOnce = options.isAnsweredAtOnce
+    this.#place = options.place
   }
 
   /** Calls that wait here. */
   get calls(): number {
     return this.#waitingCalls
+  }
+
+  /** What their arguments occupy. */
+  get bytes(): number {
+    return this.#waitingBytes
   }
 
   /** Whether a client's call waits here from now on. */
@@ -105,21 +129,25 @@ export class HeavyWrites {
         this.#watch(call)
         return false
       }
-      this.#begin(call)
+      if (this.#isAnsweredAtOnce(call)) return false
+      this.#begin(call.stream)
       if (this.#waiting.size === 0 && this.#isOpen && this.#hasRoomFor(bytes)) {
         // Without others there may be very many of them, of which some tell how long they take.
         if (!this.#isAlone || this.#batch.length < WATCHED_MAX) this.#go(call, bytes)
         return false
       }
-      this.#waiting.set(call.stream, [call])
-    } else queue.push(call)
+      this.#waiting.set(call.stream, [{ call, weight: bytes }])
+    } else queue.push({ call, weight: undefined })
     this.#waitingCalls++
+    this.#waitingBytes += call.bytes
     return true
   }
 
   /** Another node handed a command on, which rested there if it had to. */
   handedOn(call: Call): void {
-    if (this.#isWatching && !this.#isHeavy(call, this.#bytesOf(call))) this.#watch(call)
+    if (!this.#isWatching) return
+    if (this.#isHeavy(call, this.#bytesOf(call))) this.#writesHeavily(call.stream)
+    else this.#watch(call)
   }
 
   /** It is no heavy write. */
@@ -137,14 +165,17 @@ export class HeavyWrites {
     this.#watched.push({ call, since: now, inQuiet: this.#isQuiet })
   }
 
-  #begin({ stream }: Call): void {
-    const now = this.#ports.now()
-    stream.heavyAt = now
-    this.#heavyAt = now
+  #begin(stream: Stream): void {
+    this.#heavyAt = this.#ports.now()
     if (!this.#isWatching) this.#strangersCommands = this.#ports.strangersCommands()
     this.#isWatching = true
+    this.#writesHeavily(stream)
+  }
+
+  /** Its commands are not those of others, also where the last one was taken for that. */
+  #writesHeavily(stream: Stream): void {
+    stream.heavyAt = this.#ports.now()
     if (this.#other !== stream) return
-    // It was taken for somebody else before its first heavy write came.
     this.#other = undefined
     this.#neighboursAt = Number.NEGATIVE_INFINITY
     this.#othersAt = Number.NEGATIVE_INFINITY
@@ -171,8 +202,8 @@ export class HeavyWrites {
       this.#waiting.delete(stream)
       // What is left comes behind those of other connections.
       if (share.length < queue.length) this.#waiting.set(stream, queue.slice(share.length))
-      this.#waitingCalls -= share.length
-      for (const call of share) this.#place(call)
+      this.#left(share)
+      for (const { call } of share) this.#place(call)
     }
     const idleMs = this.#ports.now() - this.#heavyAt
     if (this.#batch.length > 0 || this.#waiting.size > 0 || idleMs <= this.#limits.othersMs) return
@@ -183,24 +214,45 @@ export class HeavyWrites {
   }
 
   /** A heavy write, or as much in many, and what is between them: now under way, as far as there is room. */
-  #share(queue: readonly Call[]): readonly Call[] {
+  #share(queue: readonly Waiting[]): readonly Waiting[] {
     let shared = 0
     let gone = 0
-    for (const call of queue) {
-      const bytes = this.#bytesOf(call)
-      if (shared >= this.#limits.bytesMin || !this.#hasRoomFor(bytes)) break
-      if (!call.isRead) this.#go(call, bytes)
-      shared += bytes
+    for (const waiting of queue) {
+      const { call } = waiting
+      // Once: to look into a transaction takes a while.
+      waiting.weight ??= this.#bytesOf(call)
+      if (shared >= this.#limits.bytesMin || !this.#hasRoomFor(waiting.weight)) break
+      if (!call.isRead) this.#go(call, waiting.weight)
+      shared += waiting.weight
       gone++
     }
     return queue.slice(0, gone)
   }
 
+  #left(waiting: readonly Waiting[]): void {
+    this.#waitingCalls -= waiting.length
+    for (const { call } of waiting) this.#waitingBytes -= call.bytes
+  }
+
+  /** What rests of a connection rests no more, and is not placed. */
+  abandon(stream: Stream): readonly Call[] {
+    const queue = this.#waiting.get(stream) ?? []
+    this.#waiting.delete(stream)
+    this.#left(queue)
+    return queue.map(({ call }) => call)
+  }
+
+  /** Until then nothing that rests goes. */
+  pauseUntil(at: number): void {
+    this.#pausedUntil = at
+  }
+
   /** All of them go, because nobody takes commands now: they have their deadlines. */
   release(): void {
-    for (const queue of this.#waiting.values()) for (const call of queue) this.#place(call)
+    const all = [...this.#waiting.values()].flat()
     this.#waiting.clear()
-    this.#waitingCalls = 0
+    this.#left(all)
+    for (const { call } of all) this.#place(call)
   }
 
   #isHeavy({ isRead, stream }: Call, bytes: number): boolean {
@@ -238,6 +290,7 @@ export class HeavyWrites {
   /** The next ones may go, if there is room in their batch. */
   get #isOpen(): boolean {
     const now = this.#ports.now()
+    if (now < this.#pausedUntil) return false
     if (this.#isAlone) return true
     if (this.#batch.length > 0) return this.#batchBytes < this.#limits.batchBytes
     if (now < this.#restUntil) return false

@@ -362,7 +362,8 @@ export class Keyspace implements StateMachine {
       }
     }
     while (place < entry.commands.length) this.#write(entry, place++, false)
-    if (this.#overlays.valueBytes < limits.heavyWrites.bytesMin) this.counts.strangers += strangers
+    const weight = this.#overlays.valueBytes + place * limits.heavyWrites.bytesPerKey
+    if (weight < limits.heavyWrites.bytesMin) this.counts.strangers += strangers
   }
 
   /** Returns the place of the command behind those that it ran. */

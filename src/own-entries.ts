@@ -16,7 +16,7 @@ import { EntryPace } from './entry-pace.ts'
 import { EntryWeight, type Rewrite } from './entry-weight.ts'
 import { UNKNOWN_OUTCOME } from './handed-calls.ts'
 import type { Batch } from './keyspace.ts'
-import type { RouterLimits, RouterPorts } from './router.ts'
+import type { RouterLimits, RouterPorts } from './router-ports.ts'
 
 /** An entry as its proposer remembers it: its commands and the reads that ride between them, in order. */
 interface EntryOfCalls extends Batch {

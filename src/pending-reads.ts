@@ -12,7 +12,7 @@ import type { Call, ReadTime, Stream } from './call.ts'
 import { NO_ROOM } from './keyspace.ts'
 import { LongRead } from './long-reads.ts'
 import { ClockBehind } from './moment.ts'
-import type { RouterLimits, RouterOptions, RouterPorts } from './router.ts'
+import type { RouterLimits, RouterOptions, RouterPorts } from './router-ports.ts'
 
 /** Reads that one round was asked for. */
 interface ReadRound {

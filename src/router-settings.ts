@@ -5,7 +5,7 @@
 
 import { type Config, limits } from './config.ts'
 import type { DiskSpace } from './disk-space.ts'
-import type { RouterLimits, RouterOptions } from './router.ts'
+import type { RouterLimits, RouterOptions } from './router-ports.ts'
 
 export function routerSettings(
   config: Config,

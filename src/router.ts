@@ -12,99 +12,18 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { ProposeResult } from '../raft/core.ts'
-import type { Index, NodeId, Term } from '../raft/types.ts'
+import type { Index, NodeId } from '../raft/types.ts'
 import { ErrorReply } from '../resp/encoder.ts'
 import type { LoggedCommand } from '../storage/codec.ts'
-import type { Call, ReadTime, Stream } from './call.ts'
-import type { Args, Command, Spec } from './commands/command.ts'
+import type { Call, Stream } from './call.ts'
+import type { Args, Command } from './commands/command.ts'
 import { HandedCalls } from './handed-calls.ts'
-import { type HeavyWriteLimits, HeavyWrites } from './heavy-writes.ts'
-import { type Batch, fence, type ReadOutcome } from './keyspace.ts'
+import { HeavyWrites } from './heavy-writes.ts'
+import { fence } from './keyspace.ts'
 import { OwnEntries } from './own-entries.ts'
 import { PendingReads } from './pending-reads.ts'
 import { type Route, sameRoute } from './route.ts'
-
-/** What the router asks of the node it stands in. */
-export interface RouterPorts {
-  /** Monotonic ms. */
-  now(): number
-  /** The leader's logical clock: `at` of an entry (architecture: time is a logged fact). */
-  logicalNow(): number
-  propose(data: readonly Uint8Array[]): ProposeResult
-  /** Who waits for the entry just proposed: the state machine answers its items, or calls overwritten(). */
-  expect(index: Index, batch: Batch): void
-  /** Nobody waits for it any more. */
-  forget(index: Index, batch: Batch): void
-  /** Calls back once: true when a linearizable read may run here, false when no leader confirmed it. */
-  read(done: (confirmed: boolean) => void): void
-  /**
-   * Runs a read command against the applied state, by the time of the leader, by what is applied of it, or (stale)
-   * by that of this node.
-   */
-  run(call: Call, time: ReadTime): ReadOutcome
-  /** The clock of what is applied. */
-  appliedClock(): number
-  /** A read waits until this clock is applied: an entry is to bring it. Said again while it waits. */
-  awaitClock(clock: number): void
-  appliedIndex(): Index
-  /** Commands of other nodes' clients that were found in entries of other leaders. */
-  strangersCommands(): number
-  /** The state is being written to disk. */
-  isCheckpointing(): boolean
-  /** The term of the last entry that was applied here; 0: none in the life of this process. */
-  appliedTerm(): Term
-  /** Bytes of a key's value in what is applied; 0 without one. */
-  valueLength(database: number, key: string): number
-  /** The hash slot of a command's first key; undefined when it names none. */
-  keySlot(command: Pick<Spec, 'keys'>, args: Args): number | undefined
-  /** Hands calls, whose tags follow each other, to the leader of `term`; false: certainly nothing of it was sent. */
-  forward(leader: NodeId, term: Term, calls: readonly Call[]): boolean
-  /** Asks the leader of `term` for a fence with this tag: see HandedCalls. False: certainly not sent. */
-  fence(leader: NodeId, term: Term, tag: number): boolean
-  /** The host:port that clients are told of a member. */
-  clientAddress(id: NodeId): string | undefined
-  /** flush() is wanted in this turn or soon. */
-  wake(): void
-  /** The same in so many ms, when `due` is called first. */
-  wakeAfter(ms: number, due: () => void): void
-}
-
-/** The options that CONFIG SET may change while commands run. */
-export interface RouterOptions {
-  readonly readConsistency: 'linearizable' | 'stale'
-  readonly redirect: 'forward' | 'moved'
-  readonly parkTimeoutMs: number
-  readonly parkBytes: number
-  /** A write that would work on more bytes of values in one go is refused. */
-  readonly writeWorkMax: number
-  /** What a write is answered with instead of being appended; undefined: it is appended. */
-  readonly refusal: ErrorReply | undefined
-}
-
-export interface RouterLimits {
-  /** An entry closes at so many commands, bytes or keys; one larger command stands alone. */
-  readonly entryCommands: number
-  readonly entryBytes: number
-  readonly entryKeys: number
-  /** Also before its writes handle more bytes of values than this; one larger command stands alone. */
-  readonly entryWeight: number
-  /** Ms that an entry may wait for more commands while another one is on its way. */
-  readonly entryWaitMs: number
-  /** Ms that reads may wait for others to share their round. */
-  readonly readWaitMs: number
-  /** Ms of a turn that go to reads: after them the first one of the next turn runs. */
-  readonly readTurnMs: number
-  /** A write of more keys or operations is refused: every node stands still while it applies one. */
-  readonly writeKeys: number
-  /** Bytes of calls in entries that were proposed and not answered; one larger entry stands alone. */
-  readonly unappliedBytes: number
-  /** Bytes of calls handed to a leader and not answered; one larger call is handed over alone. */
-  readonly forwardBytes: number
-  readonly heavyWrites: HeavyWriteLimits
-  /** Above so many bytes of waiting calls the frontend takes no more for a while. */
-  readonly backlogBytes: number
-}
+import type { RouterLimits, RouterOptions, RouterPorts } from './router-ports.ts'
 
 const CLUSTER_DOWN = new ErrorReply(
   'CLUSTERDOWN no leader is known to this node; the command was not executed',
@@ -112,6 +31,7 @@ const CLUSTER_DOWN = new ErrorReply(
 const PARK_FULL = new ErrorReply(
   'CLUSTERDOWN no leader is known and too many commands wait for one; the command was not executed',
 )
+const ABANDONED = new ErrorReply('ERR the client was closed; the command was not executed')
 const REMOVED = new ErrorReply(
   'CLUSTERDOWN this node was removed from its cluster; the command was not executed',
 )
@@ -132,7 +52,7 @@ export class Router {
   readonly #handed: HandedCalls
   readonly #heavy: HeavyWrites
   /** A write waits until nothing is on its way: see #addWrite. */
-  #awaitsIdle = false
+  #awaitsIdle: Call | undefined
 
   constructor(options: { ports: RouterPorts; options: RouterOptions; limits: RouterLimits }) {
     this.#ports = options.ports
@@ -143,10 +63,18 @@ export class Router {
       ledTerm: () => (this.#route.kind === 'self' ? this.#route.term : undefined),
     })
     this.#reads = new PendingReads({ ...options, leads: () => this.#route.kind === 'self' })
-    this.#heavy = new HeavyWrites(options.ports, options.limits.heavyWrites, (call) => {
-      // It may have waited for longer than it would for a leader.
-      this.#patience = options.ports.now() + options.options.parkTimeoutMs
-      this.#queue(call)
+    this.#heavy = new HeavyWrites({
+      ports: options.ports,
+      limits: options.limits.heavyWrites,
+      isAnsweredAtOnce: ({ command, args, isReadonly }) => {
+        const isRefused = this.#route.kind === 'self' && options.options.refusal !== undefined
+        return isRefused || this.redirection(command, args, isReadonly) !== undefined
+      },
+      place: (call) => {
+        // It may have rested for longer than it would wait for a leader.
+        call.deadline = options.ports.now() + options.options.parkTimeoutMs
+        this.#queue(call)
+      },
     })
     this.#handed = new HandedCalls({
       ...options,
@@ -175,7 +103,8 @@ export class Router {
 
   /** So much waits that the frontend should stop reading from its clients. */
   get congested(): boolean {
-    return this.#waitingBytes > this.#limits.backlogBytes
+    const { backlogBytes, heavyWrites } = this.#limits
+    return this.#waitingBytes > backlogBytes || this.#heavy.bytes > heavyWrites.restingBytesMax
   }
 
   /** There is a leader that takes commands: what has no place yet only waits for those before it. */
@@ -200,9 +129,28 @@ export class Router {
       call.answer(refusal, this.#ports.appliedIndex())
       return
     }
-    if (call.isRemote) this.#heavy.handedOn(call)
-    else if (this.#route.kind !== 'none' && this.#heavy.holds(call)) return
+    if (this.#route.kind === 'none') {
+      const waits = this.#waitingBytes
+      const isFull = waits > 0 && waits + call.bytes > this.#options.parkBytes
+      if (isFull && !(stream.unanswered === 1 && this.#reads.mayBeStale(call))) {
+        call.answer(PARK_FULL, this.#ports.appliedIndex())
+        return
+      }
+    } else if (call.isRemote) this.#heavy.handedOn(call)
+    else if (this.#heavy.holds(call)) return
     this.#queue(call)
+  }
+
+  /** Its client is gone: what was placed is executed all the same, what rests is not. */
+  abandon(stream: Stream): void {
+    for (const call of this.#heavy.abandon(stream)) {
+      call.answer(ABANDONED, this.#ports.appliedIndex())
+    }
+  }
+
+  /** CLIENT PAUSE: until then, in monotonic ms, nothing that rests is placed. */
+  pauseUntil(at: number): void {
+    this.#heavy.pauseUntil(at)
   }
 
   #queue(call: Call): void {
@@ -213,14 +161,6 @@ export class Router {
     if (alone && (this.#reads.mayBeStale(call) || this.#readsHere(call))) {
       this.#reads.add(call)
       this.#ports.wake()
-      return
-    }
-    if (
-      this.#route.kind === 'none' &&
-      this.#waitingBytes > 0 &&
-      this.#waitingBytes + call.bytes > this.#options.parkBytes
-    ) {
-      call.answer(PARK_FULL, this.#ports.appliedIndex())
       return
     }
     this.#backlog.push(call)
@@ -293,11 +233,12 @@ export class Router {
    * where nothing is on its way, so that it does not depend on when it came.
    */
   #addWrite(call: Call): boolean {
+    if (this.#awaitsIdle === call && !this.#entries.isIdle) return false
     const rewrite = this.#entries.weigh(call)
     if (rewrite !== undefined && rewrite.computed > this.#options.writeWorkMax) {
       this.#entries.unweigh(rewrite)
-      this.#awaitsIdle = !this.#entries.isIdle
-      if (this.#awaitsIdle) return false
+      this.#awaitsIdle = this.#entries.isIdle ? undefined : call
+      if (this.#awaitsIdle !== undefined) return false
       call.answer(tooMuchWork(rewrite.computed, this.#options), this.#ports.appliedIndex())
       return true
     }
@@ -372,8 +313,8 @@ export class Router {
     this.#handed.afterApply()
     this.#reads.afterApply()
     this.#heavy.settle()
-    if (!this.#awaitsIdle || !this.#entries.isIdle) return
-    this.#awaitsIdle = false
+    if (this.#awaitsIdle === undefined || !this.#entries.isIdle) return
+    this.#awaitsIdle = undefined
     this.#ports.wake()
   }
 

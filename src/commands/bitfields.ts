@@ -117,12 +117,12 @@ function bytesWritten(operations: readonly Operation[]): number {
   return length
 }
 
-/** The length after BITFIELD; what is refused changes nothing. */
-function lengthAfterBitfield(args: Args, before: number): number {
+function lengthAfterBitfield(args: Args, before: number): number | undefined {
   try {
-    return Math.max(before, bytesWritten(operationsOf(args)))
+    const length = bytesWritten(operationsOf(args))
+    return length === 0 ? undefined : Math.max(before, length)
   } catch (error) {
-    if (error instanceof CommandError) return before
+    if (error instanceof CommandError) return undefined
     throw error
   }
 }

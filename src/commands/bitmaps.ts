@@ -65,13 +65,12 @@ function setbit(db: Database, args: Args): Reply {
   return before
 }
 
-/** What is no offset, or no bit, changes nothing. */
-function lengthAfterSetbit(args: Args, before: number): number {
+function lengthAfterSetbit(args: Args, before: number): number | undefined {
   const offset = parseInt64(argument(args, 2))
   const wanted = parseInt64(argument(args, 3))
-  if (wanted !== 0 && wanted !== 1) return before
-  const length = typeof offset === 'number' ? Math.floor(offset / 8) + 1 : 0
-  return length > STRING_BYTES_MAX ? before : Math.max(before, length)
+  if ((wanted !== 0 && wanted !== 1) || typeof offset !== 'number' || offset < 0) return undefined
+  const length = Math.floor(offset / 8) + 1
+  return length > STRING_BYTES_MAX ? undefined : Math.max(before, length)
 }
 
 function getbit(db: ReadonlyDatabase, args: Args): Reply {
@@ -191,12 +190,16 @@ function foreseeBitop(args: Args, lengthOf: (key: Uint8Array) => number): Forese
   const length = lengths.reduce((most, each) => Math.max(most, each), 0)
   const given = lengths.reduce((sum, each) => sum + each, 0)
   const key = argument(args, 2)
-  if (given > COMBINED_BYTES_MAX) return { key, length: lengthOf(key), bytes: 0, computed: 0 }
+  const isRefused =
+    given > COMBINED_BYTES_MAX || !operations.some((word) => isWord(argument(args, 1), word))
+  if (isRefused) return { key, length: lengthOf(key), bytes: 0, computed: 0 }
   return { key, length, bytes: given + length, computed: given + length }
 }
 
+const operations: readonly BitOperation[] = ['and', 'or', 'xor', 'not']
+
 function operationOf(bytes: Uint8Array): BitOperation {
-  for (const operation of ['and', 'or', 'xor', 'not'] as const) {
+  for (const operation of operations) {
     if (isWord(bytes, operation)) return operation
   }
   throw syntaxError

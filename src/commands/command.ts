@@ -338,13 +338,19 @@ export interface Foreseen {
   readonly computed: number
 }
 
-/** Of a write that rewrites the value of its first key, which then has lengthAfter() bytes. */
-export function rewritesFirst(lengthAfter: (args: Args, before: number) => number): Foresight {
+/**
+ * Of a write that rewrites the value of its first key, which then has lengthAfter() bytes; undefined: it will change
+ * nothing, or be refused.
+ */
+export function rewritesFirst(
+  lengthAfter: (args: Args, before: number) => number | undefined,
+): Foresight {
   return (args, lengthOf) => {
     const key = argument(args, 1)
     const before = lengthOf(key)
-    const length = lengthAfter(args, before)
-    return { key, length, bytes: before + length, computed: before + length }
+    const after = lengthAfter(args, before)
+    const bytes = before + (after ?? before)
+    return { key, length: after ?? before, bytes, computed: after === undefined ? 0 : bytes }
   }
 }
 

@@ -133,12 +133,12 @@ function counter(
   }
 }
 
-/** The length after SETRANGE; what is no offset changes nothing, nor does nothing at any offset. */
-function reaching(before: number, args: Args, length: number): number {
-  if (length === 0) return before
+/** The length after SETRANGE. */
+function reaching(before: number, args: Args, length: number): number | undefined {
   const offset = parseInt64(argument(args, 2))
-  const end = typeof offset === 'number' ? offset + length : 0
-  return end > STRING_BYTES_MAX ? before : Math.max(before, end)
+  if (length === 0 || typeof offset !== 'number' || offset < 0) return undefined
+  const end = offset + length
+  return end > STRING_BYTES_MAX ? undefined : Math.max(before, end)
 }
 
 const value: ArgumentDoc = { name: 'value', type: 'string' }
@@ -155,7 +155,10 @@ export const stringEditCommands: readonly Command[] = [
     flags: ['denyoom', 'fast'],
     categories: ['string'],
     keys: oneKey(['RW', 'insert']),
-    foresee: rewritesFirst((args, before) => before + argument(args, 2).length),
+    foresee: rewritesFirst((args, before) => {
+      const length = before + argument(args, 2).length
+      return length > STRING_BYTES_MAX ? undefined : length
+    }),
     doc: {
       summary: 'Appends to the value of a key, or sets it where there is none.',
       since: '2.0.0',

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { ErrorReply } from '../../resp/encoder.ts'
 import { limits } from '../../src/config.ts'
 import { Caller, PARK_MS, RouterBench } from './router-bench.ts'
 
@@ -15,6 +16,7 @@ const heavyWrites = {
   quickPerSlow: 3,
   restMsMax: 3000,
   checkpointMsMax: 10_000,
+  restingBytesMax: 5000,
 }
 
 /** A write that is one: with what a call costs beside its arguments a little more than the least. */
@@ -290,6 +292,111 @@ describe('beside somebody else', () => {
   })
 })
 
+describe('what rests', () => {
+  /** A connection of which something rests, and another one that is there. */
+  function resting(made: RouterBench, ...words: string[]): { one: Caller; two: Caller } {
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 20)
+    one.send(...words)
+    return { one, two }
+  }
+
+  test('is not placed any more when its client is gone, and of others all is', () => {
+    const made = bench()
+    const { one, two } = resting(made, heavy('b'), 'SET behind 1')
+    const three = new Caller(made)
+    three.send(heavy('c'))
+    assert.equal(made.router.resting, 3)
+    made.router.abandon(one.stream)
+    assert.equal(made.router.resting, 1)
+    assert.deepEqual(one.replies, ['+OK', '-ERR', '-ERR'])
+    others(made, two, 21, 1)
+    assert.deepEqual(
+      logged(made, 4).filter((key) => key !== 'light'),
+      ['c'],
+    )
+    made.router.abandon(three.stream)
+  })
+
+  test('has a bound, above which clients are read no further', () => {
+    const made = bench()
+    const { one, two } = resting(made)
+    const most = heavyWrites.restingBytesMax
+    const overhead = 64 + 'SETb'.length
+    one.send(heavy('b', most - overhead))
+    assert.equal(made.router.congested, false)
+    one.send('GET b')
+    assert.equal(made.router.congested, true)
+    others(made, two, 21, 1)
+    assert.equal(made.router.congested, false)
+  })
+
+  test('is kept when the leader is lost, however much may wait for one', () => {
+    const made = bench()
+    made.options.parkBytes = 100
+    const { one } = resting(made, heavy('b'), heavy('c'))
+    made.lose()
+    assert.deepEqual([made.router.resting, made.router.parked], [0, 2])
+    one.send('SET d 1')
+    assert.deepEqual(one.replies, ['+OK', undefined, undefined, '-CLUSTERDOWN'])
+    made.lead(2)
+    made.apply()
+    assert.deepEqual(one.replies.slice(1, 3), ['+OK', '+OK'])
+  })
+
+  test('waits for the end of CLIENT PAUSE, too', () => {
+    const made = bench()
+    const { two } = resting(made, heavy('b'))
+    made.router.pauseUntil(1000)
+    others(made, two, 1, 979)
+    assert.equal(made.router.resting, 1)
+    others(made, two, 1)
+    assert.equal(made.router.resting, 0)
+  })
+
+  test('a read among it has as long for its round as one that comes then', () => {
+    const made = bench()
+    const { one, two } = resting(made, heavy('b'), 'GET a')
+    made.isCheckpointing = true
+    others(made, two, 300, 10)
+    made.isCheckpointing = false
+    const call = one.calls.at(-1)
+    assert.ok(call && call.deadline < made.now)
+    made.router.flush()
+    assert.equal(made.router.resting, 0)
+    assert.equal(call.deadline, made.now + PARK_MS)
+  })
+})
+
+test('what is answered at once does not rest', () => {
+  const made = bench()
+  const [one, two] = [new Caller(made), new Caller(made)]
+  one.send(heavy('a'))
+  two.send('SET light 1')
+  after(made, 20)
+  made.options.refusal = new ErrorReply('OOM full')
+  one.send(heavy('b'))
+  assert.equal(one.lastText, '-OOM full')
+  made.options.refusal = undefined
+  made.follow('leader', 2)
+  made.options.redirect = 'moved'
+  one.send(heavy('c'))
+  assert.match(one.lastText ?? '', /^-MOVED 7 leader/)
+})
+
+test('at the leader, connections of other nodes that write heavily are nobody to wait for', () => {
+  const made = bench()
+  const [one, remote] = [new Caller(made), new Caller(made, { remote: true })]
+  one.send(heavy('a'))
+  remote.send('SET first 1')
+  remote.send(heavy('b'))
+  after(made, 20)
+  one.send(heavy('c'))
+  assert.equal(made.router.resting, 0)
+})
+
 describe('at a follower', () => {
   /** Leader 2's entries: commands of clients that are not connected here. */
   function strangers(made: RouterBench, words: string): void {
@@ -356,6 +463,8 @@ describe('at a follower', () => {
     const one = new Caller(made)
     one.send(heavy('a'))
     strangers(made, heavy('b', limits.heavyWrites.bytesMin))
+    made.logOf(2, ...Array.from({ length: 512 }, () => 'SET long:pipeline 1'))
+    made.apply()
     made.now += 10
     made.appended(0)
     made.apply()

@@ -13,12 +13,8 @@ import { limits as limitsOfAll } from '../../src/config.ts'
 import { fence, type Keyspace } from '../../src/keyspace.ts'
 import type { LongReads } from '../../src/long-reads.ts'
 import type { Route } from '../../src/route.ts'
-import {
-  Router,
-  type RouterLimits,
-  type RouterOptions,
-  type RouterPorts,
-} from '../../src/router.ts'
+import { Router } from '../../src/router.ts'
+import type { RouterLimits, RouterOptions, RouterPorts } from '../../src/router-ports.ts'
 import { decodeCommands, encodeCommands, type Origin } from '../../storage/codec.ts'
 import { argv, keyspaceOver, MemoryStore, silent, wire } from './command-fixture.ts'
 
@@ -157,9 +153,10 @@ export class RouterBench {
     this.log.push({ term: found[0]?.term ?? 0, payload: { type: 'commands', data } })
   }
 
-  /** A leader has logged a command of a client that is connected elsewhere. */
-  logOf(term: Term, words: string): void {
-    const data = encodeCommands(1000 + this.now, [{ database: 0, argv: argv(words.split(' ')) }])
+  /** A leader has logged commands of clients that are connected elsewhere. */
+  logOf(term: Term, ...commands: readonly string[]): void {
+    const logged = commands.map((words) => ({ database: 0, argv: argv(words.split(' ')) }))
+    const data = encodeCommands(1000 + this.now, logged)
     this.log.push({ term, payload: { type: 'commands', data } })
   }
 
