@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { limits } from '../../src/config.ts'
-import { FrontendBench, resp } from './frontend-bench.ts'
+import { type FakeClient, FrontendBench, resp } from './frontend-bench.ts'
 
 describe('who is let in', () => {
   test('as many as maxclients says; one more is told so', async () => {
@@ -356,5 +356,49 @@ describe('many connections', () => {
     await server.frontend.close()
     assert.ok(clients.every(({ state }) => state === 'ended'))
     server.pass(5000)
+  })
+})
+
+describe('writes that rest beside others', () => {
+  /** Two clients: of the first one a write rests. */
+  async function resting(): Promise<{ server: FrontendBench; one: FakeClient; two: FakeClient }> {
+    const server = await FrontendBench.open([], {
+      heavyWrites: { ...limits.heavyWrites, bytesMin: 700 },
+    })
+    const [one, two] = [server.connect(), server.connect()]
+    const value = 'x'.repeat(300)
+    server.pass(1)
+    one.ask(`SET a ${value}`)
+    two.ask('SET light 1')
+    server.begin()
+    server.pass(20)
+    server.settle()
+    one.ask(`SET b ${value}`, 'SET behind 1')
+    server.settle()
+    assert.equal(server.bench.router.resting, 2)
+    return { server, one, two }
+  }
+
+  test('go with their client', async () => {
+    const { server, one, two } = await resting()
+    one.closed()
+    assert.equal(server.bench.router.resting, 0)
+    server.pass(100)
+    two.ask('EXISTS b behind')
+    server.settle()
+    assert.equal(two.read(), '+OK|:0|')
+  })
+
+  test('wait for the end of CLIENT PAUSE', async () => {
+    const { server, one, two } = await resting()
+    two.ask('CLIENT PAUSE 500 WRITE')
+    server.settle()
+    server.pass(499)
+    server.settle()
+    assert.equal(server.bench.router.resting, 2)
+    server.pass(1)
+    server.settle()
+    assert.equal(one.read(), '+OK|+OK|+OK|')
+    assert.equal(two.read(), '+OK|+OK|')
   })
 })
