@@ -18,9 +18,9 @@ import type { RouterPorts } from './router-ports.ts'
 const WATCHED_MAX = 64
 /**
  * Other nodes' clients are not watched. Beside them heavy writes rest for so many times as long as they took, and for
- * longer where they took so long that others must have been slow.
+ * longer where they were so many bytes and took so long that others must have been slow.
  */
-const REST_BESIDE_STRANGERS = 4
+const REST_BESIDE_STRANGERS = 3
 const LONG_REST_BESIDE_STRANGERS = 24
 
 export interface HeavyWriteLimits {
@@ -339,7 +339,9 @@ export class HeavyWrites {
   }
 
   #timesBesideStrangers(tookMs: number): number {
-    return tookMs < this.#limits.slowMs ? REST_BESIDE_STRANGERS : LONG_REST_BESIDE_STRANGERS
+    const { slowMs, batchBytes } = this.#limits
+    const isLong = tookMs >= slowMs && this.#batchBytes >= batchBytes / 2
+    return isLong ? LONG_REST_BESIDE_STRANGERS : REST_BESIDE_STRANGERS
   }
 
   #judge(): void {

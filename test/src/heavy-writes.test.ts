@@ -414,13 +414,14 @@ describe('at a follower', () => {
   test('beside clients of other nodes only, they rest several times as long as they took', () => {
     const made = follower()
     const one = new Caller(made)
-    for (const [at, { took, rest }] of [
-      { took: 10, rest: 40 },
-      { took: 39, rest: 4 * 39 },
-      { took: 40, rest: 24 * 40 },
-      { took: 200, rest: heavyWrites.restMsMax },
+    for (const [at, { bytes, took, rest }] of [
+      { bytes: 300, took: 10, rest: 30 },
+      { bytes: 300, took: 50, rest: 150 },
+      { bytes: 600, took: 39, rest: 3 * 39 },
+      { bytes: 600, took: 40, rest: 24 * 40 },
+      { bytes: 600, took: 200, rest: heavyWrites.restMsMax },
     ].entries()) {
-      one.send(heavy('a'))
+      one.send(heavy('a', bytes))
       strangers(made, 'SET light 1')
       made.now += took
       made.appended(2 * at)
