@@ -213,17 +213,26 @@ export class HeavyWrites {
     this.#other = undefined
   }
 
-  /** A heavy write, or as much in many, and what is between them: now under way, as far as there is room. */
+  /**
+   * A heavy write, if there is room for it, with the light ones behind it, or as much in light ones alone: now under
+   * way.
+   */
   #share(queue: readonly Waiting[]): readonly Waiting[] {
-    let shared = 0
+    const { bytesMin } = this.#limits
+    let isBehindHeavy = false
+    let light = 0
     let gone = 0
     for (const waiting of queue) {
       const { call } = waiting
       // Once: to look into a transaction takes a while.
       waiting.weight ??= this.#bytesOf(call)
-      if (shared >= this.#limits.bytesMin || !this.#hasRoomFor(waiting.weight)) break
+      const isHeavy = waiting.weight >= bytesMin
+      if (!isHeavy) light += waiting.weight
+      if (light > bytesMin || (isHeavy && gone > 0)) break
+      // Else what is light would wait for the rest of what it is behind.
+      if (!isBehindHeavy && !this.#hasRoomFor(waiting.weight)) break
+      isBehindHeavy ||= isHeavy
       if (!call.isRead) this.#go(call, waiting.weight)
-      shared += waiting.weight
       gone++
     }
     return queue.slice(0, gone)

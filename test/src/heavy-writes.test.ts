@@ -128,6 +128,18 @@ describe('beside somebody else', () => {
     assert.deepEqual(batch(logged(made, last)), ['d'])
   })
 
+  test('what is light goes with the one that it is behind, however large that is', () => {
+    const made = bench()
+    const [one, two] = [new Caller(made), new Caller(made)]
+    one.send(heavy('a'))
+    two.send('SET light 1')
+    after(made, 20)
+    one.send(heavy('b', 2 * heavyWrites.batchBytes), 'SET behind 1', 'GET behind', heavy('c'))
+    others(made, two, 21, 1)
+    assert.equal(made.router.resting, 1)
+    assert.deepEqual(one.replies.slice(1), ['+OK', '+OK', '$1 1', undefined])
+  })
+
   test('what a write is given and makes counts', () => {
     const made = bench()
     const [one, two] = [new Caller(made), new Caller(made)]
