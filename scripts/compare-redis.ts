@@ -20,9 +20,9 @@ import { requireTool } from '../test/tools.ts'
 
 const PROGRESS_MS = 5000
 const FAILURES_SHOWN = 10
-/** What takes long is chance: SLOWLOG has to be empty. */
 /** Redis refuses no value that it can make, however long everybody waits for it. */
 const MAKES_ANY_VALUE = ['--write-work-max', '1gb']
+/** What takes long is chance: SLOWLOG has to be empty. */
 const NOTHING_IS_SLOW = ['--slowlog-log-slower-than', '-1']
 
 interface Redis {
