@@ -247,7 +247,7 @@ const writes: readonly BadClient[] = [
   {
     name: 'huge values, one after the other',
     async torment(victim) {
-      const set = together(['SET', 'huge', Buffer.alloc(8 * MIB, 'x')])
+      const set = together(['SET', 'huge', Buffer.alloc(4 * MIB, 'x')])
       await victim.repeatedly(async () => {
         assert.match(await victim.send(set), /^\+OK\r\n/)
       })
