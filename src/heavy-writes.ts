@@ -18,7 +18,7 @@ import type { RouterPorts } from './router-ports.ts'
 const WATCHED_MAX = 64
 /**
  * Other nodes' clients are not watched. Beside them heavy writes rest for so many times as long as they took, and for
- * longer where they were so many bytes and took so long that others must have been slow.
+ * longer where one was so large, and they took so long, that others must have been slow.
  */
 const REST_BESIDE_STRANGERS = 3
 const LONG_REST_BESIDE_STRANGERS = 24
@@ -76,6 +76,8 @@ export class HeavyWrites {
   /** Those under way. */
   #batch: Call[] = []
   #batchBytes = 0
+  /** The most bytes of one of them. */
+  #heaviest = 0
   #begunAt = 0
   /** When the last heavy write came or was answered. */
   #heavyAt = 0
@@ -323,10 +325,12 @@ export class HeavyWrites {
     if (this.#batch.length === 0) {
       this.#begunAt = now
       this.#batchBytes = 0
+      this.#heaviest = 0
       this.#owed = 0
     }
     this.#batch.push(call)
     this.#batchBytes += bytes
+    this.#heaviest = Math.max(this.#heaviest, bytes)
   }
 
   #endBatch(): void {
@@ -349,7 +353,7 @@ export class HeavyWrites {
 
   #timesBesideStrangers(tookMs: number): number {
     const { slowMs, batchBytes } = this.#limits
-    const isLong = tookMs >= slowMs && this.#batchBytes >= batchBytes / 2
+    const isLong = tookMs >= slowMs && this.#heaviest >= batchBytes / 2
     return isLong ? LONG_REST_BESIDE_STRANGERS : REST_BESIDE_STRANGERS
   }
 

@@ -452,6 +452,24 @@ describe('at a follower', () => {
     }
   })
 
+  test('and not longer for a long pipeline', () => {
+    const made = follower()
+    const one = new Caller(made)
+    one.send(heavy('a'), heavy('b'))
+    strangers(made, 'SET light 1')
+    made.now += 100
+    made.appended(0, 1)
+    made.apply()
+    one.send(heavy('c'))
+    for (const ms of [299, 1]) {
+      assert.equal(made.frames.length, 2)
+      strangers(made, 'SET light 1')
+      made.now += ms
+      made.router.flush()
+    }
+    assert.equal(made.frames.length, 3)
+  })
+
   test('and beside them for the longest time behind a checkpoint', () => {
     const made = follower()
     const one = new Caller(made)
