@@ -394,7 +394,7 @@ export const options: { readonly [Name in OptionName]: Option<Settings[Name]> } 
   },
   'write-work-max': {
     kind: bytes({ min: MB, max: GB }),
-    default: '64mb',
+    default: '32mb',
     settable: true,
     help: 'bytes of values that one write, or MULTI, may read and make in one go: all wait for it',
   },

@@ -70,7 +70,7 @@ const FAMILIES: readonly (readonly [family: string, names: RegExp])[] = [
 const GENERAL = `
 - A value is a string; other types are not there yet.
 - A write of more than ${count(limits.writeKeysMax)} keys, or operations of BITFIELD, is refused.
-- A write that would read and make more than 64 MiB of values in one go (SETBIT, APPEND, BITOP, RESTORE and their
+- A write that would read and make more than 32 MiB of values in one go (SETBIT, APPEND, BITOP, RESTORE and their
   like; those of a transaction together) is refused: \`write-work-max\`.
 - A command of the connection (COMMAND DOCS, CLIENT LIST, CONFIG GET ...) of more than ${count(limits.localArgumentsMax)} arguments is refused.
 - A time to expire beyond 2^53 ms (the year 287396) is kept as that.
