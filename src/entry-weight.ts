@@ -7,7 +7,7 @@
  */
 
 import { assert } from '../raft/assert.ts'
-import type { Call } from './call.ts'
+import { type Call, handlesValues } from './call.ts'
 import { keyOf } from './commands/arguments.ts'
 import { type Args, type CalledPart, keysOf } from './commands/command.ts'
 import { limits } from './config.ts'
@@ -50,9 +50,7 @@ export class EntryWeight {
     if (command.parts !== undefined) return this.#transaction(command.parts(args))
     if (command.foresee !== undefined) return this.#foreseen(call)
     // A large value on its way to its key: calls behind it will be given it.
-    if (bytes <= limits.lightValueBytesMax || longest(args) <= limits.lightValueBytesMax) {
-      return undefined
-    }
+    if (bytes <= limits.lightValueBytesMax || !handlesValues(command, args)) return undefined
     return this.#given(call)
   }
 

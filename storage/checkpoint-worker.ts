@@ -26,7 +26,7 @@ import { buffersOf } from './slabs.ts'
 const NICENESS = 10
 
 // Of this thread: elsewhere than on Linux it would be that of the process.
-if (process.platform === 'linux') setPriority(0, NICENESS)
+if (process.platform === 'linux') beNice()
 const port = parentPort
 assert(port !== null, () => 'the checkpoint worker runs as a thread of its own')
 const { path, databases }: CheckpointWorkerData = workerData
@@ -53,6 +53,13 @@ const transaction: WriteTransaction = {
     databaseOf(database).removeSync(key)
   },
   clear: (database) => databaseOf(database).clearSync(),
+}
+
+/** A service manager may forbid it (SystemCallFilter=~@resources), and nothing depends on it. */
+function beNice(): void {
+  try {
+    setPriority(0, NICENESS)
+  } catch {}
 }
 
 port.on('message', (request: CheckpointRequest) => {

@@ -51,6 +51,16 @@ function after(made: RouterBench, ms: number): void {
   made.router.flush()
 }
 
+/** At a leader a heavy write took so many ms, and another connection has sent something meanwhile. */
+function beside(ms = 20): { made: RouterBench; one: Caller; two: Caller } {
+  const made = bench()
+  const [one, two] = [new Caller(made), new Caller(made)]
+  one.send(heavy('a'))
+  two.send('SET light 1')
+  after(made, ms)
+  return { made, one, two }
+}
+
 /** Another connection sends so many commands, one after the other, each of which takes so many ms. */
 function others(made: RouterBench, caller: Caller, count: number, ms = 1): void {
   for (let sent = 0; sent < count; sent++) {
@@ -75,11 +85,7 @@ describe('a client that is alone', () => {
 })
 
 test('two that write heavily wait for nobody, whatever they began with', () => {
-  const made = bench()
-  const [one, two] = [new Caller(made), new Caller(made)]
-  one.send(heavy('a'))
-  two.send('SET light 1')
-  after(made, 20)
+  const { made, one, two } = beside()
   two.send(heavy('b'))
   one.send(heavy('c'))
   assert.deepEqual(logged(made, 4), ['b', 'c'])
@@ -87,11 +93,7 @@ test('two that write heavily wait for nobody, whatever they began with', () => {
 
 describe('beside somebody else', () => {
   test('they rest as long as they took; what is light goes ahead, what is behind them waits with them', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 20)
+    const { made, one, two } = beside()
     one.send(heavy('b'), 'SET behind 1', 'GET behind', heavy('c', 700), 'SET last 1')
     assert.equal(made.router.resting, 5)
     others(made, two, 1, 19)
@@ -129,11 +131,7 @@ describe('beside somebody else', () => {
   })
 
   test('what is light goes with the one that it is behind, however large that is', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 20)
+    const { made, one, two } = beside()
     one.send(heavy('b', 2 * heavyWrites.batchBytes), 'SET behind 1', 'GET behind', heavy('c'))
     others(made, two, 21, 1)
     assert.equal(made.router.resting, 1)
@@ -155,11 +153,7 @@ describe('beside somebody else', () => {
   })
 
   test('and its keys do', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 20)
+    const { made, one } = beside()
     // 64 and 22 for the arguments, 20 for each of 10 keys: 286. With two keys more 330.
     one.send('DEL 1234567890 1 2 3 4 5 6 7 8 9')
     assert.equal(made.router.resting, 0)
@@ -189,11 +183,7 @@ describe('beside somebody else', () => {
   })
 
   test('they wait while the state is written to disk', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 1)
+    const { made, one, two } = beside(1)
     made.isCheckpointing = true
     one.send(heavy('b'))
     others(made, two, 100, 10)
@@ -204,11 +194,7 @@ describe('beside somebody else', () => {
   })
 
   test('but not for ever, where one checkpoint follows the other', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 1)
+    const { made, one, two } = beside(1)
     made.isCheckpointing = true
     one.send(heavy('b'))
     others(made, two, 999, 10)
@@ -219,11 +205,7 @@ describe('beside somebody else', () => {
   })
 
   test('for each command of others that was slow some must be quick, or the longest rest be over', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 39)
+    const { made, one, two } = beside(39)
     assert.equal(two.replies[0], '+OK')
     one.send(heavy('b'))
     others(made, two, 4, 10)
@@ -261,11 +243,7 @@ describe('beside somebody else', () => {
   })
 
   test('who is slow while they rest is slow for another reason', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 50)
+    const { made, one, two } = beside(50)
     one.send(heavy('b'))
     others(made, two, 1, 50)
     assert.equal(made.router.resting, 0)
@@ -288,11 +266,7 @@ describe('beside somebody else', () => {
   })
 
   test('when others have gone it goes on at once', () => {
-    const made = bench()
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 500)
+    const { made, one } = beside(500)
     one.send(heavy('b'))
     made.isCheckpointing = true
     made.now = heavyWrites.othersMs
@@ -305,19 +279,9 @@ describe('beside somebody else', () => {
 })
 
 describe('what rests', () => {
-  /** A connection of which something rests, and another one that is there. */
-  function resting(made: RouterBench, ...words: string[]): { one: Caller; two: Caller } {
-    const [one, two] = [new Caller(made), new Caller(made)]
-    one.send(heavy('a'))
-    two.send('SET light 1')
-    after(made, 20)
-    one.send(...words)
-    return { one, two }
-  }
-
   test('is not placed any more when its client is gone, and of others all is', () => {
-    const made = bench()
-    const { one, two } = resting(made, heavy('b'), 'SET behind 1')
+    const { made, one, two } = beside()
+    one.send(heavy('b'), 'SET behind 1')
     const three = new Caller(made)
     three.send(heavy('c'))
     assert.equal(made.router.resting, 3)
@@ -333,8 +297,7 @@ describe('what rests', () => {
   })
 
   test('has a bound, above which clients are read no further', () => {
-    const made = bench()
-    const { one, two } = resting(made)
+    const { made, one, two } = beside()
     const most = heavyWrites.restingBytesMax
     const overhead = 64 + 'SETb'.length
     one.send(heavy('b', most - overhead))
@@ -346,9 +309,9 @@ describe('what rests', () => {
   })
 
   test('is kept when the leader is lost, however much may wait for one', () => {
-    const made = bench()
+    const { made, one } = beside()
     made.options.parkBytes = 100
-    const { one } = resting(made, heavy('b'), heavy('c'))
+    one.send(heavy('b'), heavy('c'))
     made.lose()
     assert.deepEqual([made.router.resting, made.router.parked], [0, 2])
     one.send('SET d 1')
@@ -359,8 +322,8 @@ describe('what rests', () => {
   })
 
   test('waits for the end of CLIENT PAUSE, too', () => {
-    const made = bench()
-    const { two } = resting(made, heavy('b'))
+    const { made, one, two } = beside()
+    one.send(heavy('b'))
     made.router.pauseUntil(1000)
     others(made, two, 1, 979)
     assert.equal(made.router.resting, 1)
@@ -369,8 +332,8 @@ describe('what rests', () => {
   })
 
   test('a read among it has as long for its round as one that comes then', () => {
-    const made = bench()
-    const { one, two } = resting(made, heavy('b'), 'GET a')
+    const { made, one, two } = beside()
+    one.send(heavy('b'), 'GET a')
     made.isCheckpointing = true
     others(made, two, 300, 10)
     made.isCheckpointing = false
@@ -383,11 +346,7 @@ describe('what rests', () => {
 })
 
 test('what is answered at once does not rest', () => {
-  const made = bench()
-  const [one, two] = [new Caller(made), new Caller(made)]
-  one.send(heavy('a'))
-  two.send('SET light 1')
-  after(made, 20)
+  const { made, one } = beside()
   made.options.refusal = new ErrorReply('OOM full')
   one.send(heavy('b'))
   assert.equal(one.lastText, '-OOM full')
